@@ -1,0 +1,97 @@
+# Builds, tests and installs libtlsresume. `make help` lists the targets.
+
+CARGO            ?= cargo
+CARGO_TARGET_DIR ?= target
+INSTALL          ?= install
+
+PREFIX     ?= /usr/local
+LIBDIR     ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
+MANDIR     ?= $(PREFIX)/share/man
+DOCDIR     ?= $(PREFIX)/share/doc/libtlsresume
+DESTDIR    ?=
+
+# Cargo.toml is the one place that knows the version.
+VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' Cargo.toml)
+SONAME  := libtlsresume.so.$(firstword $(subst ., ,$(VERSION)))
+RELEASE := $(CARGO_TARGET_DIR)/release
+
+DOCS    := $(wildcard README.md CHANGELOG.md SECURITY.md LICENSE-* docs/*.md)
+MAN     := $(wildcard man/*.[1-8])
+
+# cargo has its own parallelism; targets named on one command line are meant in that order.
+.NOTPARALLEL:
+.PHONY: all library check-header header examples deps demo test check bench install uninstall \
+	clean help
+
+all: library check-header examples ## build library, programs and examples (the default)
+
+library:
+	$(CARGO) build --release --workspace
+	ln -sf libtlsresume.so $(RELEASE)/$(SONAME)
+
+# build.rs leaves the header in a directory that only cargo's messages name.
+generated_header = $$($(CARGO) build --release --workspace --message-format=json 2>/dev/null \
+	| sed -n -e '/"build-script-executed".*[/\#]tlsresume[@\#]/!d' \
+		-e 's|.*"out_dir":"\([^"]*\)".*|\1/tlsresume.h|p')
+
+check-header: library
+	@cmp "$(generated_header)" include/tlsresume.h \
+		|| { echo "include/tlsresume.h is not what src/ffi says: run make header" >&2; exit 1; }
+
+header: library ## regenerate include/tlsresume.h from src/ffi
+	cp "$(generated_header)" include/tlsresume.h
+
+# Always anew: their Makefile is for an installed header, and does not watch ours.
+examples: library ## build the C examples into target/examples
+	$(MAKE) --always-make -C examples OUT=$(abspath $(CARGO_TARGET_DIR))/examples \
+		TLSRESUME='-I../include -L$(abspath $(RELEASE)) -ltlsresume' \
+		LDFLAGS='-Wl,-rpath,$(abspath $(RELEASE))'
+
+deps: ## install the Debian packages that are missing
+	scripts/install-deps.sh
+
+demo: deps all ## set up everything and show it at work
+	$(RELEASE)/demo
+
+check: ## formatting and lints
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+
+test: deps all check ## set up everything and run every test
+	$(CARGO) test --workspace --no-fail-fast
+
+bench: all ## run the benchmarks
+	$(CARGO) bench --workspace
+
+$(RELEASE)/libtlsresume.so:
+	@echo "$@ is missing: run make all first" >&2; exit 1
+
+install: $(RELEASE)/libtlsresume.so ## install below PREFIX (DESTDIR, LIBDIR, INCLUDEDIR)
+	$(INSTALL) -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(DOCDIR)
+	$(INSTALL) -m 755 $< $(DESTDIR)$(LIBDIR)/libtlsresume.so.$(VERSION)
+	ln -sf libtlsresume.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
+	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libtlsresume.so
+	$(INSTALL) -m 644 include/tlsresume.h $(DESTDIR)$(INCLUDEDIR)
+	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' \
+		-e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' -e 's|@VERSION@|$(VERSION)|' \
+		pkgconfig/tlsresume.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/tlsresume.pc
+	$(INSTALL) -m 644 $(DOCS) $(DESTDIR)$(DOCDIR)
+	for page in $(MAN); do \
+		$(INSTALL) -D -m 644 $$page $(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/} || exit; \
+	done
+# The loader finds a new library only through its cache; a staged tree is not on this system.
+	$(if $(DESTDIR),,-ldconfig)
+
+uninstall: ## remove what install put there
+	rm -f $(addprefix $(DESTDIR)$(LIBDIR)/,libtlsresume.so $(SONAME) libtlsresume.so.$(VERSION))
+	rm -f $(DESTDIR)$(LIBDIR)/pkgconfig/tlsresume.pc $(DESTDIR)$(INCLUDEDIR)/tlsresume.h
+	rm -f $(foreach page,$(notdir $(MAN)),$(DESTDIR)$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(page))
+	rm -rf $(DESTDIR)$(DOCDIR)
+
+clean: ## remove everything that was built
+	$(CARGO) clean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1 \2/p' $(firstword $(MAKEFILE_LIST)) \
+		| awk '{ name = $$1; $$1 = ""; printf "  %-10s%s\n", name, $$0 }'

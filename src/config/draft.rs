@@ -1,0 +1,126 @@
+//! A configuration in the making: layers of settings, and where each was set.
+
+#![forbid(unsafe_code)]
+
+use std::collections::BTreeMap;
+
+use toml::Spanned;
+use toml::de::{DeString, DeTable, DeValue};
+
+use super::env::{ENVIRONMENT, Setting};
+use super::input::Input;
+use super::unknown::unknown_key;
+use super::{Config, Environment, MAX_CONFIG_SIZE, rules};
+use crate::error::{Error, Result};
+
+/// Takes layers in turn, each on top of those before, and becomes a [`Config`] when they fit together.
+pub(super) struct Draft<'a> {
+    /// What errors call the TOML text.
+    origin: &'a str,
+    config: Config,
+    /// Key to the place that set it last: "/etc/tlsresume.toml:7", or the name of a variable.
+    places: BTreeMap<&'static str, String>,
+}
+
+impl<'a> Draft<'a> {
+    /// The defaults.
+    pub(super) fn new(origin: &'a str) -> Self {
+        Draft {
+            origin,
+            config: Config::default(),
+            places: BTreeMap::new(),
+        }
+    }
+
+    /// Adds the settings of a TOML document.
+    pub(super) fn read_toml(&mut self, text: &str) -> Result<()> {
+        if text.len() > MAX_CONFIG_SIZE {
+            return Err(mistake(self.origin, "is longer than 1 MiB"));
+        }
+        let document = DeTable::parse(text).map_err(|error| {
+            let at = error.span().map_or(0, |span| span.start);
+            let place = format!("{}:{}", self.origin, line_and_column(text, at));
+            mistake(&place, error.message())
+        })?;
+        for (name, value) in document.get_ref() {
+            match value.get_ref() {
+                DeValue::Table(entries) if Setting::is_section(name.get_ref()) => {
+                    for (key, value) in entries {
+                        self.set(text, name.get_ref(), key, value.get_ref())?;
+                    }
+                }
+                value => self.set(text, "", name, value)?,
+            }
+        }
+        Ok(())
+    }
+
+    fn set(
+        &mut self,
+        text: &str,
+        section: &str,
+        name: &Spanned<DeString<'_>>,
+        value: &DeValue<'_>,
+    ) -> Result<()> {
+        let place = format!("{}:{}", self.origin, line(text, name.span().start));
+        let path = (section, name.get_ref().as_ref());
+        match ENVIRONMENT.iter().find(|setting| setting.path() == path) {
+            Some(setting) => self.apply(setting, place, &Input::Toml(value)),
+            None => Err(mistake(&place, &unknown_key(section, name.get_ref()))),
+        }
+    }
+
+    /// Adds the settings of the environment. A variable that is empty counts as not set.
+    pub(super) fn read_environment(&mut self, env: Environment<'_>) -> Result<()> {
+        for setting in ENVIRONMENT {
+            if let Some(text) = env(setting.name) {
+                self.apply(setting, setting.name.to_owned(), &Input::Variable(&text))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn apply(&mut self, setting: &Setting, place: String, input: &Input<'_>) -> Result<()> {
+        if input.is_empty() {
+            return Ok(());
+        }
+        (setting.set)(&mut self.config, input).map_err(|problem| {
+            let Setting { key, allowed, .. } = setting;
+            mistake(&place, &format!("{key}: {problem}; allowed: {allowed}"))
+        })?;
+        self.places.insert(setting.key, place);
+        Ok(())
+    }
+
+    /// The finished configuration, if its settings fit together.
+    pub(super) fn finish(self) -> Result<Config> {
+        match rules::broken(&self.config) {
+            None => Ok(self.config),
+            Some((key, problem)) => {
+                let place = self.places.get(key).map_or(self.origin, String::as_str);
+                Err(mistake(place, &format!("{key}: {problem}")))
+            }
+        }
+    }
+}
+
+/// An error on one line, whatever control characters the names in it have.
+pub(super) fn mistake(place: &str, problem: &str) -> Error {
+    Error::Config(format!("{place}: {problem}").replace(char::is_control, " "))
+}
+
+fn line(text: &str, at: usize) -> usize {
+    1 + before(text, at).matches('\n').count()
+}
+
+fn line_and_column(text: &str, at: usize) -> String {
+    let start = before(text, at)
+        .rfind('\n')
+        .map_or(0, |newline| newline + 1);
+    let column = 1 + before(text, at)[start..].chars().count();
+    format!("{}:{column}", line(text, at))
+}
+
+fn before(text: &str, at: usize) -> &str {
+    text.get(..at).unwrap_or(text)
+}

@@ -1,0 +1,233 @@
+//! What an administrator asks for: keys from files, rotation, revocation, flushing.
+
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+use std::time::{Duration, UNIX_EPOCH};
+
+use zeroize::Zeroizing;
+
+use super::view::NO_RANDOMNESS;
+use super::{Engine, random_into};
+use crate::clock::{self, UnixMillis};
+use crate::config::{Config, KeyFormat, KeySource};
+use crate::error::{Error, Result};
+use crate::ring::file::{self, FileKey, Format, KeyFile};
+use crate::ring::{KeyName, Material, Record};
+use crate::secret::Secret;
+
+/// How long a request waits for another process that is changing the ring.
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// Longest key file and secret file.
+const MAX_FILE: u64 = 64 * 1024;
+
+/// Shortest first line of a secret file.
+const MIN_SECRET: usize = 32;
+
+impl Engine {
+    /// Adds the keys in `data` to the ring: all open tickets from now on, and the one that the format says encrypts
+    /// takes over after the activation delay, until the next scheduled key does.
+    ///
+    /// # Errors
+    /// The data is not what the format says, or the ring is full.
+    pub fn import_keys(&self, data: &[u8], format: Format) -> Result<()> {
+        let keys = file::parse(format, data, "imported data")?;
+        let now = clock::now();
+        self.change_ring(PATIENCE, |ring| {
+            let ring = ring.with(self.imported_records(&keys, now))?;
+            self.maintained(&ring, now)
+        })
+    }
+
+    /// Makes a key that takes over after the activation delay.
+    ///
+    /// # Errors
+    /// Keys come from files or a secret here; the ring is full; or the system gives no randomness.
+    pub fn rotate_keys(&self) -> Result<()> {
+        if self.config.keys.source != KeySource::Random {
+            return Err(Error::Ring(
+                "only keys with keys.source = \"random\" can be rotated",
+            ));
+        }
+        let now = clock::now();
+        self.change_ring(PATIENCE, |ring| {
+            let mut sound = true;
+            let rotated = ring.rotate(&self.schedule, now, &mut random_into(&mut sound))?;
+            if sound {
+                Ok(rotated)
+            } else {
+                Err(NO_RANDOMNESS)
+            }
+        })
+    }
+
+    /// Refuses the key of that name from now on, or with `None` every key made so far; new ones take their place.
+    ///
+    /// # Errors
+    /// No key of that name is known, too many single keys are revoked already, or the system gives no randomness.
+    pub fn revoke_keys(&self, name: Option<KeyName>) -> Result<()> {
+        let now = clock::now();
+        self.change_ring(PATIENCE, |ring| {
+            let revoked = match name {
+                None => ring.revoke_all(now),
+                Some(name) if ring.knows(&name) => ring.revoke(name, now)?,
+                Some(_) => return Err(Error::Ring("no key of that name is in the ring")),
+            };
+            self.maintained(&revoked, now)
+        })
+    }
+
+    /// Forgets every stored session, also those that other nodes bring later.
+    ///
+    /// # Errors
+    /// Another process kept the ring for too long.
+    pub fn flush_sessions(&self) -> Result<()> {
+        let now = clock::now();
+        self.change_ring(PATIENCE, |ring| Ok(ring.flush_sessions(now)))?;
+        self.store.clear();
+        Ok(())
+    }
+
+    /// Makes the ring's imported keys those of `keys.files`.
+    pub(super) fn load_key_files(&self) -> Result<()> {
+        if self.config.keys.source != KeySource::Files {
+            return Ok(());
+        }
+        let format = file_format(self.config.keys.format);
+        let mut records = Vec::new();
+        for (rank, path) in self.config.keys.files.iter().enumerate() {
+            let (data, modified) = read_file(path)?;
+            let keys = file::parse(format, &data, &path.display().to_string())?;
+            records.extend(file_records(keys, rank == 0, modified));
+        }
+        let now = clock::now();
+        self.change_ring(PATIENCE, |ring| {
+            self.maintained(&ring.with_imported(records)?, now)
+        })
+    }
+
+    fn imported_records(&self, keys: &KeyFile, now: UnixMillis) -> Vec<Record> {
+        let takes_over = now + self.config.keys.activation_delay;
+        let retires = takes_over + self.config.keys.rotate;
+        let record = |(index, FileKey { key, .. }): (usize, &FileKey)| Record {
+            material: Material::Ticket(key.clone()),
+            imported: true,
+            made: now,
+            activates: if index == keys.encrypts {
+                takes_over
+            } else {
+                ALREADY_REPLACED
+            },
+            retires: if index == keys.encrypts { retires } else { now },
+            accept_until: retires + self.config.resumption.lifetime,
+        };
+        keys.keys.iter().enumerate().map(record).collect()
+    }
+}
+
+/// Activation times of keys whose order a file gives: one that only opens, one that encrypts, one that will later.
+const ALREADY_REPLACED: UnixMillis = UnixMillis(0);
+const ENCRYPTS: UnixMillis = UnixMillis(1);
+const NOT_YET: UnixMillis = UnixMillis::MAX;
+
+/// The records of one key file; only the first file's key encrypts. What stands behind it in the file was replaced by
+/// it, or waits for its turn, as the format has it.
+fn file_records(
+    keys: KeyFile,
+    first_file: bool,
+    modified: UnixMillis,
+) -> impl Iterator<Item = Record> {
+    let encrypts = keys.encrypts;
+    let newest_last = encrypts > 0;
+    keys.keys
+        .into_iter()
+        .enumerate()
+        .map(move |(index, FileKey { key, valid })| {
+            let by_order = match () {
+                () if first_file && index == encrypts => ENCRYPTS,
+                () if newest_last && index > encrypts => NOT_YET,
+                () => ALREADY_REPLACED,
+            };
+            let (activates, ends) = valid.unwrap_or((by_order, UnixMillis::MAX));
+            Record {
+                material: Material::Ticket(key),
+                imported: true,
+                made: modified,
+                activates,
+                retires: ends,
+                accept_until: ends,
+            }
+        })
+}
+
+fn file_format(configured: KeyFormat) -> Format {
+    match configured {
+        KeyFormat::Nginx => Format::Nginx,
+        KeyFormat::Haproxy => Format::Haproxy,
+        KeyFormat::Apache => Format::Apache,
+        KeyFormat::Ats => Format::Ats,
+        KeyFormat::Nghttpx => Format::Nghttpx,
+        KeyFormat::H2o => Format::H2o,
+        KeyFormat::Openssl => Format::Openssl,
+        KeyFormat::Dnsdist => Format::Dnsdist,
+    }
+}
+
+/// The first line of the secret file: what keys are derived from.
+pub(super) fn read_secret(config: &Config) -> Result<Secret> {
+    let Some(path) = &config.cluster.secret_file else {
+        return Err(Error::Config(
+            "keys.source: \"derived\" needs cluster.secret_file".into(),
+        ));
+    };
+    let (data, _) = read_file(path)?;
+    let line = data
+        .split(|byte| *byte == b'\n')
+        .next()
+        .unwrap_or_default()
+        .trim_ascii();
+    if line.len() < MIN_SECRET {
+        let problem = format!(
+            "the first line has {} bytes; a secret has at least {MIN_SECRET}",
+            line.len()
+        );
+        return Err(Error::KeyFile {
+            origin: path.display().to_string(),
+            problem,
+        });
+    }
+    Ok(Secret::new(line))
+}
+
+/// A small file and when it was last changed.
+fn read_file(path: &Path) -> Result<(Zeroizing<Vec<u8>>, UnixMillis)> {
+    let failed = |source: io::Error| Error::Io {
+        path: path.into(),
+        action: "read",
+        source,
+    };
+    let mut data = Zeroizing::new(Vec::with_capacity(MAX_FILE as usize + 1));
+    let file = File::open(path).map_err(failed)?;
+    let meta = file.metadata().map_err(failed)?;
+    if !meta.is_file() {
+        return Err(failed(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            "is not a regular file",
+        )));
+    }
+    file.take(MAX_FILE + 1)
+        .read_to_end(&mut data)
+        .map_err(failed)?;
+    if data.len() as u64 > MAX_FILE {
+        return Err(failed(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            "is longer than 64 KiB",
+        )));
+    }
+    let modified = meta
+        .modified()
+        .ok()
+        .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    Ok((data, UnixMillis(0) + modified.unwrap_or_default()))
+}

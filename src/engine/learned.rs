@@ -1,0 +1,109 @@
+//! Which policy serves a name. When a client asks to resume, the server has not yet chosen the virtual host; what served
+//! the same name on the same context before tells what it will choose.
+
+use std::collections::HashMap;
+
+use parking_lot::RwLock;
+
+use super::binding::Policy;
+
+/// The context that accepted a connection, by its number in this process; `None` beyond the numbered ones.
+pub type Accepting = Option<u8>;
+
+/// What is known about a name on an accepting context.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Learned {
+    /// This policy served it last.
+    Policy(Policy),
+    /// Several did, and the accepting context cannot be told from others.
+    Ambiguous,
+    /// None has yet.
+    Nothing,
+}
+
+/// Most names that are remembered. Beyond, an arbitrary one goes, at the price of one full handshake.
+const CAPACITY: usize = 4096;
+
+/// (Accepting context, name) to policy, for one process. Never waits: while another thread writes, nothing is known,
+/// which costs a full handshake and no more.
+pub(super) struct Policies(RwLock<HashMap<Accepting, HashMap<Box<[u8]>, Learned>>>);
+
+impl Policies {
+    pub(super) fn new() -> Self {
+        Policies(RwLock::new(HashMap::new()))
+    }
+
+    pub(super) fn recall(&self, accepting: Accepting, name: &[u8]) -> Learned {
+        let Some(contexts) = self.0.try_read() else {
+            return Learned::Nothing;
+        };
+        let known = contexts.get(&accepting).and_then(|names| names.get(name));
+        known.copied().unwrap_or(Learned::Nothing)
+    }
+
+    /// Remembers which policy served; the last one counts, except where contexts cannot be told apart.
+    pub(super) fn learn(&self, accepting: Accepting, name: &[u8], policy: Policy) {
+        let before = self.recall(accepting, name);
+        let now = match before {
+            Learned::Ambiguous => Learned::Ambiguous,
+            Learned::Policy(other) if other != policy && accepting.is_none() => Learned::Ambiguous,
+            Learned::Policy(_) | Learned::Nothing => Learned::Policy(policy),
+        };
+        if now == before {
+            return;
+        }
+        let Some(mut contexts) = self.0.try_write() else {
+            return;
+        };
+        let names = contexts.entry(accepting).or_default();
+        if names.len() >= CAPACITY {
+            let arbitrary = names.keys().next().cloned();
+            arbitrary.and_then(|name| names.remove(&name));
+        }
+        names.insert(name.into(), now);
+    }
+
+    /// Forgets what a context served: its number goes to another one.
+    pub(super) fn forget(&self, accepting: Accepting) {
+        if let Some(mut contexts) = self.0.try_write() {
+            contexts.remove(&accepting);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const MUTUAL: Policy = Policy::Verifying([1; 32]);
+
+    #[test]
+    fn the_last_policy_counts_where_the_accepting_context_is_known() {
+        let policies = Policies::new();
+        assert_eq!(policies.recall(Some(3), b"a"), Learned::Nothing);
+        policies.learn(Some(3), b"a", Policy::NoVerification);
+        policies.learn(Some(3), b"a", MUTUAL);
+        assert_eq!(policies.recall(Some(3), b"a"), Learned::Policy(MUTUAL));
+        assert_eq!(policies.recall(Some(4), b"a"), Learned::Nothing);
+        policies.forget(Some(3));
+        assert_eq!(policies.recall(Some(3), b"a"), Learned::Nothing);
+    }
+
+    #[test]
+    fn two_policies_for_a_name_on_unknown_contexts_are_ambiguous_for_good() {
+        let policies = Policies::new();
+        policies.learn(None, b"a", Policy::NoVerification);
+        policies.learn(None, b"a", MUTUAL);
+        policies.learn(None, b"a", MUTUAL);
+        assert_eq!(policies.recall(None, b"a"), Learned::Ambiguous);
+    }
+
+    #[test]
+    fn invented_names_do_not_grow_it_beyond_its_capacity() {
+        let policies = Policies::new();
+        for name in 0..CAPACITY + 100 {
+            policies.learn(None, format!("{name}").as_bytes(), MUTUAL);
+        }
+        assert_eq!(policies.0.read()[&None].len(), CAPACITY);
+    }
+}

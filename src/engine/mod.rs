@@ -1,0 +1,187 @@
+//! Policy: what each of OpenSSL's callbacks is answered, without knowing OpenSSL.
+//!
+//! Owns: one realm on this node: configuration, ring, store, and this process's copy of the ring. Called by: `tls` (the
+//! handshake's questions) and `ffi` (an administrator's requests). Threads: every method may run on any number of
+//! threads at once, and none waits for another longer than its documentation says. Forks: children inherit everything;
+//! a lock that another thread held at the fork is passed by. Failure: the soft answers of DESIGN 4.8.
+
+#![forbid(unsafe_code)]
+
+mod admin;
+mod binding;
+mod early_data;
+mod learned;
+mod metrics;
+mod recent;
+mod sessions;
+mod tickets;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+use std::sync::atomic::AtomicU64;
+
+use arc_swap::ArcSwap;
+
+use crate::clock;
+use crate::config::{Config, KeySource, Mode};
+use crate::error::{Error, Result};
+use crate::ring::Schedule;
+use crate::secret::Secret;
+use crate::stats::Counters;
+use crate::store::Store;
+use crate::sys;
+
+pub use binding::{Binding, Policy};
+pub use learned::{Accepting, Learned};
+pub use metrics::Report;
+pub use sessions::{Lookup, NewSession, StoredSession};
+pub use tickets::Opening;
+
+use binding::Bindings;
+use learned::Policies;
+use view::View;
+
+/// One realm on this node.
+pub struct Engine {
+    config: Config,
+    schedule: Schedule,
+    store: Store,
+    /// What keys are derived from, with `keys.source = "derived"`.
+    secret: Option<Secret>,
+    /// This process's copy of the ring.
+    view: ArcSwap<View>,
+    /// Boot-clock time in milliseconds before which a failed maintenance of the ring is not tried again.
+    retry_after: AtomicU64,
+    bindings: Bindings,
+    policies: Policies,
+}
+
+impl Engine {
+    /// Sets up the realm: shared memory, then a ring with keys in it.
+    ///
+    /// # Errors
+    /// A transport is configured, or a key or secret file is not usable. Memory that cannot be had at `memory.path` is no
+    /// error: the instance works in anonymous memory, and one line says so.
+    pub fn new(config: Config) -> Result<Self> {
+        refuse_transports(&config)?;
+        crate::log::enable(log_level(&config));
+        let secret = match config.keys.source {
+            KeySource::Derived => Some(admin::read_secret(&config)?),
+            KeySource::Random | KeySource::Files => None,
+        };
+        let engine = Engine {
+            schedule: schedule(&config),
+            store: open_store(&config)?,
+            secret,
+            view: ArcSwap::from_pointee(View::default()),
+            retry_after: AtomicU64::new(0),
+            bindings: Bindings::new(),
+            policies: Policies::new(),
+            config,
+        };
+        engine.load_key_files()?;
+        engine.view(clock::now());
+        Ok(engine)
+    }
+
+    /// The configuration that this instance runs by.
+    pub fn config(&self) -> &Config {
+        &self.config
+    }
+
+    /// The node's counters.
+    pub fn counters(&self) -> Counters<'_> {
+        self.store.counters()
+    }
+
+    /// The binding of a server name (in lower case; empty: none) and the policy that serves it.
+    pub fn binding(&self, name: &[u8], policy: Policy) -> Binding {
+        if self.config.resumption.bind {
+            self.bindings.binding(name, policy)
+        } else {
+            Binding::NONE
+        }
+    }
+
+    /// Which policy is known to serve a name on an accepting context.
+    pub fn recall_policy(&self, accepting: Accepting, name: &[u8]) -> Learned {
+        self.policies.recall(accepting, name)
+    }
+
+    /// Remembers which policy served a name on an accepting context.
+    pub fn learn_policy(&self, accepting: Accepting, name: &[u8], policy: Policy) {
+        self.policies.learn(accepting, name, policy);
+    }
+
+    /// Forgets what an accepting context served, whose number is free again.
+    pub fn forget_policies(&self, accepting: Accepting) {
+        self.policies.forget(accepting);
+    }
+}
+
+fn schedule(config: &Config) -> Schedule {
+    Schedule {
+        makes_tickets: config.keys.source == KeySource::Random
+            && config.resumption.mode != Mode::Off,
+        rotate: config.keys.rotate,
+        ahead: config.keys.ahead,
+        activation_delay: config.keys.activation_delay,
+        lifetime: config.resumption.lifetime,
+    }
+}
+
+/// The levels have the names of the `log` crate's.
+fn log_level(config: &Config) -> log::LevelFilter {
+    config
+        .log
+        .level
+        .to_string()
+        .parse()
+        .unwrap_or(log::LevelFilter::Warn)
+}
+
+fn open_store(config: &Config) -> Result<Store> {
+    let memory = &config.memory;
+    let size = usize::try_from(memory.size).unwrap_or(usize::MAX);
+    let store = match &memory.path {
+        None => Store::anonymous(size)?,
+        Some(path) => match Store::open(path, size) {
+            Ok(store) => store,
+            Err(error) => {
+                log::warn!("{error}; using memory that only this server's own processes share");
+                Store::anonymous(size)?
+            }
+        },
+    };
+    if memory.lock
+        && let Err(error) = store.lock_in_memory()
+    {
+        log::warn!(
+            "memory.lock: {error}; sessions and keys may be swapped to disk (raise RLIMIT_MEMLOCK)"
+        );
+    }
+    Ok(store)
+}
+
+/// Refuses what this release cannot do, rather than run without it.
+fn refuse_transports(config: &Config) -> Result<()> {
+    let peers = &config.peers;
+    let key = match () {
+        () if !config.redis.url.is_empty() => "redis.url",
+        () if !config.memcached.servers.is_empty() => "memcached.servers",
+        () if peers.listen.is_some() || !peers.members.is_empty() || peers.multicast.is_some() => {
+            "peers"
+        }
+        () => return Ok(()),
+    };
+    Err(Error::Config(format!(
+        "{key}: this release has no transports between hosts yet; leave it out"
+    )))
+}
+
+/// Fills a buffer with random bytes; remembers in `sound` when that failed, for then nothing made of it may be used.
+fn random_into<'a>(sound: &'a mut bool) -> impl FnMut(&mut [u8]) + 'a {
+    |buffer| *sound &= sys::random(buffer)
+}

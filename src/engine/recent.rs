@@ -1,0 +1,70 @@
+//! A small cache of what was used last.
+
+use parking_lot::Mutex;
+
+/// Up to `N` pairs, the least recently used one out first.
+///
+/// Never waits: while another thread uses it, or was using it when this process was forked off, the cache is passed by
+/// and the value computed anew.
+pub(super) struct Recent<K, V, const N: usize>(Mutex<Vec<(K, V)>>);
+
+impl<K, V: Clone, const N: usize> Recent<K, V, N> {
+    pub(super) const fn new() -> Self {
+        Recent(Mutex::new(Vec::new()))
+    }
+
+    /// The value whose key `matches`, or else the one that `make` computes, which is then kept.
+    pub(super) fn get_or(&self, matches: impl Fn(&K) -> bool, make: impl FnOnce() -> (K, V)) -> V {
+        let Some(mut pairs) = self.0.try_lock() else {
+            return make().1;
+        };
+        if let Some(at) = pairs.iter().position(|(key, _)| matches(key)) {
+            pairs[..=at].rotate_right(1);
+            return pairs[0].1.clone();
+        }
+        let (key, value) = make();
+        pairs.truncate(N - 1);
+        pairs.insert(0, (key, value.clone()));
+        value
+    }
+
+    /// Drops the pairs whose keys do not fit any more.
+    pub(super) fn retain(&self, keep: impl Fn(&K) -> bool) {
+        if let Some(mut pairs) = self.0.try_lock() {
+            pairs.retain(|(key, _)| keep(key));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_least_recently_used_goes_first() {
+        let cache: Recent<u32, u32, 3> = Recent::new();
+        let made = std::cell::Cell::new(0);
+        let get = |key: u32| {
+            cache.get_or(
+                |other| *other == key,
+                || {
+                    made.set(made.get() + 1);
+                    (key, key * 10)
+                },
+            )
+        };
+        assert_eq!([1, 2, 3, 1, 4].map(get), [10, 20, 30, 10, 40]);
+        assert_eq!(made.get(), 4, "the second 1 was a hit");
+        get(1);
+        assert_eq!(made.get(), 4, "1 stayed, because it was used after 2");
+        get(2);
+        assert_eq!(made.get(), 5, "2 went");
+    }
+
+    #[test]
+    fn a_cache_in_use_elsewhere_is_passed_by() {
+        let cache: Recent<u32, u32, 3> = Recent::new();
+        let _held = cache.0.lock();
+        assert_eq!(cache.get_or(|_| true, || (1, 10)), 10);
+    }
+}

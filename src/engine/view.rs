@@ -1,0 +1,144 @@
+//! A process's copy of the ring, and how it keeps up: one atomic load per handshake unless something changed.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use arc_swap::Guard;
+use zeroize::Zeroizing;
+
+use super::{Engine, random_into};
+use crate::clock::{self, UnixMillis};
+use crate::config::KeySource;
+use crate::error::{Error, Result};
+use crate::ring::{Ring, derive, wire};
+use crate::stats::Counter;
+
+/// After maintenance of the ring failed (another process is at it, or stopped in the midst), the next try.
+const RETRY: Duration = Duration::from_secs(1);
+
+/// The ring as this process knows it.
+#[derive(Default)]
+pub(super) struct View {
+    /// Generation in shared memory; 0 before the first ring.
+    generation: u64,
+    pub(super) ring: Ring,
+    /// When keys must be made or forgotten.
+    due: UnixMillis,
+}
+
+impl Engine {
+    /// The ring as it is at `now`, kept up to date on the way.
+    pub(super) fn view(&self, now: UnixMillis) -> Guard<Arc<View>> {
+        let view = self.view.load();
+        if view.generation == self.store.ring_generation() && now < view.due {
+            return view;
+        }
+        drop(view);
+        self.refresh();
+        if now >= self.view.load().due {
+            self.maintain(now);
+        }
+        self.view.load()
+    }
+
+    /// Changes the ring for every process of the node, or nothing.
+    ///
+    /// # Errors
+    /// What `change` returns, or [`Error::Ring`] when others kept the ring's lease for all of `patience`.
+    pub(super) fn change_ring(
+        &self,
+        patience: Duration,
+        change: impl FnOnce(&Ring) -> Result<Ring>,
+    ) -> Result<()> {
+        let mut outcome = Ok(());
+        let done = self.store.update_ring(patience, |bytes| {
+            // Memory that holds no ring, or a damaged one, gets what this process knows.
+            let shared = bytes.and_then(wire::decode);
+            let base = shared
+                .clone()
+                .unwrap_or_else(|| self.view.load().ring.clone());
+            match change(&base) {
+                Ok(changed) if shared.as_ref() == Some(&changed) => None,
+                Ok(changed) => {
+                    self.count_new_keys(&base, &changed);
+                    Some(wire::encode(&changed))
+                }
+                Err(error) => {
+                    outcome = Err(error);
+                    None
+                }
+            }
+        });
+        self.refresh();
+        if done {
+            outcome
+        } else {
+            Err(Error::Ring(
+                "another process is changing the ring; try again",
+            ))
+        }
+    }
+
+    /// Takes over the ring that is in force in shared memory, if there is a readable one.
+    fn refresh(&self) {
+        let (generation, bytes) = self.store.read_ring();
+        let decoded = bytes
+            .as_ref()
+            .and_then(|bytes: &Zeroizing<Vec<u8>>| wire::decode(bytes));
+        let readable = decoded.is_some();
+        let ring = decoded.unwrap_or_else(|| self.view.load().ring.clone());
+        // What cannot be read is repaired at the next maintenance, which is due at once.
+        let due = if readable {
+            ring.maintenance_due(&self.schedule)
+        } else {
+            UnixMillis(0)
+        };
+        self.bindings.forget_keys(|name| ring.knows(name));
+        self.view.store(Arc::new(View {
+            generation,
+            ring,
+            due,
+        }));
+    }
+
+    /// Makes the keys that are due, unless a try just failed. Waits for nobody.
+    #[cold]
+    fn maintain(&self, now: UnixMillis) {
+        let boot = u64::try_from(clock::since_boot().as_millis()).unwrap_or(u64::MAX);
+        if boot < self.retry_after.load(Ordering::Relaxed) {
+            return;
+        }
+        let maintained = self.change_ring(Duration::ZERO, |ring| self.maintained(ring, now));
+        let still_due = now >= self.view.load().due;
+        if maintained.is_err() || still_due {
+            let retry = boot.saturating_add(RETRY.as_millis() as u64);
+            self.retry_after.store(retry, Ordering::Relaxed);
+        }
+    }
+
+    /// The ring with everything that it should have at `now`.
+    pub(super) fn maintained(&self, ring: &Ring, now: UnixMillis) -> Result<Ring> {
+        if let (KeySource::Derived, Some(secret)) = (self.config.keys.source, &self.secret) {
+            return derive::derived(ring, secret, &self.config.realm, &self.schedule, now);
+        }
+        let mut sound = true;
+        let made = ring.maintain(&self.schedule, now, &mut random_into(&mut sound));
+        if sound {
+            Ok(made.unwrap_or_else(|| ring.clone()))
+        } else {
+            Err(NO_RANDOMNESS)
+        }
+    }
+
+    fn count_new_keys(&self, before: &Ring, after: &Ring) {
+        let new = after
+            .records()
+            .filter(|record| !before.knows(&record.name()))
+            .count();
+        self.counters().add(Counter::Rotations, new as u64);
+    }
+}
+
+pub(super) const NO_RANDOMNESS: Error =
+    Error::Ring("the system gives no random bytes (getrandom is refused); no key was made");

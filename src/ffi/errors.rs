@@ -1,0 +1,92 @@
+//! Our errors on OpenSSL's error queue: library "tlsresume", one reason number for each kind, the text as data.
+
+use std::ffi::{CString, c_char, c_int, c_ulong};
+use std::ptr;
+
+use once_cell::sync::OnceCell;
+
+use crate::error::Error;
+
+/// Reason numbers. Never renumbered, never reused. Last: 107.
+fn reason(error: &Error) -> c_int {
+    match error {
+        Error::Argument(_) => 100,
+        Error::Config(_) => 101,
+        Error::KeyFile { .. } => 102,
+        Error::Io { .. } => 103,
+        Error::Ring(_) => 104,
+        Error::OpensslVersion { .. } => 105,
+        Error::Attachment(_) => 106,
+        Error::BufferTooSmall(_) => 107,
+    }
+}
+
+/// What ERR_reason_error_string(3) says for each of them.
+const REASONS: [(c_int, &std::ffi::CStr); 8] = [
+    (100, c"bad argument"),
+    (101, c"bad configuration"),
+    (102, c"bad key file"),
+    (103, c"system error"),
+    (104, c"key ring not changed"),
+    (105, c"wrong OpenSSL version"),
+    (106, c"context not attached or detached"),
+    (107, c"buffer too small"),
+];
+
+/// Registers our texts, and sends panics through our log; once in a process.
+pub(super) fn set_up() {
+    library();
+}
+
+/// Puts an error on this thread's queue.
+pub(super) fn raise(error: &Error) {
+    let text = CString::new(error.to_string().replace('\0', " ")).unwrap_or_default();
+    raise_text(library(), reason(error), &text);
+}
+
+#[cfg(ossl300)]
+fn raise_text(library: c_int, reason: c_int, text: &CString) {
+    // SAFETY: works on this thread's queue; the strings are C strings, copied before the call returns, and the format
+    // takes exactly one of them.
+    unsafe {
+        openssl_sys::ERR_new();
+        openssl_sys::ERR_set_debug(c"tlsresume".as_ptr(), 0, c"tlsresume".as_ptr());
+        openssl_sys::ERR_set_error(library, reason, c"%s".as_ptr(), text.as_ptr());
+    }
+}
+
+#[cfg(not(ossl300))]
+fn raise_text(library: c_int, reason: c_int, text: &CString) {
+    unsafe extern "C" {
+        fn ERR_add_error_data(count: c_int, ...);
+    }
+    // SAFETY: works on this thread's queue; the strings are C strings, copied before the call returns.
+    unsafe {
+        openssl_sys::ERR_put_error(library, 0, reason, c"tlsresume".as_ptr(), 0);
+        ERR_add_error_data(1, text.as_ptr());
+    }
+}
+
+/// Our number as a library of OpenSSL's error queue.
+fn library() -> c_int {
+    static LIBRARY: OnceCell<c_int> = OnceCell::new();
+    *LIBRARY.get_or_init(|| {
+        std::panic::set_hook(Box::new(|info| log::error!("{info}")));
+        // SAFETY: no precondition.
+        let library = unsafe { openssl_sys::ERR_get_next_error_library() };
+        let names = [(0, c"tlsresume")].into_iter().chain(REASONS);
+        let entry = |(code, text): (c_int, &'static std::ffi::CStr)| openssl_sys::ERR_STRING_DATA {
+            error: c_ulong::try_from(code).unwrap_or(0),
+            string: text.as_ptr(),
+        };
+        let end = openssl_sys::ERR_STRING_DATA {
+            error: 0,
+            string: ptr::null::<c_char>(),
+        };
+        // OpenSSL keeps the table and writes to it: it is never freed.
+        let table: &'static mut [_] = names.map(entry).chain([end]).collect::<Vec<_>>().leak();
+        // SAFETY: the table lives for ever and ends with an entry of zeros.
+        unsafe { openssl_sys::ERR_load_strings(library, table.as_mut_ptr()) };
+        library
+    })
+}

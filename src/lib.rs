@@ -1,0 +1,25 @@
+//! libtlsresume makes TLS sessions resumable across every process and host of a fleet, for any server built on OpenSSL.
+//!
+//! C programs use `include/tlsresume.h`; this crate's Rust items are its inside, public for tests and tools. A
+//! handshake goes down through the layers and back:
+//!
+//! ```text
+//! ffi     the exported C functions            tls     the only user of SSL_*: OpenSSL's callbacks
+//! engine  policy: what each callback answers  ring    which key is good for what, when
+//! store   shared memory: sessions, the ring's bytes, counters
+//! config, stats, secret, clock, log, sys, error: used by all above
+//! ```
+//! ARCHITECTURE.md has the map and the life of a handshake.
+
+pub mod clock;
+pub mod config;
+pub mod engine;
+pub mod error;
+pub mod ffi;
+mod log;
+pub mod ring;
+pub mod secret;
+pub mod stats;
+pub mod store;
+mod sys;
+mod tls;

@@ -1,0 +1,69 @@
+//! Where the library's few lines of log go: to standard error, or to the application's callback.
+//!
+//! Owns: the sink and the level. Called by: every module, through the macros of the `log` crate. Threads: lines from
+//! several threads do not mix. Forks: nothing is locked while a line is written. Failure: a line that cannot be written
+//! is lost; no signal is raised, errno stays as it was.
+
+#![forbid(unsafe_code)]
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use arc_swap::ArcSwapOption;
+use log::{Level, LevelFilter, Log, Metadata, Record};
+
+use crate::sys;
+
+/// Where lines go instead of standard error: level and text, without a newline.
+pub(crate) type Sink = Box<dyn Fn(Level, &str) + Send + Sync>;
+
+static SINK: ArcSwapOption<Sink> = ArcSwapOption::const_empty();
+
+struct Logger;
+
+/// Makes the macros of the `log` crate work, at `level` and below; the most talkative instance of a process decides.
+pub(crate) fn enable(level: LevelFilter) {
+    // A second call finds the logger installed already, which is what it wants.
+    let _ = log::set_logger(&Logger);
+    log::set_max_level(log::max_level().max(level));
+}
+
+/// Sends lines to `sink` from now on; `None` sends them to standard error again.
+pub(crate) fn set_sink(sink: Option<Sink>) {
+    SINK.store(sink.map(Into::into));
+}
+
+impl Log for Logger {
+    fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+        metadata.target().starts_with(env!("CARGO_CRATE_NAME"))
+    }
+
+    fn log(&self, record: &Record<'_>) {
+        if !self.enabled(record.metadata()) {
+            return;
+        }
+        let _errno = sys::ErrnoGuard::new();
+        match &*SINK.load() {
+            Some(sink) => sink(record.level(), &record.args().to_string()),
+            None => {
+                let level = record.level().as_str().to_lowercase();
+                sys::write_stderr(&format!("tlsresume: {level}: {}\n", record.args()));
+            }
+        }
+    }
+
+    fn flush(&self) {}
+}
+
+/// Says something once in the life of a process.
+pub(crate) struct Once(AtomicBool);
+
+impl Once {
+    pub(crate) const fn new() -> Self {
+        Once(AtomicBool::new(false))
+    }
+
+    /// True for the first caller.
+    pub(crate) fn first(&self) -> bool {
+        !self.0.swap(true, Ordering::Relaxed)
+    }
+}

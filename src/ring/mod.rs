@@ -1,0 +1,350 @@
+//! The ring: the set of keys that a node knows, and what each is good for at a given time.
+//!
+//! Owns: key records, revocations, the rules by which keys come, rule and go (DESIGN 4.2), the files and bytes that
+//! keys travel in. Called by: `engine`. Pure: time and randomness are arguments; no I/O, no lock, no OpenSSL. Threads
+//! and forks: a [`Ring`] is a value, changed by making another. Failure: bytes that do not parse are refused whole.
+//!
+//! Two rings merge by union. Records of one name merge by the maximum of a total order, revocations and watermarks by
+//! the maximum of their times, so any two nodes that have seen the same rings agree, in whatever order, however often.
+
+#![forbid(unsafe_code)]
+
+pub mod derive;
+pub mod file;
+pub mod key;
+mod record;
+pub mod schedule;
+pub mod session_id;
+pub mod wire;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+pub use key::{Digest, KeyName, TicketKey};
+pub use record::{Material, Record};
+pub use schedule::Schedule;
+pub use session_id::IdKey;
+
+use crate::clock::UnixMillis;
+use crate::error::{Error, Result};
+
+/// Most key records in a ring; the configuration's ranges keep a scheduled ring below it.
+pub const MAX_RECORDS: usize = 256;
+
+/// Most revocations of single keys in a ring.
+pub const MAX_REVOCATIONS: usize = 256;
+
+/// A record is kept this long after its end, not accepted, so that a clock which was an hour fast and is put right finds
+/// its keys again.
+const FORGET_AFTER: Duration = Duration::from_secs(2 * 3600);
+
+/// A revocation outlives the longest extension that another node may have given to the key.
+const REVOCATION_OUTLIVES: Duration = Duration::from_secs(8 * 24 * 3600);
+
+/// Key records and revocations; see the module's documentation.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Ring {
+    /// Ticket keys, ordered by [`Record::succession`].
+    tickets: Vec<Arc<Record>>,
+    /// Session-id keys, in the same order.
+    ids: Vec<Arc<Record>>,
+    /// Revoked key names, each with the time when the revocation may be forgotten.
+    revoked: BTreeMap<KeyName, UnixMillis>,
+    /// Keys made before this are refused.
+    keys_since: UnixMillis,
+    /// Sessions authenticated before this are refused.
+    sessions_since: UnixMillis,
+}
+
+/// How a ticket key is used at a given time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Age {
+    /// It is the one that encrypts.
+    Current,
+    /// Another one encrypts: a ticket made with it is accepted and replaced.
+    Older,
+}
+
+/// What the ring says about the key that a ticket names.
+#[derive(Clone, Debug)]
+pub enum Verdict<'a> {
+    /// Decrypt with it.
+    Accepted(&'a Arc<Record>, &'a TicketKey, Age),
+    /// The ring never knew it, or has forgotten it.
+    Unknown,
+    /// Its time is over.
+    Expired,
+    /// It was revoked.
+    Revoked,
+}
+
+/// How many keys are in each state at a given time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Census {
+    /// Known, and not yet used to encrypt.
+    pub pending: u64,
+    /// Encrypting: one, or none in an empty ring.
+    pub active: u64,
+    /// Only accepted.
+    pub accepting: u64,
+    /// Revoked by name and remembered.
+    pub revoked: u64,
+}
+
+impl Ring {
+    /// The key that encrypts at `now`: the greatest (activates, name) of those that have activated; if none has (first
+    /// start, a clock that stepped back) the least of all. Depends on the ring and the time alone.
+    pub fn encrypting(&self, now: UnixMillis) -> Option<(&Arc<Record>, &TicketKey)> {
+        let (record, material) = in_use(&self.tickets, now)?;
+        match material {
+            Material::Ticket(key) => Some((record, key)),
+            Material::SessionId(_) => None,
+        }
+    }
+
+    /// The key that tags session ids at `now`, by the same rule.
+    pub fn id_key(&self, now: UnixMillis) -> Option<&IdKey> {
+        match in_use(&self.ids, now)?.1 {
+            Material::SessionId(key) => Some(key),
+            Material::Ticket(_) => None,
+        }
+    }
+
+    /// The key of this ring that made `id`: the newest are tried first, and at most [`MAX_ID_KEYS`] of them.
+    pub fn maker_of(
+        &self,
+        id: &[u8; session_id::SESSION_ID_LEN],
+        now: UnixMillis,
+    ) -> Option<&IdKey> {
+        let accepted = self
+            .ids
+            .iter()
+            .rev()
+            .filter(|record| now < record.accept_until);
+        accepted
+            .take(MAX_ID_KEYS)
+            .find_map(|record| match &record.material {
+                Material::SessionId(key) => key.made(id).then_some(key),
+                Material::Ticket(_) => None,
+            })
+    }
+
+    /// What to do with a ticket that names `name`.
+    pub fn verdict(&self, name: &KeyName, now: UnixMillis) -> Verdict<'_> {
+        let Some(record) = self
+            .tickets
+            .iter()
+            .rev()
+            .find(|record| record.name() == *name)
+        else {
+            let revoked = self.revoked.contains_key(name);
+            return if revoked {
+                Verdict::Revoked
+            } else {
+                Verdict::Unknown
+            };
+        };
+        let Material::Ticket(key) = &record.material else {
+            return Verdict::Unknown;
+        };
+        if now >= record.accept_until {
+            return Verdict::Expired;
+        }
+        let current =
+            in_use(&self.tickets, now).is_some_and(|(active, _)| Arc::ptr_eq(active, record));
+        Verdict::Accepted(record, key, if current { Age::Current } else { Age::Older })
+    }
+
+    /// Sessions authenticated before this time are refused.
+    pub fn sessions_since(&self) -> UnixMillis {
+        self.sessions_since
+    }
+
+    /// Whether a key of that name is in the ring.
+    pub fn knows(&self, name: &KeyName) -> bool {
+        self.records().any(|record| record.name() == *name)
+    }
+
+    /// Every record, ticket keys first.
+    pub fn records(&self) -> impl Iterator<Item = &Arc<Record>> {
+        self.tickets.iter().chain(&self.ids)
+    }
+
+    /// How many ticket keys are in which state.
+    pub fn census(&self, now: UnixMillis) -> Census {
+        let mut census = Census {
+            revoked: self.revoked.len() as u64,
+            ..Census::default()
+        };
+        let active = in_use(&self.tickets, now).map(|(record, _)| record.name());
+        for record in self
+            .tickets
+            .iter()
+            .filter(|record| now < record.accept_until)
+        {
+            match () {
+                () if Some(record.name()) == active => census.active += 1,
+                () if record.activates > now => census.pending += 1,
+                () => census.accepting += 1,
+            }
+        }
+        census
+    }
+
+    /// Everything that either ring knows.
+    #[must_use]
+    pub fn merge(&self, other: &Ring) -> Ring {
+        let mut revoked = self.revoked.clone();
+        for (name, until) in &other.revoked {
+            let entry = revoked.entry(*name).or_default();
+            *entry = (*entry).max(*until);
+        }
+        let mut merged = Ring {
+            revoked,
+            keys_since: self.keys_since.max(other.keys_since),
+            sessions_since: self.sessions_since.max(other.sessions_since),
+            ..Ring::default()
+        };
+        merged.adopt(self.records().chain(other.records()).cloned());
+        merged
+    }
+
+    /// Merges what arrived from another node. Left out, and counted, are records whose time is over and those that
+    /// activate further ahead than any node with this schedule makes them: a wrong clock elsewhere poisons nobody.
+    #[must_use]
+    pub fn admit(&self, arrived: &Ring, schedule: &Schedule, now: UnixMillis) -> (Ring, usize) {
+        let horizon = now + schedule.rotate * (schedule.ahead + 1) + schedule.activation_delay;
+        let id_horizon = now + schedule.for_ids().rotate * 2 + schedule.activation_delay;
+        let fits = |record: &&Arc<Record>| {
+            let limit = match record.material {
+                Material::Ticket(_) => horizon,
+                Material::SessionId(_) => id_horizon,
+            };
+            now < record.accept_until && record.activates <= limit
+        };
+        let mut checked = Ring {
+            tickets: Vec::new(),
+            ids: Vec::new(),
+            ..arrived.clone()
+        };
+        checked.adopt(arrived.records().filter(fits).cloned());
+        let refused = arrived.records().filter(|record| !fits(record)).count();
+        (self.merge(&checked), refused)
+    }
+
+    /// The ring with more records in it.
+    ///
+    /// # Errors
+    /// [`Error::Ring`] when it would hold more than [`MAX_RECORDS`].
+    pub fn with(&self, records: impl IntoIterator<Item = Record>) -> Result<Ring> {
+        let mut ring = self.clone();
+        ring.adopt(
+            self.records()
+                .cloned()
+                .chain(records.into_iter().map(Arc::new)),
+        );
+        if ring.records().count() > MAX_RECORDS {
+            return Err(Error::Ring(
+                "the ring is full (256 keys are still accepted); wait for old keys to expire, or revoke them",
+            ));
+        }
+        Ok(ring)
+    }
+
+    /// The ring whose imported keys are exactly `records`: what follows a key file that changed.
+    ///
+    /// # Errors
+    /// As [`Ring::with`].
+    pub fn with_imported(&self, records: impl IntoIterator<Item = Record>) -> Result<Ring> {
+        let mut ring = self.clone();
+        ring.tickets.retain(|record| !record.imported);
+        ring.with(records)
+    }
+
+    /// The ring without the key of that name, which is refused from now on wherever this ring arrives.
+    ///
+    /// # Errors
+    /// [`Error::Ring`] when more than [`MAX_REVOCATIONS`] are remembered already.
+    pub fn revoke(&self, name: KeyName, now: UnixMillis) -> Result<Ring> {
+        if self.revoked.len() >= MAX_REVOCATIONS && !self.revoked.contains_key(&name) {
+            return Err(Error::Ring(
+                "256 keys are revoked already; revoke all keys instead",
+            ));
+        }
+        let end = self
+            .records()
+            .filter(|record| record.name() == name)
+            .map(|record| record.accept_until)
+            .max();
+        let remember = end
+            .filter(|end| *end < UnixMillis::MAX)
+            .unwrap_or(now)
+            .max(now)
+            + REVOCATION_OUTLIVES;
+        let mut ring = self.clone();
+        ring.revoked.insert(name, remember);
+        ring.adopt(self.records().cloned());
+        Ok(ring)
+    }
+
+    /// The ring without any key made before `now`, on every node that it reaches.
+    #[must_use]
+    pub fn revoke_all(&self, now: UnixMillis) -> Ring {
+        let mut ring = self.clone();
+        ring.keys_since = ring.keys_since.max(now);
+        ring.adopt(self.records().cloned());
+        ring
+    }
+
+    /// The ring that refuses stored sessions authenticated before `now`.
+    #[must_use]
+    pub fn flush_sessions(&self, now: UnixMillis) -> Ring {
+        Ring {
+            sessions_since: self.sessions_since.max(now),
+            ..self.clone()
+        }
+    }
+
+    /// Drops what nobody can need any more, even after a clock step of an hour.
+    fn forget(&mut self, now: UnixMillis) {
+        let keep = |record: &Arc<Record>| now < record.accept_until + FORGET_AFTER;
+        self.tickets.retain(keep);
+        self.ids.retain(keep);
+        self.revoked.retain(|_, until| now < *until);
+    }
+
+    /// Replaces the records by those of `candidates` that are not revoked, one per name.
+    fn adopt(&mut self, candidates: impl Iterator<Item = Arc<Record>>) {
+        let mut by_name: BTreeMap<KeyName, Arc<Record>> = BTreeMap::new();
+        for record in candidates {
+            if record.made < self.keys_since || self.revoked.contains_key(&record.name()) {
+                continue;
+            }
+            let best = by_name
+                .entry(record.name())
+                .or_insert_with(|| Arc::clone(&record));
+            if record.precedence(best).is_gt() {
+                *best = record;
+            }
+        }
+        let (mut tickets, mut ids): (Vec<_>, Vec<_>) = by_name
+            .into_values()
+            .partition(|record| matches!(record.material, Material::Ticket(_)));
+        tickets.sort_by_key(|record| record.succession());
+        ids.sort_by_key(|record| record.succession());
+        (self.tickets, self.ids) = (tickets, ids);
+    }
+}
+
+/// Most id keys that are tried on a session id: nodes that start apart each bring one.
+const MAX_ID_KEYS: usize = 8;
+
+fn in_use(keys: &[Arc<Record>], now: UnixMillis) -> Option<(&Arc<Record>, &Material)> {
+    let activated = keys.partition_point(|record| record.activates <= now);
+    let record = keys.get(activated.saturating_sub(1))?;
+    Some((record, &record.material))
+}

@@ -1,0 +1,82 @@
+//! Counters that all processes of a node add to.
+//!
+//! Owns: the list of counters and their order in shared memory. Called by: `store` (which gives them room), `engine`
+//! and `tls` (which count), `ffi` (which reports). Threads and forks: atomic additions. Failure: none.
+
+#![forbid(unsafe_code)]
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// What is counted. The order is the order in shared memory: new ones go at the end, and the layout version moves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Counter {
+    /// Tickets that were encrypted.
+    TicketsIssued,
+    /// Tickets under the encrypting key whose handshake resumed.
+    TicketsAcceptedCurrent,
+    /// Tickets under an older key whose handshake resumed.
+    TicketsAcceptedOlder,
+    /// Tickets whose key the ring does not know.
+    TicketsUnknownKey,
+    /// Tickets whose key's time was over.
+    TicketsExpired,
+    /// Tickets whose key was revoked.
+    TicketsRevoked,
+    /// Tickets whose key was known and whose handshake yet did not resume: forged, or bound to another name or policy.
+    TicketsMac,
+    /// Tickets not looked at: more than a handshake may bring.
+    TicketsOverLimit,
+    /// Sessions put into the store.
+    SessionsStored,
+    /// Sessions that could not be put into the store.
+    SessionsDropped,
+    /// Look-ups that found a session.
+    SessionsHit,
+    /// Look-ups of a session that the store does not hold.
+    SessionsAbsent,
+    /// Look-ups of a session whose time was over, or that a flush covers.
+    SessionsExpired,
+    /// Session ids that this realm did not make: no look-up took place.
+    SessionsForgedId,
+    /// Sessions of another server name or client-verification policy.
+    SessionsBinding,
+    /// Sessions that OpenSSL could not parse.
+    SessionsParse,
+    /// Look-ups refused: more than a handshake may ask for.
+    SessionsOverLimit,
+    /// Live sessions overwritten for want of room.
+    SessionsEvicted,
+    /// Keys that were made by schedule or by hand.
+    Rotations,
+    /// Early data allowed.
+    EarlyDataAllowed,
+    /// Early data refused.
+    EarlyDataRefused,
+}
+
+impl Counter {
+    /// How many counters there are.
+    pub const COUNT: usize = Counter::EarlyDataRefused as usize + 1;
+}
+
+/// The counters of one node.
+#[derive(Clone, Copy)]
+pub struct Counters<'a>(pub &'a [AtomicU64; Counter::COUNT]);
+
+impl Counters<'_> {
+    /// Adds one.
+    pub fn count(self, counter: Counter) {
+        self.add(counter, 1);
+    }
+
+    /// Adds `amount`.
+    pub fn add(self, counter: Counter, amount: u64) {
+        self.0[counter as usize].fetch_add(amount, Ordering::Relaxed);
+    }
+
+    /// How often it was counted since the memory was made.
+    pub fn value(self, counter: Counter) -> u64 {
+        self.0[counter as usize].load(Ordering::Relaxed)
+    }
+}

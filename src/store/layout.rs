@@ -1,0 +1,130 @@
+//! What is where in the mapping. Drawn and explained in docs/shm-format.md; any change here moves [`VERSION`].
+
+#![forbid(unsafe_code)]
+
+use crate::stats::Counter;
+
+/// First word of every mapping: "TLSRESUM" in memory.
+pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"TLSRESUM");
+
+/// Moves with every change of the layout, of the counters and of the ring's encoding.
+pub(super) const VERSION: u64 = 1;
+
+/// Words of the header page, each 8 bytes.
+pub(super) mod word {
+    pub(crate) const MAGIC: usize = 0;
+    pub(crate) const VERSION: usize = 1;
+    pub(crate) const SIZE: usize = 2;
+    pub(crate) const BOOT_ID: usize = 3;
+    pub(crate) const SEED: usize = 5;
+    pub(crate) const CREATED: usize = 7;
+    pub(crate) const CHECK: usize = 8;
+    /// From here on words change while others look.
+    pub(crate) const RING_GENERATION: usize = 16;
+    pub(crate) const RING_LEASE: usize = 17;
+    pub(crate) const STRIKES_LOST_UNTIL: usize = 18;
+    pub(crate) const COUNTERS: usize = 64;
+}
+
+pub(super) const PAGE: usize = 4096;
+pub(super) const WORD: usize = 8;
+
+const _: () = assert!((word::COUNTERS + Counter::COUNT) * WORD <= PAGE);
+
+/// Bytes of one of the two ring slots: length, check, and the ring's encoding in whole words.
+pub(super) const SLOT_BYTES: usize = 45_056;
+const _: () = assert!(SLOT_BYTES.is_multiple_of(PAGE));
+
+const SHARDS_AT: usize = PAGE + 2 * SLOT_BYTES;
+
+/// The smallest mapping: one shard that takes the largest session several times.
+pub(super) const SMALLEST: usize = 512 * 1024;
+
+/// A shard's log is addressed by 17 bits of 8-byte units.
+const LARGEST_SHARD: usize = 1024 * 1024;
+
+/// Bytes at the start of a shard: its lease, and where its log begins and ends.
+pub(super) const SHARD_HEADER: usize = 64;
+
+/// Index entries that are searched together: one cache line.
+pub(super) const BUCKET: usize = 16;
+const BUCKET_BYTES: usize = BUCKET * 4;
+
+/// Bytes of the log per index bucket: 16 entries, filled to 15/16, of the records of 168-byte sessions.
+const LOG_PER_BUCKET: usize = 15 * 184;
+
+/// Where the parts of a mapping of a given size are: a function of the size alone.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Geometry {
+    /// Bytes of the mapping.
+    pub(super) size: usize,
+    /// How many shards there are.
+    pub(super) shards: usize,
+    /// Bytes from one shard to the next.
+    pub(super) shard_bytes: usize,
+    /// Index buckets in a shard.
+    pub(super) buckets: usize,
+    /// 8-byte units in a shard's log.
+    pub(super) log_units: usize,
+}
+
+impl Geometry {
+    /// The parts of a mapping of `size` bytes; `None` when that is too small.
+    pub(super) fn of(size: usize) -> Option<Self> {
+        if size < SMALLEST {
+            return None;
+        }
+        let room = size - SHARDS_AT;
+        let shards = room.div_ceil(LARGEST_SHARD);
+        let shard_bytes = room / shards / SHARD_HEADER * SHARD_HEADER;
+        let buckets = (shard_bytes - SHARD_HEADER) / (BUCKET_BYTES + LOG_PER_BUCKET);
+        let log_units = (shard_bytes - SHARD_HEADER - buckets * BUCKET_BYTES) / WORD;
+        Some(Geometry {
+            size,
+            shards,
+            shard_bytes,
+            buckets,
+            log_units,
+        })
+    }
+
+    /// Where a ring slot starts.
+    pub(super) fn slot_at(slot: usize) -> usize {
+        PAGE + slot * SLOT_BYTES
+    }
+
+    /// Where a shard's header starts.
+    pub(super) fn shard_at(&self, shard: usize) -> usize {
+        SHARDS_AT + shard * self.shard_bytes
+    }
+
+    /// Where a shard's index starts.
+    pub(super) fn index_at(&self, shard: usize) -> usize {
+        self.shard_at(shard) + SHARD_HEADER
+    }
+
+    /// Where a shard's log starts.
+    pub(super) fn log_at(&self, shard: usize) -> usize {
+        self.index_at(shard) + self.buckets * BUCKET_BYTES
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_of_every_size_lie_inside_it_aligned_and_apart() {
+        for size in (SMALLEST..64 << 20).step_by(123_457) {
+            let geometry = Geometry::of(size).expect("large enough");
+            assert!(geometry.shards > 0 && geometry.buckets > 0, "{geometry:?}");
+            assert!(geometry.log_units <= 1 << 17, "{geometry:?}");
+            assert!(geometry.log_units * WORD > 4 * 65_536, "{geometry:?}");
+            assert_eq!(geometry.log_at(0) % WORD, 0);
+            let end = geometry.log_at(geometry.shards - 1) + geometry.log_units * WORD;
+            assert!(end <= size, "{geometry:?}");
+            assert!(geometry.log_at(0) + geometry.log_units * WORD <= geometry.shard_at(1));
+        }
+        assert_eq!(Geometry::of(SMALLEST - 1), None);
+    }
+}

@@ -1,0 +1,89 @@
+//! A lock that outlives its holders.
+//!
+//! One word of shared memory: zero when free, else the boot-clock time, in nanoseconds, until which its holder has it.
+//! Whoever finds that time past takes it over, so a holder that was killed or frozen delays others by the hold time
+//! once, and nothing in memory names a process (ids are reused, and differ between namespaces). What a lease guards
+//! must therefore stay harmless under a holder that wakes up late: see [`super::shard`] and [`super::slots`].
+//!
+//! | word                                   | meaning                                          |
+//! |----------------------------------------|--------------------------------------------------|
+//! | 0                                      | free                                             |
+//! | now < word <= now + [`LONGEST_HOLD`]   | held                                             |
+//! | word <= now                            | abandoned: free to take                          |
+//! | word > now + [`LONGEST_HOLD`]          | never written by us (corrupt memory): free       |
+
+#![forbid(unsafe_code)]
+
+use std::time::Duration;
+
+use super::sync::{AtomicU64, Ordering};
+
+/// No lease is taken for longer.
+pub(super) const LONGEST_HOLD: Duration = Duration::from_secs(10);
+
+/// What a waiter does between two attempts, and the clock it measures by: real in the store, simulated in models.
+pub(super) trait Waiter {
+    /// Time since boot.
+    fn now(&self) -> Duration;
+    /// Lets others run.
+    fn pause(&self);
+}
+
+/// A held lease: gives it back when dropped, unless it was taken over meanwhile.
+pub(super) struct Lease<'a> {
+    word: &'a AtomicU64,
+    until: u64,
+}
+
+impl<'a> Lease<'a> {
+    /// Takes the lease for `hold`, or `None` when others have it for all of `patience`.
+    pub(super) fn acquire(
+        word: &'a AtomicU64,
+        hold: Duration,
+        patience: Duration,
+        waiter: &impl Waiter,
+    ) -> Option<Self> {
+        let give_up = waiter.now() + patience;
+        loop {
+            let now = waiter.now();
+            if let Some(lease) = Self::try_acquire(word, now, hold) {
+                return Some(lease);
+            }
+            if now >= give_up {
+                return None;
+            }
+            waiter.pause();
+        }
+    }
+
+    fn try_acquire(word: &'a AtomicU64, now: Duration, hold: Duration) -> Option<Self> {
+        let seen = word.load(Ordering::Relaxed);
+        let held = nanos(now) < seen && seen <= nanos(now + LONGEST_HOLD);
+        if held {
+            return None;
+        }
+        // The successor's time is later than any that it takes over, so no two holders ever have the same word.
+        let until = nanos(now + hold.min(LONGEST_HOLD));
+        word.compare_exchange(seen, until, Ordering::Acquire, Ordering::Relaxed)
+            .is_ok()
+            .then_some(Lease { word, until })
+    }
+
+    /// Whether nobody has taken it over.
+    pub(super) fn still_held(&self) -> bool {
+        self.word.load(Ordering::Relaxed) == self.until
+    }
+}
+
+impl Drop for Lease<'_> {
+    fn drop(&mut self) {
+        // Fails when the lease was taken over: then it is not ours to give back.
+        let _ = self
+            .word
+            .compare_exchange(self.until, 0, Ordering::Release, Ordering::Relaxed);
+    }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,323 @@
+//! The store: what the processes of a node share.
+//!
+//! Owns: one mapping with the session cache, the ring's bytes, the counters. Called by: `engine`. Threads: any number,
+//! in any number of processes. Forks: children inherit the mapping. Failure: what cannot be found, read or written in
+//! time is a miss; nothing here waits longer than it was told. Every byte in the mapping counts as hostile: lengths are
+//! checked, records carry a keyed check, and no content can make a process hang or stop.
+//!
+//! The layout is drawn in docs/shm-format.md.
+
+mod layout;
+mod lease;
+mod record;
+mod region;
+mod shard;
+mod slots;
+mod sync;
+
+#[cfg(test)]
+mod tests;
+
+use std::path::Path;
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use self::layout::{BUCKET, Geometry, SHARD_HEADER, SLOT_BYTES, WORD, word};
+use self::lease::{Lease, Waiter};
+use self::region::{Origin, Region};
+use self::shard::Shard;
+use self::slots::Slots;
+use self::sync::Ordering;
+use crate::clock::{self, UnixMillis};
+use crate::error::Result;
+use crate::stats::{Counter, Counters};
+use crate::sys;
+
+pub use record::{Key, Kind, MAX_VALUE, Meta};
+pub use shard::Evicted;
+
+/// How long a writer may have a shard: inserting takes a few microseconds, so whoever has it longer was stopped.
+const SHARD_HOLD: Duration = Duration::from_millis(10);
+
+/// How long a writer may have the ring.
+const RING_HOLD: Duration = Duration::from_secs(1);
+
+/// Shared memory with everything in it.
+pub struct Store {
+    region: Region,
+}
+
+/// Why a record was not inserted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotInserted {
+    /// Others kept the shard for as long as the caller would wait.
+    Busy,
+    /// The value is longer than [`MAX_VALUE`], or than half a shard's log.
+    TooLong,
+    /// A record of that key is there already ([`Store::insert_new`]).
+    Present,
+}
+
+/// How much of the memory is in use, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Usage {
+    /// Bytes of the logs that hold records.
+    pub used: u64,
+    /// Bytes of the logs that do not.
+    pub free: u64,
+    /// Everything else: header, ring, indexes.
+    pub overhead: u64,
+}
+
+impl Store {
+    /// Memory of `size` bytes that this process shares with its future children alone.
+    ///
+    /// # Errors
+    /// When the system has no memory to give.
+    pub fn anonymous(size: usize) -> Result<Self> {
+        Ok(Store {
+            region: Region::anonymous(size)?,
+        })
+    }
+
+    /// Memory that every process of this user shares that opens the same path.
+    ///
+    /// # Errors
+    /// When the file cannot be opened, made or mapped, or is not private to this user; the text says what to do.
+    pub fn open(path: &Path, size: usize) -> Result<Self> {
+        let (region, origin, old) = Region::open(path, size)?;
+        let store = Store { region };
+        match origin {
+            Origin::Created => log::info!("{}: made, {size} bytes", path.display()),
+            Origin::Found => log::info!("{}: found, {size} bytes", path.display()),
+            Origin::Replaced(problem) => {
+                log::warn!(
+                    "{}: {problem}; a new file takes its place (servers that run keep the old one until restarted)",
+                    path.display()
+                );
+                store.take_over_ring(old.map(|region| Store { region }));
+            }
+        }
+        Ok(store)
+    }
+
+    /// Keeps the memory out of swap.
+    ///
+    /// # Errors
+    /// The system's refusal (RLIMIT_MEMLOCK).
+    pub fn lock_in_memory(&self) -> std::io::Result<()> {
+        self.region.lock()
+    }
+
+    /// The node's counters.
+    pub fn counters(&self) -> Counters<'_> {
+        let words = self.region.units(word::COUNTERS * WORD, Counter::COUNT);
+        Counters(words.first_chunk().expect("as many words as counters"))
+    }
+
+    /// When the memory was made.
+    pub fn created(&self) -> UnixMillis {
+        UnixMillis(self.region.word(word::CREATED).load(Ordering::Relaxed))
+    }
+
+    /// Moves whenever another ring is in force.
+    pub fn ring_generation(&self) -> u64 {
+        self.region
+            .word(word::RING_GENERATION)
+            .load(Ordering::Acquire)
+    }
+
+    /// The ring in force, with its generation.
+    pub fn read_ring(&self) -> (u64, Option<Zeroizing<Vec<u8>>>) {
+        self.slots().read()
+    }
+
+    /// Replaces the ring by what `change` makes of it, unless that is `None`. `false` when others kept the ring for all
+    /// of `patience`: nothing was changed.
+    pub fn update_ring(
+        &self,
+        patience: Duration,
+        change: impl FnOnce(Option<&[u8]>) -> Option<Zeroizing<Vec<u8>>>,
+    ) -> bool {
+        let word = self.region.word(word::RING_LEASE);
+        let Some(lease) = Lease::acquire(word, RING_HOLD, patience, &BootClock) else {
+            return false;
+        };
+        let slots = self.slots();
+        let (generation, bytes) = slots.read();
+        match change(bytes.as_ref().map(|bytes| bytes.as_slice())) {
+            Some(changed) if lease.still_held() => slots.publish(generation, &changed),
+            Some(_) => false,
+            None => true,
+        }
+    }
+
+    /// Keeps a record, in the place of one of the same key. Old records make room.
+    ///
+    /// # Errors
+    /// [`NotInserted`], except `Present`.
+    pub fn insert(
+        &self,
+        meta: &Meta,
+        value: &[u8],
+        now: UnixMillis,
+        patience: Duration,
+    ) -> std::result::Result<Evicted, NotInserted> {
+        self.insert_if(meta, value, now, patience, |_| true)
+    }
+
+    /// Keeps a record unless one of that key is there whose time is not over.
+    ///
+    /// # Errors
+    /// [`NotInserted`].
+    pub fn insert_new(
+        &self,
+        meta: &Meta,
+        value: &[u8],
+        now: UnixMillis,
+        patience: Duration,
+    ) -> std::result::Result<Evicted, NotInserted> {
+        self.insert_if(meta, value, now, patience, |shard| {
+            shard
+                .lookup(&meta.key)
+                .is_none_or(|(found, _)| found.expires <= seconds(now))
+        })
+    }
+
+    /// A copy of the record of that key, whatever its times say.
+    pub fn lookup(&self, key: &Key) -> Option<(Meta, Zeroizing<Vec<u8>>)> {
+        self.shard_of(key).1.lookup(key)
+    }
+
+    /// Removes the record of that key: true for exactly one of all who try.
+    pub fn remove(&self, key: &Key) -> bool {
+        self.shard_of(key).1.remove(key)
+    }
+
+    /// Forgets and wipes every record.
+    pub fn clear(&self) {
+        (0..self.region.geometry().shards).for_each(|index| self.shard(index).1.clear());
+    }
+
+    /// How many sessions could be resumed. Looks at every index entry: for reports.
+    pub fn live(&self, now: UnixMillis) -> u64 {
+        (0..self.region.geometry().shards)
+            .map(|index| self.shard(index).1.live(seconds(now)))
+            .sum()
+    }
+
+    /// How much of the memory is in use.
+    pub fn usage(&self) -> Usage {
+        let geometry = self.region.geometry();
+        let units: usize = (0..geometry.shards)
+            .map(|index| self.shard(index).1.used_units())
+            .sum();
+        let (used, log) = (units * WORD, geometry.shards * geometry.log_units * WORD);
+        let bytes = |count: usize| count as u64;
+        Usage {
+            used: bytes(used),
+            free: bytes(log - used),
+            overhead: bytes(geometry.size - log),
+        }
+    }
+
+    /// Until when strikes may be missing because they had to make room.
+    pub fn strikes_lost_until(&self) -> UnixMillis {
+        UnixMillis(
+            self.region
+                .word(word::STRIKES_LOST_UNTIL)
+                .load(Ordering::Relaxed),
+        )
+    }
+
+    /// Remembers that strikes had to make room that count until then.
+    pub fn note_lost_strikes(&self, until: UnixMillis) {
+        self.region
+            .word(word::STRIKES_LOST_UNTIL)
+            .fetch_max(until.0, Ordering::Relaxed);
+    }
+
+    fn insert_if(
+        &self,
+        meta: &Meta,
+        value: &[u8],
+        now: UnixMillis,
+        patience: Duration,
+        wanted: impl FnOnce(&Shard<'_>) -> bool,
+    ) -> std::result::Result<Evicted, NotInserted> {
+        if value.len() > MAX_VALUE {
+            return Err(NotInserted::TooLong);
+        }
+        let (lease_word, shard) = self.shard_of(&meta.key);
+        let _lease = Lease::acquire(lease_word, SHARD_HOLD, patience, &BootClock)
+            .ok_or(NotInserted::Busy)?;
+        if !wanted(&shard) {
+            return Err(NotInserted::Present);
+        }
+        shard
+            .insert(meta, value, seconds(now))
+            .ok_or(NotInserted::Busy)
+    }
+
+    fn take_over_ring(&self, old: Option<Store>) {
+        let bytes = old.and_then(|old| old.read_ring().1);
+        self.update_ring(RING_HOLD, |_| bytes);
+    }
+
+    fn slots(&self) -> Slots<'_> {
+        let slot = |index| {
+            self.region
+                .units(Geometry::slot_at(index), SLOT_BYTES / WORD)
+        };
+        let generation = self.region.word(word::RING_GENERATION);
+        Slots {
+            generation,
+            slots: [slot(0), slot(1)],
+            seed: self.region.seed(),
+        }
+    }
+
+    fn shard_of(&self, key: &Key) -> (&sync::AtomicU64, Shard<'_>) {
+        let [choice, _, _] = record::key_words(key);
+        let shards = self.region.geometry().shards as u64;
+        self.shard(usize::try_from(choice % shards).unwrap_or(0))
+    }
+
+    fn shard(&self, index: usize) -> (&sync::AtomicU64, Shard<'_>) {
+        let geometry = self.region.geometry();
+        let header = self
+            .region
+            .units(geometry.shard_at(index), SHARD_HEADER / WORD);
+        let shard = Shard {
+            head: &header[1],
+            tail: &header[2],
+            index: self
+                .region
+                .entries(geometry.index_at(index), geometry.buckets * BUCKET),
+            log: self
+                .region
+                .units(geometry.log_at(index), geometry.log_units),
+            seed: self.region.seed(),
+        };
+        (&header[0], shard)
+    }
+}
+
+/// Waits by the clock that goes on over suspends and steps.
+struct BootClock;
+
+impl Waiter for BootClock {
+    fn now(&self) -> Duration {
+        clock::since_boot()
+    }
+
+    fn pause(&self) {
+        sys::pause(Duration::from_micros(20));
+    }
+}
+
+/// Seconds since 1970 as records hold them: good until 2106.
+fn seconds(now: UnixMillis) -> u32 {
+    u32::try_from(now.secs()).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,299 @@
+//! The mapping itself: made, found again, checked, given back.
+//!
+//! A file at the configured path is used when its header is whole and as this build and configuration would make it;
+//! else a new file takes its place, and the ring of the old one moves over when it can be read. Processes that have the
+//! old file go on with it. Only this file and `sys` touch raw memory.
+
+use std::fs::File;
+use std::io;
+use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::ptr::NonNull;
+use std::time::Duration;
+
+use siphasher::sip::SipHasher13;
+
+use super::layout::{Geometry, MAGIC, PAGE, VERSION, WORD, word};
+use super::sync::{AtomicU32, AtomicU64, Ordering};
+use crate::clock::{self, UnixMillis};
+use crate::error::{Error, Result};
+use crate::sys;
+
+/// Longest wait for another process that is making the file.
+const CREATION_PATIENCE: Duration = Duration::from_secs(2);
+
+/// Shared memory of a known geometry.
+pub(super) struct Region {
+    base: NonNull<u8>,
+    geometry: Geometry,
+}
+
+// SAFETY: the memory belongs to no thread, and every access goes through atomics.
+unsafe impl Send for Region {}
+// SAFETY: as above.
+unsafe impl Sync for Region {}
+
+impl Drop for Region {
+    fn drop(&mut self) {
+        // SAFETY: base and size are those of the mapping that `new` took over; borrows of it end with self.
+        unsafe { sys::unmap(self.base, self.geometry.size) };
+    }
+}
+
+/// How a file came to be used, for the log.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Origin {
+    /// It did not exist.
+    Created,
+    /// It was there, and fits.
+    Found,
+    /// It was there and did not fit, for this reason; a new one took its place.
+    Replaced(&'static str),
+}
+
+impl Region {
+    /// Memory that only this process and its future children have.
+    pub(super) fn anonymous(size: usize) -> Result<Self> {
+        let failed = |source| Error::Io {
+            path: PathBuf::from("anonymous memory"),
+            action: "map",
+            source,
+        };
+        let region = Self::new(None, size).map_err(failed)?;
+        region.write_header(clock::now());
+        Ok(region)
+    }
+
+    /// The file at `path`, made if need be. The second value is the mapping of a file that was replaced.
+    pub(super) fn open(path: &Path, size: usize) -> Result<(Self, Origin, Option<Self>)> {
+        let file = open_locked(path)?;
+        if !sys::in_memory(&file).unwrap_or(true) {
+            log::warn!(
+                "{}: is on a disk, where keys outlive their time; use /dev/shm or /run/tlsresume",
+                path.display()
+            );
+        }
+        let found = file.metadata().map_err(io_error(path, "examine"))?.len();
+        if found == 0 {
+            let region = Self::create(&file, size).inspect_err(|_| give_up(&file, path));
+            return Ok((
+                region.map_err(io_error(path, "allocate"))?,
+                Origin::Created,
+                None,
+            ));
+        }
+        let old = usize::try_from(found)
+            .ok()
+            .and_then(|size| Geometry::of(size).map(|_| Self::new(Some(&file), size)))
+            .transpose()
+            .map_err(io_error(path, "map"))?;
+        let problem = old
+            .as_ref()
+            .map_or(Some("is too small to be ours"), |old| old.misfit(size));
+        match (problem, old) {
+            (None, Some(old)) => Ok((old, Origin::Found, None)),
+            (problem, old) => {
+                let region = replace(path, size)?;
+                let problem = problem.unwrap_or("cannot be used");
+                Ok((
+                    region,
+                    Origin::Replaced(problem),
+                    old.filter(Self::header_is_whole),
+                ))
+            }
+        }
+    }
+
+    pub(super) fn geometry(&self) -> &Geometry {
+        &self.geometry
+    }
+
+    /// A word of the header page.
+    pub(super) fn word(&self, index: usize) -> &AtomicU64 {
+        &self.units(0, PAGE / WORD)[index]
+    }
+
+    /// The key of all checks in this memory.
+    pub(super) fn seed(&self) -> [u64; 2] {
+        [word::SEED, word::SEED + 1].map(|index| self.word(index).load(Ordering::Relaxed))
+    }
+
+    /// `len` units of 8 bytes from byte `at` on, which is a multiple of 8.
+    pub(super) fn units(&self, at: usize, len: usize) -> &[AtomicU64] {
+        assert!(at.is_multiple_of(WORD) && at + len * WORD <= self.geometry.size);
+        // SAFETY:
+        // - the range lies in the mapping (asserted), which lives as long as self;
+        // - the mapping starts on a page, so the address is aligned (asserted for `at`);
+        // - every bit pattern is a valid atomic, and every access by any process that follows this layout is atomic and
+        //   of this size: header page, slots and logs are used as 8-byte units only, indexes as 4-byte entries only.
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "a pointer that is never null, into memory of ours"
+        )]
+        unsafe {
+            std::slice::from_raw_parts(self.base.as_ptr().add(at).cast(), len)
+        }
+    }
+
+    /// `len` entries of 4 bytes from byte `at` on, which is a multiple of 4.
+    pub(super) fn entries(&self, at: usize, len: usize) -> &[AtomicU32] {
+        assert!(at.is_multiple_of(4) && at + len * 4 <= self.geometry.size);
+        // SAFETY: as in `units`.
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "a pointer that is never null, into memory of ours"
+        )]
+        unsafe {
+            std::slice::from_raw_parts(self.base.as_ptr().add(at).cast(), len)
+        }
+    }
+
+    fn new(file: Option<&File>, size: usize) -> io::Result<Self> {
+        let geometry =
+            Geometry::of(size).ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
+        let base = sys::map(file, size)?;
+        sys::exclude_from_dumps(base, size);
+        Ok(Region { base, geometry })
+    }
+
+    fn create(file: &File, size: usize) -> io::Result<Self> {
+        sys::allocate(file, size as u64)?;
+        let region = Self::new(Some(file), size)?;
+        region.write_header(clock::now());
+        Ok(region)
+    }
+
+    pub(super) fn lock(&self) -> io::Result<()> {
+        sys::lock_memory(self.base, self.geometry.size)
+    }
+
+    fn write_header(&self, now: UnixMillis) {
+        let mut seed = [0; 16];
+        // A seed of zeros still finds damage by accident, and who can write this memory knows the seed anyway.
+        let _ = sys::random(&mut seed);
+        let seed = u128::from_le_bytes(seed);
+        let boot = sys::boot_id();
+        let words = [
+            (word::MAGIC, MAGIC),
+            (word::VERSION, VERSION),
+            (word::SIZE, self.geometry.size as u64),
+            (word::BOOT_ID, boot as u64),
+            (word::BOOT_ID + 1, (boot >> 64) as u64),
+            (word::SEED, seed as u64),
+            (word::SEED + 1, (seed >> 64) as u64),
+            (word::CREATED, now.0),
+        ];
+        words
+            .iter()
+            .for_each(|(index, value)| self.word(*index).store(*value, Ordering::Relaxed));
+        // Early data is refused until every ticket that was used before this memory existed is too old.
+        self.word(word::STRIKES_LOST_UNTIL)
+            .store(0, Ordering::Relaxed);
+        self.word(word::CHECK)
+            .store(self.header_check(), Ordering::Release);
+    }
+
+    fn header_check(&self) -> u64 {
+        let words = (0..word::CHECK)
+            .flat_map(|index| self.word(index).load(Ordering::Relaxed).to_le_bytes());
+        SipHasher13::new().hash(&words.collect::<Vec<u8>>())
+    }
+
+    fn header_is_whole(&self) -> bool {
+        let at = |index| self.word(index).load(Ordering::Relaxed);
+        at(word::MAGIC) == MAGIC
+            && at(word::VERSION) == VERSION
+            && at(word::SIZE) == self.geometry.size as u64
+            && at(word::CHECK) == self.header_check()
+    }
+
+    /// Why this memory cannot be used, if it cannot.
+    fn misfit(&self, size: usize) -> Option<&'static str> {
+        let at = |index| self.word(index).load(Ordering::Relaxed);
+        let boot = u128::from(at(word::BOOT_ID)) | u128::from(at(word::BOOT_ID + 1)) << 64;
+        match () {
+            () if at(word::MAGIC) != MAGIC => Some("is not a libtlsresume file"),
+            () if at(word::VERSION) != VERSION => Some("has the layout of another version"),
+            () if !self.header_is_whole() => Some("is damaged"),
+            () if self.geometry.size != size => Some("has another size than memory.size"),
+            () if boot != sys::boot_id() => Some("is from before the last boot"),
+            () => None,
+        }
+    }
+}
+
+/// Opens the file at `path`, or makes an empty one, and holds its lock against others who are doing the same.
+fn open_locked(path: &Path) -> Result<File> {
+    let give_up = clock::since_boot() + CREATION_PATIENCE;
+    loop {
+        let file = sys::open_private(path, false).map_err(io_error(path, "open"))?;
+        check_owner(&file, path)?;
+        let locked = sys::try_lock_file(&file);
+        match locked {
+            // Somebody may have replaced it between our opening and our lock.
+            Ok(()) if sys::same_file(&file, path).unwrap_or(false) => return Ok(file),
+            Err(source) if clock::since_boot() > give_up => {
+                return Err(Error::Io {
+                    path: path.into(),
+                    action: "lock",
+                    source,
+                });
+            }
+            _ => sys::pause(Duration::from_millis(1)),
+        }
+    }
+}
+
+fn check_owner(file: &File, path: &Path) -> Result<()> {
+    let meta = file.metadata().map_err(io_error(path, "examine"))?;
+    let problem = match () {
+        () if !meta.is_file() => "is not a regular file; choose another memory.path",
+        () if meta.uid() != sys::effective_user() => {
+            "belongs to another user; remove it or choose another memory.path"
+        }
+        () if meta.permissions().mode() & 0o077 != 0 => "can be opened by others; chmod 600 it",
+        () => return Ok(()),
+    };
+    let source = io::Error::new(io::ErrorKind::PermissionDenied, problem);
+    Err(Error::Io {
+        path: path.into(),
+        action: "use",
+        source,
+    })
+}
+
+/// Makes a new file beside `path` and puts it in its place, so that nobody ever sees one half made.
+fn replace(path: &Path, size: usize) -> Result<Region> {
+    let mut suffix = [0; 8];
+    let _ = sys::random(&mut suffix);
+    let mut name = path.as_os_str().to_owned();
+    name.push(format!(".{:016x}", u64::from_le_bytes(suffix)));
+    let fresh = PathBuf::from(name);
+    let file = sys::open_private(&fresh, true).map_err(io_error(&fresh, "create"))?;
+    let made = Region::create(&file, size).and_then(|region| {
+        std::fs::rename(&fresh, path)?;
+        Ok(region)
+    });
+    made.inspect_err(|_| {
+        // What cannot be removed now is an empty leftover that the error names.
+        let _ = std::fs::remove_file(&fresh);
+    })
+    .map_err(io_error(&fresh, "allocate"))
+}
+
+/// Takes away a file that could not be given its size, so that the next start tries again.
+fn give_up(file: &File, path: &Path) {
+    if sys::same_file(file, path).unwrap_or(false) {
+        // The error that led here is the one that is reported.
+        let _ = std::fs::remove_file(path);
+    }
+}
+
+fn io_error(path: &Path, action: &'static str) -> impl Fn(io::Error) -> Error {
+    let path = path.to_path_buf();
+    move |source| Error::Io {
+        path: path.clone(),
+        action,
+        source,
+    }
+}

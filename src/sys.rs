@@ -1,0 +1,234 @@
+//! The operating system: clocks, randomness, memory, files.
+//!
+//! Owns: every call into libc that is not OpenSSL's. Called by: `clock`, `log`, `store`, `engine`, `tls`. Threads and
+//! forks: no state. Failure: an [`io::Error`], or the soft answer that the function documents.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::ptr::NonNull;
+use std::time::Duration;
+
+/// `CLOCK_REALTIME`; zero when it cannot be read.
+pub(crate) fn wall_clock() -> Duration {
+    read_clock(libc::CLOCK_REALTIME)
+}
+
+/// `CLOCK_BOOTTIME`; zero when it cannot be read.
+pub(crate) fn boot_clock() -> Duration {
+    read_clock(libc::CLOCK_BOOTTIME)
+}
+
+fn read_clock(clock: libc::clockid_t) -> Duration {
+    let mut time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: 0,
+    };
+    // SAFETY: `time` is a timespec that the call may write.
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
+    let secs = u64::try_from(time.tv_sec).unwrap_or(0);
+    Duration::new(secs, u32::try_from(time.tv_nsec).unwrap_or(0))
+}
+
+/// Fills `buffer` from the kernel's generator, which knows nothing of forks and keeps no state in this process. `false`
+/// when the kernel refuses (a seccomp filter): the buffer is then not random.
+#[must_use]
+pub(crate) fn random(buffer: &mut [u8]) -> bool {
+    let mut filled = 0;
+    while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+        // SAFETY: `rest` is writable for its length.
+        let got = unsafe { libc::getrandom(rest.as_mut_ptr().cast(), rest.len(), 0) };
+        match usize::try_from(got) {
+            Ok(got) => filled += got,
+            Err(_) if io::Error::last_os_error().kind() == io::ErrorKind::Interrupted => {}
+            Err(_) => return false,
+        }
+    }
+    true
+}
+
+/// Sleeps for a short while; may return early when a signal arrives.
+pub(crate) fn pause(duration: Duration) {
+    let nanos = libc::c_long::from(duration.subsec_nanos() as i32);
+    let time = libc::timespec {
+        tv_sec: 0,
+        tv_nsec: nanos,
+    };
+    // SAFETY: `time` is a valid timespec; the remaining time is not asked for.
+    unsafe { libc::nanosleep(&raw const time, std::ptr::null_mut()) };
+}
+
+/// Writes to standard error and never raises SIGPIPE, whatever became of that descriptor. Errors are of no use to
+/// anybody and are dropped.
+pub(crate) fn write_stderr(text: &str) {
+    // SAFETY: the signal sets are initialised by sigemptyset before use; the mask of this thread alone changes, and is
+    // put back. A SIGPIPE that was pending before stays so; one that our write raised is taken off.
+    unsafe {
+        let mut pipe = std::mem::zeroed::<libc::sigset_t>();
+        let mut before = std::mem::zeroed::<libc::sigset_t>();
+        let mut pending = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigemptyset(&raw mut pipe);
+        libc::sigaddset(&raw mut pipe, libc::SIGPIPE);
+        libc::sigpending(&raw mut pending);
+        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const pipe, &raw mut before);
+        let written = libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len());
+        if written < 0 && libc::sigismember(&raw const pending, libc::SIGPIPE) == 0 {
+            let at_once = libc::timespec {
+                tv_sec: 0,
+                tv_nsec: 0,
+            };
+            libc::sigtimedwait(&raw const pipe, std::ptr::null_mut(), &raw const at_once);
+        }
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut());
+    }
+}
+
+/// Keeps errno as the caller had it, however the code in between leaves it.
+pub(crate) struct ErrnoGuard(libc::c_int);
+
+impl ErrnoGuard {
+    pub(crate) fn new() -> Self {
+        // SAFETY: the location is this thread's own errno.
+        ErrnoGuard(unsafe { *libc::__errno_location() })
+    }
+}
+
+impl Drop for ErrnoGuard {
+    fn drop(&mut self) {
+        // SAFETY: as in `new`.
+        unsafe { *libc::__errno_location() = self.0 }
+    }
+}
+
+/// An environment variable, unless the process runs with raised privileges or the value is not UTF-8.
+pub(crate) fn secure_env(name: &str) -> Option<String> {
+    // SAFETY: reading the auxiliary vector has no precondition.
+    let raised = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
+    if raised {
+        None
+    } else {
+        std::env::var(name).ok()
+    }
+}
+
+/// The effective user id.
+pub(crate) fn effective_user() -> u32 {
+    // SAFETY: no precondition, never fails.
+    unsafe { libc::geteuid() }
+}
+
+/// Opens a file for reading and writing that others cannot read, without following a symbolic link at its end.
+pub(crate) fn open_private(path: &Path, exclusive: bool) -> io::Result<File> {
+    File::options()
+        .read(true)
+        .write(true)
+        .create(!exclusive)
+        .create_new(exclusive)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_NONBLOCK)
+        .open(path)
+}
+
+/// Tries to take the advisory lock on a whole file; it goes when the file is closed.
+pub(crate) fn try_lock_file(file: &File) -> io::Result<()> {
+    // SAFETY: the descriptor is open for as long as `file` lives.
+    cvt(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) })
+}
+
+/// Gives a file that size with every byte of it backed by storage, so that no later access can fail.
+pub(crate) fn allocate(file: &File, size: u64) -> io::Result<()> {
+    let size =
+        libc::off_t::try_from(size).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
+    // SAFETY: the descriptor is open for as long as `file` lives.
+    match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, size) } {
+        0 => Ok(()),
+        error => Err(io::Error::from_raw_os_error(error)),
+    }
+}
+
+/// Whether a file lives in memory only (tmpfs, ramfs).
+pub(crate) fn in_memory(file: &File) -> io::Result<bool> {
+    const TMPFS: i64 = 0x0102_1994;
+    const RAMFS: i64 = 0x8584_58f6;
+    // SAFETY: statfs is plain data, written by the call before it is read.
+    let kind = unsafe {
+        let mut stat = std::mem::zeroed::<libc::statfs>();
+        cvt(libc::fstatfs(file.as_raw_fd(), &raw mut stat))?;
+        stat.f_type
+    };
+    #[allow(
+        clippy::unnecessary_cast,
+        reason = "f_type is i64 here and i32 or u32 elsewhere"
+    )]
+    let kind = kind as i64;
+    Ok(kind == TMPFS || kind == RAMFS)
+}
+
+/// Maps `size` bytes, readable and writable, shared with children and, when `file` is given, with whoever maps it.
+pub(crate) fn map(file: Option<&File>, size: usize) -> io::Result<NonNull<u8>> {
+    let (flags, descriptor) = match file {
+        Some(file) => (libc::MAP_SHARED, file.as_raw_fd()),
+        None => (libc::MAP_SHARED | libc::MAP_ANONYMOUS, -1),
+    };
+    let protection = libc::PROT_READ | libc::PROT_WRITE;
+    // SAFETY: a new mapping at an address of the kernel's choice touches no memory that is in use.
+    let address =
+        unsafe { libc::mmap(std::ptr::null_mut(), size, protection, flags, descriptor, 0) };
+    if address == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    NonNull::new(address.cast()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))
+}
+
+/// Ends a mapping.
+///
+/// # Safety
+/// `address` and `size` are those of one call of [`map`], and nothing refers to the memory any more.
+pub(crate) unsafe fn unmap(address: NonNull<u8>, size: usize) {
+    // SAFETY: as the caller promises.
+    unsafe { libc::munmap(address.as_ptr().cast(), size) };
+}
+
+/// Leaves a mapping out of core dumps. Where the kernel cannot, dumps hold it; that is not worth a failure.
+pub(crate) fn exclude_from_dumps(address: NonNull<u8>, size: usize) {
+    // SAFETY: the advice changes no content; a range that is not mapped is an error, not a fault.
+    unsafe { libc::madvise(address.as_ptr().cast(), size, libc::MADV_DONTDUMP) };
+}
+
+/// Keeps a mapping out of swap.
+pub(crate) fn lock_memory(address: NonNull<u8>, size: usize) -> io::Result<()> {
+    // SAFETY: locking changes no content; a range that is not mapped is an error, not a fault.
+    cvt(unsafe { libc::mlock(address.as_ptr().cast(), size) })
+}
+
+/// A number that differs after each boot of the host; zero where the kernel does not tell.
+pub(crate) fn boot_id() -> u128 {
+    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
+    u128::from_str_radix(&digits, 16).unwrap_or(0)
+}
+
+/// The number of a file that tells whether a path still leads to it.
+pub(crate) fn same_file(file: &File, path: &Path) -> io::Result<bool> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: stat is plain data, written by the calls before it is read; the path is a C string.
+    unsafe {
+        let mut open = std::mem::zeroed::<libc::stat>();
+        let mut named = std::mem::zeroed::<libc::stat>();
+        cvt(libc::fstat(file.as_raw_fd(), &raw mut open))?;
+        cvt(libc::lstat(path.as_ptr(), &raw mut named))?;
+        Ok((open.st_dev, open.st_ino) == (named.st_dev, named.st_ino))
+    }
+}
+
+fn cvt(result: libc::c_int) -> io::Result<()> {
+    if result == 0 {
+        Ok(())
+    } else {
+        Err(io::Error::last_os_error())
+    }
+}

@@ -1,0 +1,206 @@
+//! What is remembered of one handshake between its callbacks, in the connection's ex_data.
+
+use std::ffi::{c_int, c_long, c_void};
+use std::ptr;
+
+use once_cell::sync::OnceCell;
+use openssl_sys::{CRYPTO_EX_DATA, SSL};
+use zeroize::Zeroizing;
+
+use super::guard::guarded;
+use super::slots::Slot;
+use crate::clock::UnixMillis;
+use crate::engine::Binding;
+use crate::ring::Age;
+use crate::stats::Counter;
+
+/// Most tickets that one handshake may have opened, and sessions looked up: a ClientHello of 64 KiB names 1,700.
+const MAX_TICKETS: u8 = 8;
+const MAX_LOOKUPS: u8 = 4;
+
+/// Bytes of a ClientHello's random, which tells one handshake of a connection from the next.
+const RANDOM_LEN: usize = 32;
+
+/// One handshake.
+pub(super) struct Handshake {
+    random: [u8; RANDOM_LEN],
+    tickets: u8,
+    lookups: u8,
+    /// The ticket whose keys were handed out last and whose fate is not known yet.
+    pending: Option<Pending>,
+    /// What the ticket or session was tied to that this handshake may resume.
+    pub(super) binding: Option<Binding>,
+    /// The full handshake behind the stored session that this one resumes.
+    pub(super) authenticated: Option<UnixMillis>,
+    /// A session that was consumed: after a HelloRetryRequest it is asked for again.
+    pub(super) consumed: Option<Consumed>,
+}
+
+#[derive(Clone, Copy)]
+struct Pending {
+    age: Age,
+    slot: Slot,
+    /// TLS 1.3 tells at the next ticket whether it resumed; before, only the end of the connection does.
+    tls13: bool,
+}
+
+/// A single-use session, which exists here alone.
+pub(super) struct Consumed {
+    pub(super) id: [u8; 32],
+    pub(super) value: Zeroizing<Vec<u8>>,
+    pub(super) note: u8,
+}
+
+impl Handshake {
+    /// The state of the handshake that `ssl` is in, made if need be. `None` when memory or OpenSSL fails.
+    ///
+    /// # Safety
+    /// `ssl` is the connection whose callback is running, and no other reference from this function is in use.
+    pub(super) unsafe fn of<'a>(ssl: *mut SSL) -> Option<&'a mut Handshake> {
+        let index = index()?;
+        let mut random = [0; RANDOM_LEN];
+        // SAFETY: the connection is valid (caller), `random` writable for its length. What is stored under our index is
+        // NULL or a Handshake that `of` put there and only the connection's end frees. Callbacks of one connection
+        // never run at the same time (SSL objects are not thread safe), so the reference is unique.
+        unsafe {
+            openssl_sys::SSL_get_client_random(ssl, random.as_mut_ptr(), RANDOM_LEN);
+            let mut state = openssl_sys::SSL_get_ex_data(ssl, index).cast::<Handshake>();
+            if state.is_null() {
+                state = Box::into_raw(Box::new(Handshake::new(random)));
+                if openssl_sys::SSL_set_ex_data(ssl, index, state.cast()) != 1 {
+                    drop(Box::from_raw(state));
+                    return None;
+                }
+            }
+            let state = &mut *state;
+            if state.random != random {
+                state.settle(ssl);
+                *state = Handshake::new(random);
+            }
+            Some(state)
+        }
+    }
+
+    /// The state of the handshake that `ssl` is in, if something was remembered.
+    ///
+    /// # Safety
+    /// As for [`Handshake::of`].
+    pub(super) unsafe fn existing<'a>(ssl: *mut SSL) -> Option<&'a mut Handshake> {
+        let index = index()?;
+        // SAFETY: as in `of`.
+        let state = unsafe { openssl_sys::SSL_get_ex_data(ssl, index) };
+        // SAFETY: as in `of`.
+        if state.is_null() {
+            None
+        } else {
+            unsafe { Self::of(ssl) }
+        }
+    }
+
+    fn new(random: [u8; RANDOM_LEN]) -> Self {
+        Handshake {
+            random,
+            tickets: 0,
+            lookups: 0,
+            pending: None,
+            binding: None,
+            authenticated: None,
+            consumed: None,
+        }
+    }
+
+    /// Whether one more ticket may be tried.
+    pub(super) fn may_open_ticket(&mut self) -> bool {
+        self.tickets += u8::from(self.tickets <= MAX_TICKETS);
+        self.tickets <= MAX_TICKETS
+    }
+
+    /// Whether one more session may be looked up.
+    pub(super) fn may_look_up(&mut self) -> bool {
+        self.lookups += u8::from(self.lookups <= MAX_LOOKUPS);
+        self.lookups <= MAX_LOOKUPS
+    }
+
+    /// Keys for a ticket were handed out: whether they opened it, `settle` will know.
+    pub(super) fn opening(&mut self, age: Age, slot: Slot, tls13: bool) {
+        if let Some(before) = self.pending.replace(Pending { age, slot, tls13 }) {
+            count(before.slot, Counter::TicketsMac);
+        }
+    }
+
+    /// Counts the ticket that was tried last, now that `ssl` knows whether it resumed.
+    pub(super) fn settle(&mut self, ssl: *mut SSL) {
+        let Some(Pending { age, slot, .. }) = self.pending.take() else {
+            return;
+        };
+        // SAFETY: the connection is valid in every callback, and its fields still are in the one that frees it.
+        let resumed = unsafe { openssl_sys::SSL_session_reused(ssl) } == 1;
+        count(
+            slot,
+            match (resumed, age) {
+                (false, _) => Counter::TicketsMac,
+                (true, Age::Current) => Counter::TicketsAcceptedCurrent,
+                (true, Age::Older) => Counter::TicketsAcceptedOlder,
+            },
+        );
+    }
+}
+
+fn count(slot: Slot, counter: Counter) {
+    if let Some(attachment) = slot.attachment() {
+        attachment.engine.counters().count(counter);
+    }
+}
+
+/// Our place in the ex_data of connections; taken once in a process.
+pub(super) fn index() -> Option<c_int> {
+    static INDEX: OnceCell<c_int> = OnceCell::new();
+    let index = INDEX.get_or_init(|| {
+        // SAFETY: the functions have the signatures that OpenSSL documents for CRYPTO_get_ex_new_index.
+        unsafe {
+            openssl_sys::SSL_get_ex_new_index(
+                0,
+                ptr::null_mut(),
+                None,
+                Some(not_copied),
+                Some(free),
+            )
+        }
+    });
+    (*index >= 0).then_some(*index)
+}
+
+/// SSL_dup: the copy starts without memory of ours, or both would free it.
+unsafe extern "C" fn not_copied(
+    _to: *mut CRYPTO_EX_DATA,
+    _from: *const CRYPTO_EX_DATA,
+    value: *mut *mut c_void,
+    _index: c_int,
+    _argl: c_long,
+    _argp: *mut c_void,
+) -> c_int {
+    // SAFETY: OpenSSL passes the address of the copied pointer.
+    unsafe { *value = ptr::null_mut() };
+    1
+}
+
+unsafe extern "C" fn free(
+    ssl: *mut c_void,
+    state: *mut c_void,
+    _data: *mut CRYPTO_EX_DATA,
+    _index: c_int,
+    _argl: c_long,
+    _argp: *mut c_void,
+) {
+    if state.is_null() {
+        return;
+    }
+    guarded(|| {
+        // SAFETY: a value that is not NULL is a Handshake of `of`, and nobody uses it after its connection.
+        let mut state = unsafe { Box::from_raw(state.cast::<Handshake>()) };
+        // In TLS 1.3 (and QUIC, whose inner connection may be gone by now) the next ticket has told already.
+        if state.pending.is_some_and(|pending| !pending.tls13) {
+            state.settle(ssl.cast());
+        }
+    });
+}

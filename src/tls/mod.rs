@@ -1,0 +1,19 @@
+//! OpenSSL: the callbacks that it calls and the settings of a context. The only user of SSL_*.
+//!
+//! Owns: what hangs on contexts and connections (their ex_data). Called by: `ffi`, and by OpenSSL on any thread that
+//! does a handshake. Threads: callbacks run concurrently, those of one connection never do. Forks: everything is
+//! inherited; no thread is started. Failure: every callback has a soft answer (DESIGN 4.8), leaves OpenSSL's error
+//! queue and errno as they were, and lets no panic through.
+
+mod attach;
+mod callbacks;
+mod guard;
+mod handshake;
+mod name;
+mod policy;
+mod session;
+mod slots;
+mod sys;
+mod ticket;
+
+pub(crate) use attach::{attach, detach, early_data_allowed};

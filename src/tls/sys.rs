@@ -1,0 +1,87 @@
+//! Declarations that `openssl-sys` does not have. c-tests/sys_decls.c holds them against the real headers.
+
+use std::ffi::{c_char, c_int, c_long, c_uchar, c_uint, c_void};
+
+use openssl_sys::{
+    EVP_CIPHER_CTX, SSL, SSL_CTX, SSL_SESSION, X509_STORE, stack_st_X509_NAME, stack_st_X509_OBJECT,
+};
+
+/// The MAC that authenticates a ticket, as the ticket-key callback gets it.
+#[cfg(ossl300)]
+pub(super) type MacCtx = openssl_sys::EVP_MAC_CTX;
+/// The MAC that authenticates a ticket, as the ticket-key callback gets it.
+#[cfg(not(ossl300))]
+pub(super) type MacCtx = openssl_sys::HMAC_CTX;
+
+pub(super) type TicketKeyCallback = unsafe extern "C" fn(
+    *mut SSL,
+    *mut c_uchar,
+    *mut c_uchar,
+    *mut EVP_CIPHER_CTX,
+    *mut MacCtx,
+    c_int,
+) -> c_int;
+pub(super) type NewSessionCallback = unsafe extern "C" fn(*mut SSL, *mut SSL_SESSION) -> c_int;
+pub(super) type GetSessionCallback =
+    unsafe extern "C" fn(*mut SSL, *const c_uchar, c_int, *mut c_int) -> *mut SSL_SESSION;
+pub(super) type RemoveSessionCallback = unsafe extern "C" fn(*mut SSL_CTX, *mut SSL_SESSION);
+pub(super) type GenerateIdCallback =
+    unsafe extern "C" fn(*mut SSL, *mut c_uchar, *mut c_uint) -> c_int;
+pub(super) type AllowEarlyDataCallback = unsafe extern "C" fn(*mut SSL, *mut c_void) -> c_int;
+
+pub(super) const SSL_OP_NO_TICKET: u64 = 1 << 14;
+pub(super) const SSL_OP_NO_ANTI_REPLAY: u64 = 1 << 24;
+pub(super) const SSL_CTRL_SET_SESS_CACHE_MODE: c_int = 44;
+pub(super) const SSL_CTRL_GET_SESS_CACHE_MODE: c_int = 45;
+pub(super) const SSL_CTRL_GET_VERIFY_CERT_STORE: c_int = 137;
+pub(super) const SSL_SESS_CACHE_OFF: c_long = 0;
+pub(super) const SSL_SESS_CACHE_CLIENT: c_long = 1;
+pub(super) const SSL_SESS_CACHE_SERVER: c_long = 2;
+pub(super) const SSL_SESS_CACHE_NO_AUTO_CLEAR: c_long = 0x80;
+pub(super) const SSL_SESS_CACHE_NO_INTERNAL: c_long = 0x300;
+#[cfg(not(ossl300))]
+pub(super) const SSL_CTRL_SET_TLSEXT_TICKET_KEY_CB: c_int = 72;
+
+unsafe extern "C" {
+    pub(super) fn ERR_set_mark() -> c_int;
+    pub(super) fn ERR_pop_to_mark() -> c_int;
+
+    pub(super) fn SSL_get_options(ssl: *const SSL) -> u64;
+    pub(super) fn SSL_get_verify_depth(ssl: *const SSL) -> c_int;
+    pub(super) fn SSL_SESSION_get0_id_context(
+        session: *const SSL_SESSION,
+        len: *mut c_uint,
+    ) -> *const c_uchar;
+    pub(super) fn SSL_SESSION_set_timeout(session: *mut SSL_SESSION, seconds: c_long) -> c_long;
+
+    pub(super) fn SSL_CTX_get_timeout(ctx: *const SSL_CTX) -> c_long;
+    pub(super) fn SSL_CTX_set_timeout(ctx: *mut SSL_CTX, seconds: c_long) -> c_long;
+    pub(super) fn SSL_CTX_get_client_CA_list(ctx: *const SSL_CTX) -> *mut stack_st_X509_NAME;
+    pub(super) fn SSL_CTX_set_generate_session_id(
+        ctx: *mut SSL_CTX,
+        callback: Option<GenerateIdCallback>,
+    ) -> c_int;
+    pub(super) fn SSL_CTX_set_allow_early_data_cb(
+        ctx: *mut SSL_CTX,
+        callback: Option<AllowEarlyDataCallback>,
+        arg: *mut c_void,
+    );
+    pub(super) fn SSL_CTX_sess_get_new_cb(ctx: *mut SSL_CTX) -> Option<NewSessionCallback>;
+    pub(super) fn SSL_CTX_sess_get_get_cb(ctx: *mut SSL_CTX) -> Option<GetSessionCallback>;
+    pub(super) fn SSL_CTX_sess_get_remove_cb(ctx: *mut SSL_CTX) -> Option<RemoveSessionCallback>;
+    #[cfg(ossl300)]
+    pub(super) fn SSL_CTX_set_tlsext_ticket_key_evp_cb(
+        ctx: *mut SSL_CTX,
+        callback: Option<TicketKeyCallback>,
+    ) -> c_int;
+    #[cfg(ossl300)]
+    pub(super) fn OSSL_PARAM_construct_utf8_string(
+        key: *const c_char,
+        text: *mut c_char,
+        size: usize,
+    ) -> openssl_sys::OSSL_PARAM;
+
+    pub(super) fn X509_STORE_lock(store: *mut X509_STORE) -> c_int;
+    pub(super) fn X509_STORE_unlock(store: *mut X509_STORE) -> c_int;
+    pub(super) fn X509_STORE_get0_objects(store: *const X509_STORE) -> *mut stack_st_X509_OBJECT;
+}

@@ -1,0 +1,51 @@
+//! What libtlsresume's process tests and its demo share: real servers, real clients, and the
+//! folders they work in.
+//!
+//! | module | what it gives |
+//! |---|---|
+//! | [`server`] | [`Server`]: `examples/prefork_server`, started, killed and restarted |
+//! | [`client`] | [`Client`]: a visit with `openssl s_client`, `gnutls-cli` or Python's `ssl`, and its return |
+//! | [`load`] | [`Load`]: many returning visits by `examples/load_client` |
+//! | [`process`] | [`Process`]: what all of these are made of |
+//! | [`forwarder`] | [`Forwarder`]: sends each connection where the test says |
+//! | [`folder`], [`net`], [`wait`] | own folders, free ports, conditions with a deadline |
+//!
+//! Everything here stops by itself: a value that stands for a process ends it when dropped, and
+//! prints what the process said if the thread is panicking. Nothing sleeps for a fixed time.
+//!
+//! ```no_run
+//! use tlsresume_testkit::{Mode, Server, client};
+//!
+//! # fn main() -> tlsresume_testkit::Result<()> {
+//! for client in client::all() {
+//!     for mode in Mode::ALL {
+//!         let mut server = Server::example()?.arg("--direct").start()?;
+//!         let visitor = client.visit(server.direct(0, 0)?, mode)?;
+//!         server.kill_worker(0)?;
+//!         let back = visitor.come_back(server.direct(1, 0)?)?;
+//!         assert!(back.reused, "{} {mode}: {back:?}", client.name());
+//!     }
+//! }
+//! # Ok(())
+//! # }
+//! ```
+
+pub mod client;
+pub mod error;
+pub mod folder;
+pub mod forwarder;
+pub mod load;
+pub mod net;
+pub mod process;
+pub mod server;
+pub mod wait;
+
+pub use client::{Answer, Client, Connection, Mode, Visitor};
+pub use error::{Error, Result};
+pub use folder::Folder;
+pub use forwarder::Forwarder;
+pub use load::{Load, LoadReport};
+pub use net::free_port;
+pub use process::Process;
+pub use server::Server;
+pub use wait::wait_until;
