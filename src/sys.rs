@@ -24,10 +24,7 @@ pub(crate) fn boot_clock() -> Duration {
 }
 
 fn read_clock(clock: libc::clockid_t) -> Duration {
-    let mut time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: 0,
-    };
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a timespec that the call may write.
     unsafe { libc::clock_gettime(clock, &raw mut time) };
     let secs = u64::try_from(time.tv_sec).unwrap_or(0);
@@ -54,10 +51,7 @@ pub(crate) fn random(buffer: &mut [u8]) -> bool {
 /// Sleeps for a short while; may return early when a signal arrives.
 pub(crate) fn pause(duration: Duration) {
     let nanos = libc::c_long::from(duration.subsec_nanos() as i32);
-    let time = libc::timespec {
-        tv_sec: 0,
-        tv_nsec: nanos,
-    };
+    let time = libc::timespec { tv_sec: 0, tv_nsec: nanos };
     // SAFETY: `time` is a valid timespec; the remaining time is not asked for.
     unsafe { libc::nanosleep(&raw const time, std::ptr::null_mut()) };
 }
@@ -77,10 +71,7 @@ pub(crate) fn write_stderr(text: &str) {
         libc::pthread_sigmask(libc::SIG_BLOCK, &raw const pipe, &raw mut before);
         let written = libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len());
         if written < 0 && libc::sigismember(&raw const pending, libc::SIGPIPE) == 0 {
-            let at_once = libc::timespec {
-                tv_sec: 0,
-                tv_nsec: 0,
-            };
+            let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
             libc::sigtimedwait(&raw const pipe, std::ptr::null_mut(), &raw const at_once);
         }
         libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut());
@@ -108,11 +99,7 @@ impl Drop for ErrnoGuard {
 pub(crate) fn secure_env(name: &str) -> Option<String> {
     // SAFETY: reading the auxiliary vector has no precondition.
     let raised = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
-    if raised {
-        None
-    } else {
-        std::env::var(name).ok()
-    }
+    if raised { None } else { std::env::var(name).ok() }
 }
 
 /// The effective user id.
@@ -160,10 +147,7 @@ pub(crate) fn in_memory(file: &File) -> io::Result<bool> {
         cvt(libc::fstatfs(file.as_raw_fd(), &raw mut stat))?;
         stat.f_type
     };
-    #[allow(
-        clippy::unnecessary_cast,
-        reason = "f_type is i64 here and i32 or u32 elsewhere"
-    )]
+    #[allow(clippy::unnecessary_cast, reason = "f_type is i64 here and i32 or u32 elsewhere")]
     let kind = kind as i64;
     Ok(kind == TMPFS || kind == RAMFS)
 }
@@ -226,9 +210,5 @@ pub(crate) fn same_file(file: &File, path: &Path) -> io::Result<bool> {
 }
 
 fn cvt(result: libc::c_int) -> io::Result<()> {
-    if result == 0 {
-        Ok(())
-    } else {
-        Err(io::Error::last_os_error())
-    }
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -13,11 +13,7 @@ impl Input<'_> {
         let is_endpoint = text.rsplit_once(':').is_some_and(|(host, port)| {
             is_host(host) && port.parse::<u16>().is_ok_and(|port| port > 0)
         });
-        if is_endpoint {
-            Ok(text.to_owned())
-        } else {
-            self.problem("is not a host and port")
-        }
+        if is_endpoint { Ok(text.to_owned()) } else { self.problem("is not a host and port") }
     }
 
     /// A numeric address with a port.
@@ -51,9 +47,7 @@ impl Input<'_> {
 
     /// The addresses of Redis. They are never quoted: they may hold a password.
     pub(super) fn redis_urls(&self) -> Reading<Vec<String>> {
-        let text = self
-            .text()
-            .map_err(|_| "the address is not a string".to_owned())?;
+        let text = self.text().map_err(|_| "the address is not a string".to_owned())?;
         let urls = split_urls(text);
         if !urls.iter().all(|url| is_redis_url(url)) {
             return Err("the address is not one of Redis".to_owned());
@@ -67,10 +61,7 @@ impl Input<'_> {
 
 /// Whether `host` can stand before a port: with brackets if it is an IPv6 address.
 fn is_host(host: &str) -> bool {
-    match host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'))
-    {
+    match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
         Some(address) => address.parse::<Ipv6Addr>().is_ok(),
         None => {
             let allowed = |c: char| c.is_ascii_alphanumeric() || "._-".contains(c);

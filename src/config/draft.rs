@@ -25,11 +25,7 @@ pub(super) struct Draft<'a> {
 impl<'a> Draft<'a> {
     /// The defaults.
     pub(super) fn new(origin: &'a str) -> Self {
-        Draft {
-            origin,
-            config: Config::default(),
-            places: BTreeMap::new(),
-        }
+        Draft { origin, config: Config::default(), places: BTreeMap::new() }
     }
 
     /// Adds the settings of a TOML document.
@@ -114,9 +110,7 @@ fn line(text: &str, at: usize) -> usize {
 }
 
 fn line_and_column(text: &str, at: usize) -> String {
-    let start = before(text, at)
-        .rfind('\n')
-        .map_or(0, |newline| newline + 1);
+    let start = before(text, at).rfind('\n').map_or(0, |newline| newline + 1);
     let column = 1 + before(text, at)[start..].chars().count();
     format!("{}:{column}", line(text, at))
 }

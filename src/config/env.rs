@@ -76,10 +76,7 @@ pub const ENVIRONMENT: &[Setting] = &[
         name: "TLSRESUME_RESUMPTION_LIFETIME",
         key: "resumption.lifetime",
         allowed: "1s to 7d",
-        set: |c, v| {
-            v.duration(SECOND..=7 * DAY)
-                .map(|it| c.resumption.lifetime = it)
-        },
+        set: |c, v| v.duration(SECOND..=7 * DAY).map(|it| c.resumption.lifetime = it),
     },
     Setting {
         name: "TLSRESUME_RESUMPTION_SINGLE_USE",
@@ -127,10 +124,7 @@ pub const ENVIRONMENT: &[Setting] = &[
         name: "TLSRESUME_KEYS_ACTIVATION_DELAY",
         key: "keys.activation_delay",
         allowed: "0s to 10m",
-        set: |c, v| {
-            v.duration(Duration::ZERO..=10 * MINUTE)
-                .map(|it| c.keys.activation_delay = it)
-        },
+        set: |c, v| v.duration(Duration::ZERO..=10 * MINUTE).map(|it| c.keys.activation_delay = it),
     },
     Setting {
         name: "TLSRESUME_KEYS_FILES",
@@ -184,10 +178,7 @@ pub const ENVIRONMENT: &[Setting] = &[
         name: "TLSRESUME_CLUSTER_LOOKUP_BUDGET",
         key: "cluster.lookup_budget",
         allowed: "1ms to 1s",
-        set: |c, v| {
-            v.duration(MILLISECOND..=SECOND)
-                .map(|it| c.cluster.lookup_budget = it)
-        },
+        set: |c, v| v.duration(MILLISECOND..=SECOND).map(|it| c.cluster.lookup_budget = it),
     },
     Setting {
         name: "TLSRESUME_REDIS_URL",
@@ -259,10 +250,7 @@ pub const ENVIRONMENT: &[Setting] = &[
         name: "TLSRESUME_EARLY_DATA_REPLAY_WINDOW",
         key: "early_data.replay_window",
         allowed: "10s to 1h",
-        set: |c, v| {
-            v.duration(10 * SECOND..=60 * MINUTE)
-                .map(|it| c.early_data.replay_window = it)
-        },
+        set: |c, v| v.duration(10 * SECOND..=60 * MINUTE).map(|it| c.early_data.replay_window = it),
     },
     Setting {
         name: "TLSRESUME_LOG_LEVEL",

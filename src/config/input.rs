@@ -90,9 +90,7 @@ impl<'a> Input<'a> {
     fn is_bare_number(&self) -> bool {
         match self {
             Input::Toml(DeValue::Integer(_) | DeValue::Float(_)) => true,
-            _ => self
-                .text()
-                .is_ok_and(|text| text.parse().is_ok_and(f64::is_finite)),
+            _ => self.text().is_ok_and(|text| text.parse().is_ok_and(f64::is_finite)),
         }
     }
 
@@ -102,9 +100,7 @@ impl<'a> Input<'a> {
             Input::Toml(DeValue::Integer(_)) => return self.whole(range),
             _ => self.text()?,
         };
-        let unit_at = text
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(text.len());
+        let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
         let (digits, unit) = text.split_at(unit_at);
         if digits.is_empty() {
             return self.problem("is not a size");
@@ -117,10 +113,7 @@ impl<'a> Input<'a> {
             "TiB" => 40,
             other => return self.problem(&unknown_unit(digits, other)),
         };
-        let bytes = digits
-            .parse::<u64>()
-            .ok()
-            .and_then(|number| number.checked_mul(1 << shift));
+        let bytes = digits.parse::<u64>().ok().and_then(|number| number.checked_mul(1 << shift));
         match bytes {
             Some(bytes) if bytes < *range.start() => self.problem("is too small"),
             Some(bytes) if bytes <= *range.end() => Ok(bytes),
@@ -139,11 +132,7 @@ impl<'a> Input<'a> {
     /// A path that means the same file whatever the working directory is.
     pub(super) fn absolute_path(&self) -> Reading<PathBuf> {
         let path = self.path()?;
-        if path.is_absolute() {
-            Ok(path)
-        } else {
-            self.problem("is not an absolute path")
-        }
+        if path.is_absolute() { Ok(path) } else { self.problem("is not an absolute path") }
     }
 
     /// Several values, each read by `read`: a TOML array, or text with commas. Empty elements count for nothing.
@@ -151,23 +140,13 @@ impl<'a> Input<'a> {
         let present = |element: &Input<'a>| !element.is_empty();
         match self {
             Input::Toml(DeValue::Array(elements)) => {
-                let elements = elements
-                    .iter()
-                    .map(|element| Input::Toml(element.get_ref()));
-                elements
-                    .filter(present)
-                    .map(|element| read(&element))
-                    .collect()
+                let elements = elements.iter().map(|element| Input::Toml(element.get_ref()));
+                elements.filter(present).map(|element| read(&element)).collect()
             }
             Input::Toml(_) => self.problem("is not a list of strings"),
             Input::Variable(text) => {
-                let elements = text
-                    .split(',')
-                    .map(|element| Input::Variable(element.trim()));
-                elements
-                    .filter(present)
-                    .map(|element| read(&element))
-                    .collect()
+                let elements = text.split(',').map(|element| Input::Variable(element.trim()));
+                elements.filter(present).map(|element| read(&element)).collect()
             }
         }
     }
@@ -178,10 +157,7 @@ impl<'a> Input<'a> {
         if text.len() > 64 {
             return self.problem("is too long");
         }
-        if !text
-            .bytes()
-            .all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte))
-        {
+        if !text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"._-".contains(&byte)) {
             return self.problem("has other characters");
         }
         Ok(text.to_owned())
@@ -219,11 +195,7 @@ fn value_of(number: &DeInteger<'_>) -> Option<i128> {
 }
 
 fn unknown_unit(digits: &str, unit: &str) -> String {
-    match unit
-        .chars()
-        .next()
-        .map(|letter| letter.to_ascii_uppercase())
-    {
+    match unit.chars().next().map(|letter| letter.to_ascii_uppercase()) {
         Some(letter @ ('K' | 'M' | 'G' | 'T')) if unit.len() <= 3 => {
             format!("has an unknown unit, write \"{digits}{letter}iB\"")
         }

@@ -103,19 +103,11 @@ impl Config {
 
 /// The text of the file at `path`, which must be a regular file: a FIFO or a terminal would wait for ever.
 fn read(path: &Path) -> Result<String> {
-    let cannot = |action| {
-        move |source: io::Error| Error::Io {
-            path: path.to_owned(),
-            action,
-            source,
-        }
-    };
+    let cannot =
+        |action| move |source: io::Error| Error::Io { path: path.to_owned(), action, source };
     let refused = |problem| mistake(&path.display().to_string(), problem);
 
-    if !fs::metadata(path)
-        .map_err(cannot("open the configuration"))?
-        .is_file()
-    {
+    if !fs::metadata(path).map_err(cannot("open the configuration"))?.is_file() {
         return Err(refused("is not a regular file"));
     }
     let mut bytes = Vec::new();

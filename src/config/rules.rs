@@ -29,10 +29,9 @@ fn breach(key: &'static str, problem: impl Into<String>) -> Option<Breach> {
 
 fn key_files(keys: &Keys) -> Option<Breach> {
     match (keys.source, keys.files.is_empty()) {
-        (KeySource::Files, true) => breach(
-            "keys.source",
-            r#""files" needs keys.files, which is not set"#,
-        ),
+        (KeySource::Files, true) => {
+            breach("keys.source", r#""files" needs keys.files, which is not set"#)
+        }
         (KeySource::Random | KeySource::Derived, false) => breach(
             "keys.files",
             format!(r#"needs keys.source = "files", which is "{}""#, keys.source),
@@ -70,10 +69,7 @@ fn missing_secret(config: &Config) -> Option<Breach> {
         return None;
     }
     if config.keys.source == KeySource::Derived {
-        return breach(
-            "keys.source",
-            r#""derived" needs cluster.secret_file, which is not set"#,
-        );
+        return breach("keys.source", r#""derived" needs cluster.secret_file, which is not set"#);
     }
     let transport = transports(config).next()?;
     breach(transport, "needs cluster.secret_file, which is not set")
@@ -85,15 +81,9 @@ fn single_use(config: &Config) -> Option<Breach> {
     if !config.resumption.single_use {
         None
     } else if mode != Mode::Stateful {
-        breach(
-            KEY,
-            format!(r#"true needs resumption.mode = "stateful", which is "{mode}""#),
-        )
+        breach(KEY, format!(r#"true needs resumption.mode = "stateful", which is "{mode}""#))
     } else if peers_alone(config) {
-        breach(
-            KEY,
-            "true needs redis.url or memcached.servers: peers cannot decide who was first",
-        )
+        breach(KEY, "true needs redis.url or memcached.servers: peers cannot decide who was first")
     } else {
         None
     }

@@ -87,11 +87,7 @@ pub struct Memory {
 
 impl Default for Memory {
     fn default() -> Self {
-        Memory {
-            path: None,
-            size: 16 << 20,
-            lock: false,
-        }
+        Memory { path: None, size: 16 << 20, lock: false }
     }
 }
 
@@ -170,13 +166,7 @@ pub struct Peers {
 
 impl Default for Peers {
     fn default() -> Self {
-        Peers {
-            listen: None,
-            members: Vec::new(),
-            multicast: None,
-            interface: None,
-            ttl: 1,
-        }
+        Peers { listen: None, members: Vec::new(), multicast: None, interface: None, ttl: 1 }
     }
 }
 
@@ -192,9 +182,7 @@ pub struct EarlyData {
 
 impl Default for EarlyData {
     fn default() -> Self {
-        EarlyData {
-            replay_window: Duration::from_secs(20),
-        }
+        EarlyData { replay_window: Duration::from_secs(20) }
     }
 }
 

@@ -39,27 +39,15 @@ const SAMPLES: [(&str, &str, &str); 34] = [
     ("cluster.agent", "external", r#""external""#),
     ("cluster.sessions", "pull", r#""pull""#),
     ("cluster.lookup_budget", "1ms", r#""1000us""#),
-    (
-        "redis.url",
-        "redis://a:1,redis://b",
-        r#""redis://a:1, redis://b""#,
-    ),
+    ("redis.url", "redis://a:1,redis://b", r#""redis://a:1, redis://b""#),
     ("redis.password_file", "/pw", r#""/pw""#),
     ("redis.ca_file", "/ca", r#""/ca""#),
     ("redis.cert_file", "/cert", r#""/cert""#),
     ("redis.key_file", "/key", r#""/key""#),
-    (
-        "memcached.servers",
-        "m1:11211,[::1]:11211",
-        r#"["m1:11211", "[::1]:11211"]"#,
-    ),
+    ("memcached.servers", "m1:11211,[::1]:11211", r#"["m1:11211", "[::1]:11211"]"#),
     ("peers.listen", "0.0.0.0:7557", r#""0.0.0.0:7557""#),
     ("peers.members", "n1:7557", r#"["n1:7557"]"#),
-    (
-        "peers.multicast",
-        "239.255.75.57:7557",
-        r#""239.255.75.57:7557""#,
-    ),
+    ("peers.multicast", "239.255.75.57:7557", r#""239.255.75.57:7557""#),
     ("peers.interface", "eth0", r#""eth0""#),
     ("peers.ttl", "255", "255"),
     ("early_data.replay_window", "1m", r#""1m""#),
@@ -88,11 +76,7 @@ fn samples() -> Config {
             files: vec!["/a.key".into(), "b.key".into()],
             format: KeyFormat::Haproxy,
         },
-        memory: Memory {
-            path: path("/dev/shm/t"),
-            size: 1 << 20,
-            lock: true,
-        },
+        memory: Memory { path: path("/dev/shm/t"), size: 1 << 20, lock: true },
         cluster: Cluster {
             secret_file: path("/secret"),
             agent: Agent::External,
@@ -106,9 +90,7 @@ fn samples() -> Config {
             cert_file: path("/cert"),
             key_file: path("/key"),
         },
-        memcached: Memcached {
-            servers: list(&["m1:11211", "[::1]:11211"]),
-        },
+        memcached: Memcached { servers: list(&["m1:11211", "[::1]:11211"]) },
         peers: Peers {
             listen: Some("0.0.0.0:7557".parse().unwrap()),
             members: list(&["n1:7557"]),
@@ -116,12 +98,8 @@ fn samples() -> Config {
             interface: Some("eth0".to_owned()),
             ttl: 255,
         },
-        early_data: EarlyData {
-            replay_window: Duration::from_secs(60),
-        },
-        log: Log {
-            level: Level::Debug,
-        },
+        early_data: EarlyData { replay_window: Duration::from_secs(60) },
+        log: Log { level: Level::Debug },
     }
 }
 
@@ -157,12 +135,7 @@ fn the_documented_example_lists_every_key_with_its_default() {
     let documented: usize = document
         .get_ref()
         .values()
-        .map(|value| {
-            value
-                .get_ref()
-                .as_table()
-                .map_or(1, |section| section.len())
-        })
+        .map(|value| value.get_ref().as_table().map_or(1, |section| section.len()))
         .sum();
     assert_eq!(documented, ENVIRONMENT.len());
 }
@@ -173,19 +146,10 @@ fn every_key_is_settable_by_its_variable_and_in_toml() {
     assert_eq!(keys, SAMPLES.map(|(key, ..)| key));
 
     let env = |name: &str| {
-        let setting = ENVIRONMENT
-            .iter()
-            .find(|setting| setting.name == name)
-            .unwrap();
-        SAMPLES
-            .iter()
-            .find(|(key, ..)| *key == setting.key)
-            .map(|(_, text, _)| (*text).to_owned())
+        let setting = ENVIRONMENT.iter().find(|setting| setting.name == name).unwrap();
+        SAMPLES.iter().find(|(key, ..)| *key == setting.key).map(|(_, text, _)| (*text).to_owned())
     };
-    let text: String = SAMPLES
-        .iter()
-        .map(|(key, _, value)| line(key, value))
-        .collect();
+    let text: String = SAMPLES.iter().map(|(key, _, value)| line(key, value)).collect();
 
     assert_eq!(Config::from_toml("", "t.toml", &env).unwrap(), samples());
     assert_eq!(toml(&text).unwrap(), samples());
@@ -201,9 +165,8 @@ fn every_variable_is_named_after_its_key() {
 
 #[test]
 fn both_ends_of_an_allowed_range_are_allowed() {
-    let ranges = ENVIRONMENT
-        .iter()
-        .filter_map(|s| s.allowed.split_once(" to ").map(|ends| (s, ends)));
+    let ranges =
+        ENVIRONMENT.iter().filter_map(|s| s.allowed.split_once(" to ").map(|ends| (s, ends)));
     let numeric = ranges.filter(|(setting, _)| setting.key != "realm");
     let mut checked = 0;
     for (setting, (first, last)) in numeric {
@@ -231,18 +194,12 @@ fn every_word_is_read_and_printed_the_same() {
     check(Mode::ALL, "stateless, stateful, off");
     check(OnRemove::ALL, "keep, forget");
     check(KeySource::ALL, "random, derived, files");
-    check(
-        KeyFormat::ALL,
-        "nginx, haproxy, apache, ats, nghttpx, h2o, openssl, dnsdist",
-    );
+    check(KeyFormat::ALL, "nginx, haproxy, apache, ats, nghttpx, h2o, openssl, dnsdist");
     check(Agent::ALL, "thread, external");
     check(Replication::ALL, "push, pull, off");
     check(Level::ALL, "off, error, warn, info, debug, trace");
     let error = "Nginx".parse::<KeyFormat>().unwrap_err().to_string();
-    assert_eq!(
-        error,
-        format!(r#""Nginx" is unknown; allowed: {}"#, KeyFormat::ALLOWED)
-    );
+    assert_eq!(error, format!(r#""Nginx" is unknown; allowed: {}"#, KeyFormat::ALLOWED));
 }
 
 /// Blocks of TOML lines and variables, each followed by the indented message that they give, or "fits".
@@ -256,9 +213,7 @@ fn every_kind_of_mistake_names_its_line_its_key_what_was_found_and_what_is_allow
         let (variables, text): (Vec<_>, Vec<_>) = input.lines().partition(is_variable);
         let env = |name: &str| {
             let mut pairs = variables.iter().filter_map(|line| line.split_once('='));
-            pairs
-                .find(|(key, _)| *key == name)
-                .map(|(_, value)| value.to_owned())
+            pairs.find(|(key, _)| *key == name).map(|(_, value)| value.to_owned())
         };
         let result = Config::from_toml(&text.join("\n"), "t.toml", &env);
         let found = result.map_or_else(|error| error.to_string(), |_| "fits".to_owned());
@@ -269,9 +224,7 @@ fn every_kind_of_mistake_names_its_line_its_key_what_was_found_and_what_is_allow
 #[test]
 fn either_remedy_for_too_many_keys_is_just_enough() {
     let keys = |rotate: &str, lifetime: &str| {
-        message(toml(&format!(
-            "keys.rotate = '{rotate}'\nresumption.lifetime = '{lifetime}'"
-        )))
+        message(toml(&format!("keys.rotate = '{rotate}'\nresumption.lifetime = '{lifetime}'")))
     };
     assert_eq!(keys("3m 41s", "12h"), "");
     assert_ne!(keys("3m 40s", "12h"), "");
@@ -283,9 +236,7 @@ fn either_remedy_for_too_many_keys_is_just_enough() {
 fn commas_separate_redis_addresses_but_not_sentinels_or_parts_of_a_password() {
     let urls = |text: &str| {
         let text = format!("cluster.secret_file = '/s'\nredis.url = '{text}'");
-        toml(&text)
-            .map(|config| config.redis.url)
-            .map_err(|error| error.to_string())
+        toml(&text).map(|config| config.redis.url).map_err(|error| error.to_string())
     };
     for one in [
         "redis+sentinel://a:1,b:2/main",
@@ -316,10 +267,7 @@ fn a_password_in_a_redis_address_is_never_printed() {
     let text = "cluster.secret_file = '/s'\nredis.url = 'redis://:hunter2@h'";
     assert!(!format!("{:?}", toml(text).unwrap()).contains("hunter2"));
     let error = message(toml("redis.url = ['redis://:hunter2@h']"));
-    assert!(
-        error.starts_with("t.toml:1: redis.url: the address is not a string"),
-        "{error}"
-    );
+    assert!(error.starts_with("t.toml:1: redis.url: the address is not a string"), "{error}");
     assert!(!message(toml("redis.url = 'redis://:hunter2@h\nrealm='x'")).contains("hunter2"));
 }
 
@@ -327,9 +275,7 @@ fn a_password_in_a_redis_address_is_never_printed() {
 fn a_variable_overrides_the_file_unless_it_is_empty() {
     let with = |value: &'static str| {
         let env = move |name: &str| (name == "TLSRESUME_REALM").then(|| value.to_owned());
-        Config::from_toml("realm = 'file'", "t.toml", &env)
-            .unwrap()
-            .realm
+        Config::from_toml("realm = 'file'", "t.toml", &env).unwrap().realm
     };
     assert_eq!(with("variable"), "variable");
     assert_eq!(with(""), "file");
@@ -338,15 +284,7 @@ fn a_variable_overrides_the_file_unless_it_is_empty() {
 #[test]
 fn an_empty_string_leaves_any_setting_at_its_default() {
     for setting in ENVIRONMENT {
-        assert_eq!(
-            toml(&line(setting.key, "''")).unwrap(),
-            Config::default(),
-            "{setting:?}"
-        );
-        assert_eq!(
-            variable(setting.name, "").unwrap(),
-            Config::default(),
-            "{setting:?}"
-        );
+        assert_eq!(toml(&line(setting.key, "''")).unwrap(), Config::default(), "{setting:?}");
+        assert_eq!(variable(setting.name, "").unwrap(), Config::default(), "{setting:?}");
     }
 }

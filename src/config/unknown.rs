@@ -57,11 +57,7 @@ fn as_written(name: &str) -> String {
 }
 
 fn dotted(section: &str, name: &str) -> String {
-    if section.is_empty() {
-        name.to_owned()
-    } else {
-        format!("{section}.{name}")
-    }
+    if section.is_empty() { name.to_owned() } else { format!("{section}.{name}") }
 }
 
 /// How many characters to insert, delete or replace to make `to` of `from`; none where `from` only stops early.

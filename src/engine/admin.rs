@@ -20,7 +20,7 @@ use crate::secret::Secret;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Longest key file and secret file.
-const MAX_FILE: u64 = 64 * 1024;
+const MAX_FILE: usize = 64 * 1024;
 
 /// Shortest first line of a secret file.
 const MIN_SECRET: usize = 32;
@@ -46,19 +46,13 @@ impl Engine {
     /// Keys come from files or a secret here; the ring is full; or the system gives no randomness.
     pub fn rotate_keys(&self) -> Result<()> {
         if self.config.keys.source != KeySource::Random {
-            return Err(Error::Ring(
-                "only keys with keys.source = \"random\" can be rotated",
-            ));
+            return Err(Error::Ring("only keys with keys.source = \"random\" can be rotated"));
         }
         let now = clock::now();
         self.change_ring(PATIENCE, |ring| {
             let mut sound = true;
             let rotated = ring.rotate(&self.schedule, now, &mut random_into(&mut sound))?;
-            if sound {
-                Ok(rotated)
-            } else {
-                Err(NO_RANDOMNESS)
-            }
+            if sound { Ok(rotated) } else { Err(NO_RANDOMNESS) }
         })
     }
 
@@ -102,9 +96,7 @@ impl Engine {
             records.extend(file_records(keys, rank == 0, modified));
         }
         let now = clock::now();
-        self.change_ring(PATIENCE, |ring| {
-            self.maintained(&ring.with_imported(records)?, now)
-        })
+        self.change_ring(PATIENCE, |ring| self.maintained(&ring.with_imported(records)?, now))
     }
 
     fn imported_records(&self, keys: &KeyFile, now: UnixMillis) -> Vec<Record> {
@@ -114,11 +106,7 @@ impl Engine {
             material: Material::Ticket(key.clone()),
             imported: true,
             made: now,
-            activates: if index == keys.encrypts {
-                takes_over
-            } else {
-                ALREADY_REPLACED
-            },
+            activates: if index == keys.encrypts { takes_over } else { ALREADY_REPLACED },
             retires: if index == keys.encrypts { retires } else { now },
             accept_until: retires + self.config.resumption.lifetime,
         };
@@ -140,25 +128,22 @@ fn file_records(
 ) -> impl Iterator<Item = Record> {
     let encrypts = keys.encrypts;
     let newest_last = encrypts > 0;
-    keys.keys
-        .into_iter()
-        .enumerate()
-        .map(move |(index, FileKey { key, valid })| {
-            let by_order = match () {
-                () if first_file && index == encrypts => ENCRYPTS,
-                () if newest_last && index > encrypts => NOT_YET,
-                () => ALREADY_REPLACED,
-            };
-            let (activates, ends) = valid.unwrap_or((by_order, UnixMillis::MAX));
-            Record {
-                material: Material::Ticket(key),
-                imported: true,
-                made: modified,
-                activates,
-                retires: ends,
-                accept_until: ends,
-            }
-        })
+    keys.keys.into_iter().enumerate().map(move |(index, FileKey { key, valid })| {
+        let by_order = match () {
+            () if first_file && index == encrypts => ENCRYPTS,
+            () if newest_last && index > encrypts => NOT_YET,
+            () => ALREADY_REPLACED,
+        };
+        let (activates, ends) = valid.unwrap_or((by_order, UnixMillis::MAX));
+        Record {
+            material: Material::Ticket(key),
+            imported: true,
+            made: modified,
+            activates,
+            retires: ends,
+            accept_until: ends,
+        }
+    })
 }
 
 fn file_format(configured: KeyFormat) -> Format {
@@ -177,57 +162,32 @@ fn file_format(configured: KeyFormat) -> Format {
 /// The first line of the secret file: what keys are derived from.
 pub(super) fn read_secret(config: &Config) -> Result<Secret> {
     let Some(path) = &config.cluster.secret_file else {
-        return Err(Error::Config(
-            "keys.source: \"derived\" needs cluster.secret_file".into(),
-        ));
+        return Err(Error::Config("keys.source: \"derived\" needs cluster.secret_file".into()));
     };
     let (data, _) = read_file(path)?;
-    let line = data
-        .split(|byte| *byte == b'\n')
-        .next()
-        .unwrap_or_default()
-        .trim_ascii();
+    let line = data.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii();
     if line.len() < MIN_SECRET {
-        let problem = format!(
-            "the first line has {} bytes; a secret has at least {MIN_SECRET}",
-            line.len()
-        );
-        return Err(Error::KeyFile {
-            origin: path.display().to_string(),
-            problem,
-        });
+        let problem =
+            format!("the first line has {} bytes; a secret has at least {MIN_SECRET}", line.len());
+        return Err(Error::KeyFile { origin: path.display().to_string(), problem });
     }
     Ok(Secret::new(line))
 }
 
 /// A small file and when it was last changed.
 fn read_file(path: &Path) -> Result<(Zeroizing<Vec<u8>>, UnixMillis)> {
-    let failed = |source: io::Error| Error::Io {
-        path: path.into(),
-        action: "read",
-        source,
-    };
-    let mut data = Zeroizing::new(Vec::with_capacity(MAX_FILE as usize + 1));
+    let failed = |source: io::Error| Error::Io { path: path.into(), action: "read", source };
+    // Reserved in full: a vector that grew would leave copies of keys behind.
+    let mut data = Zeroizing::new(Vec::with_capacity(MAX_FILE + 1));
     let file = File::open(path).map_err(failed)?;
     let meta = file.metadata().map_err(failed)?;
     if !meta.is_file() {
-        return Err(failed(io::Error::new(
-            io::ErrorKind::InvalidInput,
-            "is not a regular file",
-        )));
+        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file")));
     }
-    file.take(MAX_FILE + 1)
-        .read_to_end(&mut data)
-        .map_err(failed)?;
-    if data.len() as u64 > MAX_FILE {
-        return Err(failed(io::Error::new(
-            io::ErrorKind::FileTooLarge,
-            "is longer than 64 KiB",
-        )));
+    file.take(MAX_FILE as u64 + 1).read_to_end(&mut data).map_err(failed)?;
+    if data.len() > MAX_FILE {
+        return Err(failed(io::Error::new(io::ErrorKind::FileTooLarge, "is longer than 64 KiB")));
     }
-    let modified = meta
-        .modified()
-        .ok()
-        .and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+    let modified = meta.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     Ok((data, UnixMillis(0) + modified.unwrap_or_default()))
 }

@@ -52,10 +52,7 @@ pub(super) struct Bindings {
 
 impl Bindings {
     pub(super) const fn new() -> Self {
-        Bindings {
-            bindings: Recent::new(),
-            keys: Recent::new(),
-        }
+        Bindings { bindings: Recent::new(), keys: Recent::new() }
     }
 
     /// The binding of a server name (in lower case; empty: none was asked for) and a policy.
@@ -91,13 +88,8 @@ fn derive(ring_key: &TicketKey, binding: &Binding) -> TicketKey {
     kdf.expand(b"tlsresume bound ticket key", &mut output[..])
         .expect("64 bytes are within HKDF's limit");
     let (aes, mac) = output.split_at(32);
-    TicketKey::new(
-        ring_key.name(),
-        Secret::new(aes),
-        Secret::new(mac),
-        Digest::Sha256,
-    )
-    .expect("32 and 32 bytes fit")
+    TicketKey::new(ring_key.name(), Secret::new(aes), Secret::new(mac), Digest::Sha256)
+        .expect("32 and 32 bytes fit")
 }
 
 #[cfg(test)]
@@ -106,13 +98,8 @@ mod tests {
 
     fn key(byte: u8) -> TicketKey {
         let secret = |byte| Secret::new(&[byte; 32]);
-        TicketKey::new(
-            KeyName([1; 16]),
-            secret(byte),
-            secret(byte + 1),
-            Digest::Sha256,
-        )
-        .expect("fits")
+        TicketKey::new(KeyName([1; 16]), secret(byte), secret(byte + 1), Digest::Sha256)
+            .expect("fits")
     }
 
     #[test]
@@ -122,16 +109,10 @@ mod tests {
         let a = bindings.binding(b"a.example", Policy::NoVerification);
         let keys = [
             derive(&key(1), &a),
-            derive(
-                &key(1),
-                &bindings.binding(b"b.example", Policy::NoVerification),
-            ),
+            derive(&key(1), &bindings.binding(b"b.example", Policy::NoVerification)),
             derive(&key(1), &bindings.binding(b"a.example", verifying)),
             derive(&key(1), &bindings.binding(b"", Policy::NoVerification)),
-            derive(
-                &key(1),
-                &bindings.binding(b"a.example", Policy::Verifying([8; 32])),
-            ),
+            derive(&key(1), &bindings.binding(b"a.example", Policy::Verifying([8; 32]))),
             derive(&key(3), &a),
         ];
         for (index, one) in keys.iter().enumerate() {
@@ -142,10 +123,6 @@ mod tests {
             );
         }
         assert_eq!(*bindings.bound_key(&key(1), &a), keys[0]);
-        assert_eq!(
-            *bindings.bound_key(&key(1), &a),
-            keys[0],
-            "also from the cache"
-        );
+        assert_eq!(*bindings.bound_key(&key(1), &a), keys[0], "also from the cache");
     }
 }

@@ -16,11 +16,7 @@ impl Engine {
     /// this node within the replay window, and only where the register is known to be complete.
     pub fn early_data_allowed(&self, id: &[u8], now: UnixMillis, patience: Duration) -> bool {
         let allowed = self.strike(id, now, patience);
-        let counter = if allowed {
-            Counter::EarlyDataAllowed
-        } else {
-            Counter::EarlyDataRefused
-        };
+        let counter = if allowed { Counter::EarlyDataAllowed } else { Counter::EarlyDataRefused };
         self.counters().count(counter);
         allowed
     }
@@ -56,11 +52,9 @@ impl Engine {
 
     /// Counts what had to make room. A strike that did may be missed until its window is over.
     pub(super) fn note_evicted(&self, evicted: Evicted, now: UnixMillis) {
-        self.counters()
-            .add(Counter::SessionsEvicted, evicted.sessions);
+        self.counters().add(Counter::SessionsEvicted, evicted.sessions);
         if evicted.strikes > 0 {
-            self.store
-                .note_lost_strikes(now + self.config.early_data.replay_window);
+            self.store.note_lost_strikes(now + self.config.early_data.replay_window);
         }
     }
 }

@@ -26,7 +26,9 @@ const CAPACITY: usize = 4096;
 
 /// (Accepting context, name) to policy, for one process. Never waits: while another thread writes, nothing is known,
 /// which costs a full handshake and no more.
-pub(super) struct Policies(RwLock<HashMap<Accepting, HashMap<Box<[u8]>, Learned>>>);
+pub(super) struct Policies(RwLock<HashMap<Accepting, Names>>);
+
+type Names = HashMap<Box<[u8]>, Learned>;
 
 impl Policies {
     pub(super) fn new() -> Self {

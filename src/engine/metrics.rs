@@ -34,10 +34,8 @@ impl Engine {
     /// The node's state. Looks at every index entry of the store: meant for reports, not for handshakes.
     pub fn report(&self, now: UnixMillis) -> Report {
         let view = self.view(now);
-        let age = view
-            .ring
-            .encrypting(now)
-            .map(|(record, _)| now.since(record.activates).as_secs());
+        let age =
+            view.ring.encrypting(now).map(|(record, _)| now.since(record.activates).as_secs());
         Report {
             counters: std::array::from_fn(|index| {
                 self.counters().0[index].load(std::sync::atomic::Ordering::Relaxed)
@@ -54,11 +52,7 @@ impl Engine {
         let report = self.report(now);
         let count = |counter| report.counter(counter);
         let mut text = Text(String::new());
-        text.family(
-            "tickets_issued_total",
-            "counter",
-            "Tickets that were encrypted",
-        );
+        text.family("tickets_issued_total", "counter", "Tickets that were encrypted");
         text.value("tickets_issued_total", "", count(Counter::TicketsIssued));
         text.labelled(
             "tickets_accepted_total",
@@ -81,34 +75,19 @@ impl Engine {
                 ("over_limit", count(Counter::TicketsOverLimit)),
             ],
         );
-        text.family(
-            "sessions_stored_total",
-            "counter",
-            "Sessions put into the store",
-        );
+        text.family("sessions_stored_total", "counter", "Sessions put into the store");
         text.value("sessions_stored_total", "", count(Counter::SessionsStored));
         text.family(
             "sessions_dropped_total",
             "counter",
             "Sessions that could not be put into the store",
         );
-        text.value(
-            "sessions_dropped_total",
-            "",
-            count(Counter::SessionsDropped),
-        );
-        text.family(
-            "sessions_hit_total",
-            "counter",
-            "Look-ups that found a session",
-        );
+        text.value("sessions_dropped_total", "", count(Counter::SessionsDropped));
+        text.family("sessions_hit_total", "counter", "Look-ups that found a session");
         text.value("sessions_hit_total", "", count(Counter::SessionsHit));
         text.labelled(
             "sessions_missed_total",
-            (
-                "counter",
-                "Look-ups that found no session to resume, by reason",
-            ),
+            ("counter", "Look-ups that found no session to resume, by reason"),
             "reason",
             &[
                 ("absent", count(Counter::SessionsAbsent)),
@@ -124,30 +103,17 @@ impl Engine {
             "counter",
             "Live sessions overwritten for want of room",
         );
-        text.value(
-            "sessions_evicted_total",
-            "",
-            count(Counter::SessionsEvicted),
-        );
+        text.value("sessions_evicted_total", "", count(Counter::SessionsEvicted));
         text.family("sessions_live", "gauge", "Sessions that could be resumed");
         text.value("sessions_live", "", report.sessions_live);
-        let Usage {
-            used,
-            free,
-            overhead,
-        } = report.usage;
+        let Usage { used, free, overhead } = report.usage;
         text.labelled(
             "store_bytes",
             ("gauge", "Shared memory, by use"),
             "state",
             &[("used", used), ("free", free), ("overhead", overhead)],
         );
-        let Census {
-            pending,
-            active,
-            accepting,
-            revoked,
-        } = report.keys;
+        let Census { pending, active, accepting, revoked } = report.keys;
         text.labelled(
             "keys",
             ("gauge", "Ticket keys, by state"),
@@ -159,11 +125,7 @@ impl Engine {
                 ("revoked", revoked),
             ],
         );
-        text.family(
-            "key_age_seconds",
-            "gauge",
-            "Time since the encrypting key became active",
-        );
+        text.family("key_age_seconds", "gauge", "Time since the encrypting key became active");
         text.value("key_age_seconds", "", report.key_age_seconds);
         text.family("rotations_total", "counter", "Keys that were made");
         text.value("rotations_total", "", count(Counter::Rotations));
@@ -199,10 +161,7 @@ impl Text {
 
     fn family(&mut self, name: &str, kind: &str, help: &str) {
         // Writing to a String cannot fail.
-        let _ = writeln!(
-            self.0,
-            "# HELP tlsresume_{name} {help}.\n# TYPE tlsresume_{name} {kind}"
-        );
+        let _ = writeln!(self.0, "# HELP tlsresume_{name} {help}.\n# TYPE tlsresume_{name} {kind}");
     }
 
     fn value(&mut self, name: &str, labels: impl Display, value: u64) {

@@ -134,12 +134,7 @@ fn schedule(config: &Config) -> Schedule {
 
 /// The levels have the names of the `log` crate's.
 fn log_level(config: &Config) -> log::LevelFilter {
-    config
-        .log
-        .level
-        .to_string()
-        .parse()
-        .unwrap_or(log::LevelFilter::Warn)
+    config.log.level.to_string().parse().unwrap_or(log::LevelFilter::Warn)
 }
 
 fn open_store(config: &Config) -> Result<Store> {

@@ -115,14 +115,9 @@ impl Engine {
     ) -> Result<StoredSession, Counter> {
         let view = self.view(now);
         let id = own_id(id).ok_or(Counter::SessionsForgedId)?;
-        let maker = view
-            .ring
-            .maker_of(id, now)
-            .ok_or(Counter::SessionsForgedId)?;
-        let found = self
-            .store
-            .lookup(session_key(id))
-            .filter(|(meta, _)| meta.kind == Kind::Session);
+        let maker = view.ring.maker_of(id, now).ok_or(Counter::SessionsForgedId)?;
+        let found =
+            self.store.lookup(session_key(id)).filter(|(meta, _)| meta.kind == Kind::Session);
         let (meta, value) = found.ok_or(Counter::SessionsAbsent)?;
         let authenticated = UnixMillis::from_secs(meta.authenticated.into());
         if UnixMillis::from_secs(meta.expires.into()) <= now
@@ -136,11 +131,7 @@ impl Engine {
         if lookup == Lookup::Consume && !self.store.remove(session_key(id)) {
             return Err(Counter::SessionsAbsent);
         }
-        Ok(StoredSession {
-            value,
-            note: meta.note,
-            authenticated,
-        })
+        Ok(StoredSession { value, note: meta.note, authenticated })
     }
 }
 

@@ -15,7 +15,7 @@ use crate::ring::{Ring, derive, wire};
 use crate::stats::Counter;
 
 /// After maintenance of the ring failed (another process is at it, or stopped in the midst), the next try.
-const RETRY: Duration = Duration::from_secs(1);
+const RETRY_MILLIS: u64 = 1000;
 
 /// The ring as this process knows it.
 #[derive(Default)]
@@ -55,9 +55,7 @@ impl Engine {
         let done = self.store.update_ring(patience, |bytes| {
             // Memory that holds no ring, or a damaged one, gets what this process knows.
             let shared = bytes.and_then(wire::decode);
-            let base = shared
-                .clone()
-                .unwrap_or_else(|| self.view.load().ring.clone());
+            let base = shared.clone().unwrap_or_else(|| self.view.load().ring.clone());
             match change(&base) {
                 Ok(changed) if shared.as_ref() == Some(&changed) => None,
                 Ok(changed) => {
@@ -74,32 +72,20 @@ impl Engine {
         if done {
             outcome
         } else {
-            Err(Error::Ring(
-                "another process is changing the ring; try again",
-            ))
+            Err(Error::Ring("another process is changing the ring; try again"))
         }
     }
 
     /// Takes over the ring that is in force in shared memory, if there is a readable one.
     fn refresh(&self) {
         let (generation, bytes) = self.store.read_ring();
-        let decoded = bytes
-            .as_ref()
-            .and_then(|bytes: &Zeroizing<Vec<u8>>| wire::decode(bytes));
+        let decoded = bytes.as_ref().and_then(|bytes: &Zeroizing<Vec<u8>>| wire::decode(bytes));
         let readable = decoded.is_some();
         let ring = decoded.unwrap_or_else(|| self.view.load().ring.clone());
         // What cannot be read is repaired at the next maintenance, which is due at once.
-        let due = if readable {
-            ring.maintenance_due(&self.schedule)
-        } else {
-            UnixMillis(0)
-        };
+        let due = if readable { ring.maintenance_due(&self.schedule) } else { UnixMillis(0) };
         self.bindings.forget_keys(|name| ring.knows(name));
-        self.view.store(Arc::new(View {
-            generation,
-            ring,
-            due,
-        }));
+        self.view.store(Arc::new(View { generation, ring, due }));
     }
 
     /// Makes the keys that are due, unless a try just failed. Waits for nobody.
@@ -112,7 +98,7 @@ impl Engine {
         let maintained = self.change_ring(Duration::ZERO, |ring| self.maintained(ring, now));
         let still_due = now >= self.view.load().due;
         if maintained.is_err() || still_due {
-            let retry = boot.saturating_add(RETRY.as_millis() as u64);
+            let retry = boot.saturating_add(RETRY_MILLIS);
             self.retry_after.store(retry, Ordering::Relaxed);
         }
     }
@@ -124,18 +110,11 @@ impl Engine {
         }
         let mut sound = true;
         let made = ring.maintain(&self.schedule, now, &mut random_into(&mut sound));
-        if sound {
-            Ok(made.unwrap_or_else(|| ring.clone()))
-        } else {
-            Err(NO_RANDOMNESS)
-        }
+        if sound { Ok(made.unwrap_or_else(|| ring.clone())) } else { Err(NO_RANDOMNESS) }
     }
 
     fn count_new_keys(&self, before: &Ring, after: &Ring) {
-        let new = after
-            .records()
-            .filter(|record| !before.knows(&record.name()))
-            .count();
+        let new = after.records().filter(|record| !before.knows(&record.name())).count();
         self.counters().add(Counter::Rotations, new as u64);
     }
 }

@@ -41,20 +41,13 @@ pub(super) unsafe fn bytes<'a>(
     what: &'static str,
 ) -> Result<&'a [u8]> {
     if data.is_null() {
-        return if len == 0 {
-            Ok(&[])
-        } else {
-            Err(Error::Argument(what))
-        };
+        return if len == 0 { Ok(&[]) } else { Err(Error::Argument(what)) };
     }
     if isize::try_from(len).is_err() {
         return Err(Error::Argument("a length is negative or beyond all memory"));
     }
+    #[allow(clippy::disallowed_methods, reason = "this is the function that others are to use")]
     // SAFETY: not null, and as long as the caller promises.
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "this is the function that others are to use"
-    )]
     Ok(unsafe { std::slice::from_raw_parts(data, len) })
 }
 
@@ -69,11 +62,8 @@ pub(super) unsafe fn string<'a>(
     if text.is_null() {
         return Ok(None);
     }
+    #[allow(clippy::disallowed_methods, reason = "this is the function that others are to use")]
     // SAFETY: not null, and terminated as the caller promises.
-    #[allow(
-        clippy::disallowed_methods,
-        reason = "this is the function that others are to use"
-    )]
     let text = unsafe { CStr::from_ptr(text) };
     text.to_str().map(Some).map_err(|_| Error::Argument(what))
 }

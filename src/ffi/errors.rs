@@ -79,10 +79,7 @@ fn library() -> c_int {
             error: c_ulong::try_from(code).unwrap_or(0),
             string: text.as_ptr(),
         };
-        let end = openssl_sys::ERR_STRING_DATA {
-            error: 0,
-            string: ptr::null::<c_char>(),
-        };
+        let end = openssl_sys::ERR_STRING_DATA { error: 0, string: ptr::null::<c_char>() };
         // OpenSSL keeps the table and writes to it: it is never freed.
         let table: &'static mut [_] = names.map(entry).chain([end]).collect::<Vec<_>>().leak();
         // SAFETY: the table lives for ever and ends with an entry of zeros.

@@ -222,7 +222,11 @@ pub unsafe extern "C" fn tlsresume_start(tr: *mut TLSRESUME) -> c_int {
 pub unsafe extern "C" fn tlsresume_free(tr: *mut TLSRESUME) {
     if !tr.is_null() {
         // SAFETY: every instance is an Arc that `new_instance` gave away, and the caller gives it back.
-        status(|| Ok(drop(unsafe { Arc::from_raw(tr.cast::<Engine>()) })));
+        let engine = unsafe { Arc::from_raw(tr.cast::<Engine>()) };
+        status(|| {
+            drop(engine);
+            Ok(())
+        });
     }
 }
 
@@ -267,9 +271,7 @@ unsafe fn shared(tr: *const TLSRESUME) -> Result<Arc<Engine>> {
 
 fn new_instance(config: impl FnOnce() -> Result<Config>) -> *mut TLSRESUME {
     let engine = value(|| new_engine(config));
-    engine.map_or(std::ptr::null_mut(), |engine| {
-        Arc::into_raw(engine).cast_mut().cast()
-    })
+    engine.map_or(std::ptr::null_mut(), |engine| Arc::into_raw(engine).cast_mut().cast())
 }
 
 fn new_engine(config: impl FnOnce() -> Result<Config>) -> Result<Arc<Engine>> {
@@ -283,19 +285,12 @@ fn check_version(header: c_ulong) -> Result<()> {
     if major(header) == major(library) {
         return Ok(());
     }
-    Err(Error::OpensslVersion {
-        header: version_text(header),
-        library: version_text(library),
-    })
+    Err(Error::OpensslVersion { header: version_text(header), library: version_text(library) })
 }
 
 /// Major version; before 3.0, also the minor one.
 fn major(version: c_ulong) -> c_ulong {
-    if version >> 28 >= 3 {
-        version >> 28
-    } else {
-        version >> 20
-    }
+    if version >> 28 >= 3 { version >> 28 } else { version >> 20 }
 }
 
 fn version_text(version: c_ulong) -> String {
@@ -304,11 +299,7 @@ fn version_text(version: c_ulong) -> String {
         "{}.{}.{}",
         version >> 28,
         part(20),
-        if version >> 28 >= 3 {
-            part(4)
-        } else {
-            part(12)
-        }
+        if version >> 28 >= 3 { part(4) } else { part(12) }
     )
 }
 

@@ -112,14 +112,9 @@ pub unsafe extern "C" fn tlsresume_stats(
         };
         let struct_size = out_size.min(size_of::<TLSRESUME_STATS>());
         if struct_size < size_of::<usize>() + size_of::<u64>() {
-            return Err(Error::Argument(
-                "out_size is smaller than the first two members",
-            ));
+            return Err(Error::Argument("out_size is smaller than the first two members"));
         }
-        let stats = TLSRESUME_STATS {
-            struct_size,
-            ..stats(&engine.report(clock::now()))
-        };
+        let stats = TLSRESUME_STATS { struct_size, ..stats(&engine.report(clock::now())) };
         // SAFETY: out has room for out_size bytes (caller), and no more than that are written.
         unsafe {
             std::ptr::copy_nonoverlapping((&raw const stats).cast::<u8>(), out.cast(), struct_size)

@@ -25,9 +25,7 @@ pub fn derived(
     schedule: &Schedule,
     now: UnixMillis,
 ) -> Result<Ring> {
-    let period = u64::try_from(schedule.rotate.as_millis())
-        .unwrap_or(u64::MAX)
-        .max(1);
+    let period = u64::try_from(schedule.rotate.as_millis()).unwrap_or(u64::MAX).max(1);
     let lifetime = u64::try_from(schedule.lifetime.as_millis()).unwrap_or(u64::MAX);
     let current = now.0 / period;
     let first = current.saturating_sub(lifetime.div_ceil(period));
@@ -42,13 +40,8 @@ pub fn derived(
 
 fn ticket_record(kdf: &Hkdf<Sha256>, index: u64, period: u64, schedule: &Schedule) -> Record {
     let mut bytes = Zeroizing::new([0u8; TICKET_KEY_BYTES]);
-    let label = [
-        b"tlsresume ticket key ".as_slice(),
-        &period.to_be_bytes(),
-        &index.to_be_bytes(),
-    ];
-    kdf.expand_multi_info(&label, &mut bytes[..])
-        .expect("80 bytes are within HKDF's limit");
+    let label = [b"tlsresume ticket key ".as_slice(), &period.to_be_bytes(), &index.to_be_bytes()];
+    kdf.expand_multi_info(&label, &mut bytes[..]).expect("80 bytes are within HKDF's limit");
     let activates = UnixMillis(index.saturating_mul(period));
     let retires = activates + schedule.rotate;
     Record {
@@ -64,12 +57,8 @@ fn ticket_record(kdf: &Hkdf<Sha256>, index: u64, period: u64, schedule: &Schedul
 /// One id key for ever, replaced when every key made before `since` is revoked.
 fn id_record(kdf: &Hkdf<Sha256>, since: UnixMillis) -> Record {
     let mut bytes = Zeroizing::new([0u8; ID_KEY_BYTES]);
-    let label = [
-        b"tlsresume session id key ".as_slice(),
-        &since.0.to_be_bytes(),
-    ];
-    kdf.expand_multi_info(&label, &mut bytes[..])
-        .expect("32 bytes are within HKDF's limit");
+    let label = [b"tlsresume session id key ".as_slice(), &since.0.to_be_bytes()];
+    kdf.expand_multi_info(&label, &mut bytes[..]).expect("32 bytes are within HKDF's limit");
     Record {
         material: Material::SessionId(id_key(&bytes)),
         imported: false,

@@ -50,12 +50,7 @@ impl TicketKey {
     /// A key from its parts, or `None` when `aes` is not 16 or 32 bytes (AES-128, AES-256) or `mac` is not 1 to 64.
     pub fn new(name: KeyName, aes: Secret, mac: Secret, digest: Digest) -> Option<Self> {
         let fits = matches!(aes.len(), 16 | 32) && (1..=Self::MAX_MAC_LEN).contains(&mac.len());
-        fits.then_some(TicketKey {
-            name,
-            aes,
-            mac,
-            digest,
-        })
+        fits.then_some(TicketKey { name, aes, mac, digest })
     }
 
     /// The public name.

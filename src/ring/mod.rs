@@ -120,33 +120,18 @@ impl Ring {
         id: &[u8; session_id::SESSION_ID_LEN],
         now: UnixMillis,
     ) -> Option<&IdKey> {
-        let accepted = self
-            .ids
-            .iter()
-            .rev()
-            .filter(|record| now < record.accept_until);
-        accepted
-            .take(MAX_ID_KEYS)
-            .find_map(|record| match &record.material {
-                Material::SessionId(key) => key.made(id).then_some(key),
-                Material::Ticket(_) => None,
-            })
+        let accepted = self.ids.iter().rev().filter(|record| now < record.accept_until);
+        accepted.take(MAX_ID_KEYS).find_map(|record| match &record.material {
+            Material::SessionId(key) => key.made(id).then_some(key),
+            Material::Ticket(_) => None,
+        })
     }
 
     /// What to do with a ticket that names `name`.
     pub fn verdict(&self, name: &KeyName, now: UnixMillis) -> Verdict<'_> {
-        let Some(record) = self
-            .tickets
-            .iter()
-            .rev()
-            .find(|record| record.name() == *name)
-        else {
+        let Some(record) = self.tickets.iter().rev().find(|record| record.name() == *name) else {
             let revoked = self.revoked.contains_key(name);
-            return if revoked {
-                Verdict::Revoked
-            } else {
-                Verdict::Unknown
-            };
+            return if revoked { Verdict::Revoked } else { Verdict::Unknown };
         };
         let Material::Ticket(key) = &record.material else {
             return Verdict::Unknown;
@@ -176,16 +161,9 @@ impl Ring {
 
     /// How many ticket keys are in which state.
     pub fn census(&self, now: UnixMillis) -> Census {
-        let mut census = Census {
-            revoked: self.revoked.len() as u64,
-            ..Census::default()
-        };
+        let mut census = Census { revoked: self.revoked.len() as u64, ..Census::default() };
         let active = in_use(&self.tickets, now).map(|(record, _)| record.name());
-        for record in self
-            .tickets
-            .iter()
-            .filter(|record| now < record.accept_until)
-        {
+        for record in self.tickets.iter().filter(|record| now < record.accept_until) {
             match () {
                 () if Some(record.name()) == active => census.active += 1,
                 () if record.activates > now => census.pending += 1,
@@ -226,11 +204,7 @@ impl Ring {
             };
             now < record.accept_until && record.activates <= limit
         };
-        let mut checked = Ring {
-            tickets: Vec::new(),
-            ids: Vec::new(),
-            ..arrived.clone()
-        };
+        let mut checked = Ring { tickets: Vec::new(), ids: Vec::new(), ..arrived.clone() };
         checked.adopt(arrived.records().filter(fits).cloned());
         let refused = arrived.records().filter(|record| !fits(record)).count();
         (self.merge(&checked), refused)
@@ -242,11 +216,7 @@ impl Ring {
     /// [`Error::Ring`] when it would hold more than [`MAX_RECORDS`].
     pub fn with(&self, records: impl IntoIterator<Item = Record>) -> Result<Ring> {
         let mut ring = self.clone();
-        ring.adopt(
-            self.records()
-                .cloned()
-                .chain(records.into_iter().map(Arc::new)),
-        );
+        ring.adopt(self.records().cloned().chain(records.into_iter().map(Arc::new)));
         if ring.records().count() > MAX_RECORDS {
             return Err(Error::Ring(
                 "the ring is full (256 keys are still accepted); wait for old keys to expire, or revoke them",
@@ -271,20 +241,15 @@ impl Ring {
     /// [`Error::Ring`] when more than [`MAX_REVOCATIONS`] are remembered already.
     pub fn revoke(&self, name: KeyName, now: UnixMillis) -> Result<Ring> {
         if self.revoked.len() >= MAX_REVOCATIONS && !self.revoked.contains_key(&name) {
-            return Err(Error::Ring(
-                "256 keys are revoked already; revoke all keys instead",
-            ));
+            return Err(Error::Ring("256 keys are revoked already; revoke all keys instead"));
         }
         let end = self
             .records()
             .filter(|record| record.name() == name)
             .map(|record| record.accept_until)
             .max();
-        let remember = end
-            .filter(|end| *end < UnixMillis::MAX)
-            .unwrap_or(now)
-            .max(now)
-            + REVOCATION_OUTLIVES;
+        let remember =
+            end.filter(|end| *end < UnixMillis::MAX).unwrap_or(now).max(now) + REVOCATION_OUTLIVES;
         let mut ring = self.clone();
         ring.revoked.insert(name, remember);
         ring.adopt(self.records().cloned());
@@ -303,10 +268,7 @@ impl Ring {
     /// The ring that refuses stored sessions authenticated before `now`.
     #[must_use]
     pub fn flush_sessions(&self, now: UnixMillis) -> Ring {
-        Ring {
-            sessions_since: self.sessions_since.max(now),
-            ..self.clone()
-        }
+        Ring { sessions_since: self.sessions_since.max(now), ..self.clone() }
     }
 
     /// Drops what nobody can need any more, even after a clock step of an hour.
@@ -324,9 +286,7 @@ impl Ring {
             if record.made < self.keys_since || self.revoked.contains_key(&record.name()) {
                 continue;
             }
-            let best = by_name
-                .entry(record.name())
-                .or_insert_with(|| Arc::clone(&record));
+            let best = by_name.entry(record.name()).or_insert_with(|| Arc::clone(&record));
             if record.precedence(best).is_gt() {
                 *best = record;
             }

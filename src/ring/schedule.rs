@@ -31,11 +31,7 @@ pub struct Schedule {
 impl Schedule {
     /// The schedule of the session-id keys, which only keep invented ids out: they rotate weekly.
     pub(super) fn for_ids(&self) -> Schedule {
-        Schedule {
-            rotate: Duration::from_secs(7 * 24 * 3600),
-            ahead: 1,
-            ..*self
-        }
+        Schedule { rotate: Duration::from_secs(7 * 24 * 3600), ahead: 1, ..*self }
     }
 }
 
@@ -61,11 +57,8 @@ impl Ring {
         let covered = |keys: &[Arc<Record>], schedule: &Schedule| {
             last_retires(keys).map_or(UnixMillis(0), |end| end - schedule.rotate * schedule.ahead)
         };
-        let tickets = if schedule.makes_tickets {
-            covered(&self.tickets, schedule)
-        } else {
-            UnixMillis::MAX
-        };
+        let tickets =
+            if schedule.makes_tickets { covered(&self.tickets, schedule) } else { UnixMillis::MAX };
         tickets.min(covered(&self.ids, &schedule.for_ids()))
     }
 
@@ -79,12 +72,8 @@ impl Ring {
         now: UnixMillis,
         random: Random<'_>,
     ) -> crate::error::Result<Ring> {
-        let ring = self.with([ticket_record(
-            schedule,
-            now,
-            now + schedule.activation_delay,
-            random,
-        )])?;
+        let ring =
+            self.with([ticket_record(schedule, now, now + schedule.activation_delay, random)])?;
         Ok(ring.maintain(schedule, now, random).unwrap_or(ring))
     }
 
@@ -117,10 +106,7 @@ type MakeRecord = fn(&Schedule, UnixMillis, UnixMillis, Random<'_>) -> Record;
 
 /// When the keys that the schedule made run out. Imported keys have no successor to wait for.
 fn last_retires(keys: &[Arc<Record>]) -> Option<UnixMillis> {
-    keys.iter()
-        .filter(|record| !record.imported)
-        .map(|record| record.retires)
-        .max()
+    keys.iter().filter(|record| !record.imported).map(|record| record.retires).max()
 }
 
 /// A key encrypts until its successor activates, which may be later than planned (an idle node, a revocation): as long
@@ -130,11 +116,7 @@ fn accepted_long_enough(
     lifetime: Duration,
     now: UnixMillis,
 ) -> Vec<Arc<Record>> {
-    let successors = keys
-        .iter()
-        .skip(1)
-        .map(|record| record.activates)
-        .chain([now]);
+    let successors = keys.iter().skip(1).map(|record| record.activates).chain([now]);
     keys.iter()
         .zip(successors)
         .map(|(record, successor)| {
@@ -143,10 +125,7 @@ fn accepted_long_enough(
             if encrypts_until < now || record.accept_until >= needed {
                 Arc::clone(record)
             } else {
-                Arc::new(Record {
-                    accept_until: needed,
-                    ..Record::clone(record)
-                })
+                Arc::new(Record { accept_until: needed, ..Record::clone(record) })
             }
         })
         .collect()
@@ -160,12 +139,7 @@ fn ticket_record(
 ) -> Record {
     let mut bytes = zeroize::Zeroizing::new([0u8; TICKET_KEY_BYTES]);
     random(&mut bytes[..]);
-    record(
-        Material::Ticket(ticket_key(&bytes)),
-        schedule,
-        now,
-        activates,
-    )
+    record(Material::Ticket(ticket_key(&bytes)), schedule, now, activates)
 }
 
 fn id_record(
@@ -176,12 +150,7 @@ fn id_record(
 ) -> Record {
     let mut bytes = zeroize::Zeroizing::new([0u8; ID_KEY_BYTES]);
     random(&mut bytes[..]);
-    record(
-        Material::SessionId(id_key(&bytes)),
-        schedule,
-        now,
-        activates,
-    )
+    record(Material::SessionId(id_key(&bytes)), schedule, now, activates)
 }
 
 fn record(
@@ -192,14 +161,7 @@ fn record(
 ) -> Record {
     let retires = activates + schedule.rotate;
     let accept_until = retires + schedule.lifetime;
-    Record {
-        material,
-        imported: false,
-        made: now,
-        activates,
-        retires,
-        accept_until,
-    }
+    Record { material, imported: false, made: now, activates, retires, accept_until }
 }
 
 /// Bytes that make a ticket key: name, AES-256 key, HMAC-SHA256 key.

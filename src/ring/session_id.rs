@@ -32,10 +32,7 @@ impl IdKey {
 
     /// A key of that name.
     pub fn new(name: KeyName, secret: &[u8; Self::LEN]) -> Self {
-        IdKey {
-            name,
-            secret: Secret::new(secret),
-        }
+        IdKey { name, secret: Secret::new(secret) }
     }
 
     /// The public name.
@@ -74,12 +71,7 @@ impl IdKey {
 
     /// Tags hash 24 bytes and bindings 32: SipHash takes the length in, so the one is never the other.
     fn hasher(&self) -> SipHasher24 {
-        SipHasher24::new_with_key(
-            self.secret
-                .expose()
-                .first_chunk()
-                .expect("made with 16 bytes"),
-        )
+        SipHasher24::new_with_key(self.secret.expose().first_chunk().expect("made with 16 bytes"))
     }
 }
 
@@ -89,9 +81,7 @@ pub fn session_key(id: &[u8; SESSION_ID_LEN]) -> &SessionKey {
 }
 
 fn split(id: &[u8; SESSION_ID_LEN]) -> (&SessionKey, &[u8; TAG_LEN]) {
-    let (key, tag) = id
-        .split_first_chunk::<SESSION_KEY_LEN>()
-        .expect("24 of 32 bytes");
+    let (key, tag) = id.split_first_chunk::<SESSION_KEY_LEN>().expect("24 of 32 bytes");
     (key, tag.first_chunk().expect("the other 8"))
 }
 

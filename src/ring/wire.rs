@@ -40,8 +40,7 @@ pub fn encode(ring: &Ring) -> Zeroizing<Vec<u8>> {
     put_time(&mut out, ring.sessions_since);
     put_count(&mut out, ring.records().count());
     put_count(&mut out, ring.revoked.len());
-    ring.records()
-        .for_each(|record| put_record(&mut out, record));
+    ring.records().for_each(|record| put_record(&mut out, record));
     for (name, until) in &ring.revoked {
         out.extend_from_slice(&name.0);
         put_time(&mut out, *until);
@@ -60,14 +59,9 @@ pub fn decode(bytes: &[u8]) -> Option<Ring> {
     if records > MAX_RECORDS || revocations > MAX_REVOCATIONS {
         return None;
     }
-    let records: Vec<_> = (0..records)
-        .map(|_| input.record().map(Arc::new))
-        .collect::<Option<_>>()?;
-    let mut ring = Ring {
-        keys_since,
-        sessions_since,
-        ..Ring::default()
-    };
+    let records: Vec<_> =
+        (0..records).map(|_| input.record().map(Arc::new)).collect::<Option<_>>()?;
+    let mut ring = Ring { keys_since, sessions_since, ..Ring::default() };
     for _ in 0..revocations {
         ring.revoked.insert(input.name()?, input.time()?);
     }
@@ -79,28 +73,14 @@ fn put_record(out: &mut Vec<u8>, record: &Record) {
     let imported = if record.imported { IMPORTED } else { 0 };
     let (kind, flags, aes, mac): (u8, u8, &[u8], &[u8]) = match &record.material {
         Material::Ticket(key) => {
-            let digest = if key.digest() == Digest::Sha1 {
-                SHA1
-            } else {
-                0
-            };
-            (
-                TICKET,
-                imported | digest,
-                key.aes().expose(),
-                key.mac().expose(),
-            )
+            let digest = if key.digest() == Digest::Sha1 { SHA1 } else { 0 };
+            (TICKET, imported | digest, key.aes().expose(), key.mac().expose())
         }
         Material::SessionId(key) => (SESSION_ID, imported, &[], key.secret()),
     };
     out.extend_from_slice(&[kind, flags]);
     out.extend_from_slice(&record.name().0);
-    for time in [
-        record.made,
-        record.activates,
-        record.retires,
-        record.accept_until,
-    ] {
+    for time in [record.made, record.activates, record.retires, record.accept_until] {
         put_time(out, time);
     }
     put_secret(out, aes);
@@ -131,18 +111,11 @@ impl<'a> Reader<'a> {
         let [made, activates, retires, accept_until] =
             [self.time()?, self.time()?, self.time()?, self.time()?];
         let (aes, mac) = (self.secret()?, self.secret()?);
-        let digest = if flags & SHA1 == 0 {
-            Digest::Sha256
-        } else {
-            Digest::Sha1
-        };
+        let digest = if flags & SHA1 == 0 { Digest::Sha256 } else { Digest::Sha1 };
         let material = match kind {
-            TICKET => Material::Ticket(TicketKey::new(
-                name,
-                Secret::new(aes),
-                Secret::new(mac),
-                digest,
-            )?),
+            TICKET => {
+                Material::Ticket(TicketKey::new(name, Secret::new(aes), Secret::new(mac), digest)?)
+            }
             SESSION_ID if aes.is_empty() => {
                 Material::SessionId(IdKey::new(name, mac.try_into().ok()?))
             }
@@ -169,13 +142,11 @@ impl<'a> Reader<'a> {
     }
 
     fn time(&mut self) -> Option<UnixMillis> {
-        self.array()
-            .map(|bytes| UnixMillis(u64::from_le_bytes(bytes)))
+        self.array().map(|bytes| UnixMillis(u64::from_le_bytes(bytes)))
     }
 
     fn count(&mut self) -> Option<usize> {
-        self.array()
-            .map(|bytes| usize::from(u16::from_le_bytes(bytes)))
+        self.array().map(|bytes| usize::from(u16::from_le_bytes(bytes)))
     }
 
     fn byte(&mut self) -> Option<u8> {

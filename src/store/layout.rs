@@ -79,13 +79,7 @@ impl Geometry {
         let shard_bytes = room / shards / SHARD_HEADER * SHARD_HEADER;
         let buckets = (shard_bytes - SHARD_HEADER) / (BUCKET_BYTES + LOG_PER_BUCKET);
         let log_units = (shard_bytes - SHARD_HEADER - buckets * BUCKET_BYTES) / WORD;
-        Some(Geometry {
-            size,
-            shards,
-            shard_bytes,
-            buckets,
-            log_units,
-        })
+        Some(Geometry { size, shards, shard_bytes, buckets, log_units })
     }
 
     /// Where a ring slot starts.

@@ -78,9 +78,7 @@ impl<'a> Lease<'a> {
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
         // Fails when the lease was taken over: then it is not ours to give back.
-        let _ = self
-            .word
-            .compare_exchange(self.until, 0, Ordering::Release, Ordering::Relaxed);
+        let _ = self.word.compare_exchange(self.until, 0, Ordering::Release, Ordering::Relaxed);
     }
 }
 

@@ -76,9 +76,7 @@ impl Store {
     /// # Errors
     /// When the system has no memory to give.
     pub fn anonymous(size: usize) -> Result<Self> {
-        Ok(Store {
-            region: Region::anonymous(size)?,
-        })
+        Ok(Store { region: Region::anonymous(size)? })
     }
 
     /// Memory that every process of this user shares that opens the same path.
@@ -123,9 +121,7 @@ impl Store {
 
     /// Moves whenever another ring is in force.
     pub fn ring_generation(&self) -> u64 {
-        self.region
-            .word(word::RING_GENERATION)
-            .load(Ordering::Acquire)
+        self.region.word(word::RING_GENERATION).load(Ordering::Acquire)
     }
 
     /// The ring in force, with its generation.
@@ -179,9 +175,7 @@ impl Store {
         patience: Duration,
     ) -> std::result::Result<Evicted, NotInserted> {
         self.insert_if(meta, value, now, patience, |shard| {
-            shard
-                .lookup(&meta.key)
-                .is_none_or(|(found, _)| found.expires <= seconds(now))
+            shard.lookup(&meta.key).is_none_or(|(found, _)| found.expires <= seconds(now))
         })
     }
 
@@ -202,40 +196,26 @@ impl Store {
 
     /// How many sessions could be resumed. Looks at every index entry: for reports.
     pub fn live(&self, now: UnixMillis) -> u64 {
-        (0..self.region.geometry().shards)
-            .map(|index| self.shard(index).1.live(seconds(now)))
-            .sum()
+        (0..self.region.geometry().shards).map(|index| self.shard(index).1.live(seconds(now))).sum()
     }
 
     /// How much of the memory is in use.
     pub fn usage(&self) -> Usage {
         let geometry = self.region.geometry();
-        let units: usize = (0..geometry.shards)
-            .map(|index| self.shard(index).1.used_units())
-            .sum();
+        let units: usize = (0..geometry.shards).map(|index| self.shard(index).1.used_units()).sum();
         let (used, log) = (units * WORD, geometry.shards * geometry.log_units * WORD);
         let bytes = |count: usize| count as u64;
-        Usage {
-            used: bytes(used),
-            free: bytes(log - used),
-            overhead: bytes(geometry.size - log),
-        }
+        Usage { used: bytes(used), free: bytes(log - used), overhead: bytes(geometry.size - log) }
     }
 
     /// Until when strikes may be missing because they had to make room.
     pub fn strikes_lost_until(&self) -> UnixMillis {
-        UnixMillis(
-            self.region
-                .word(word::STRIKES_LOST_UNTIL)
-                .load(Ordering::Relaxed),
-        )
+        UnixMillis(self.region.word(word::STRIKES_LOST_UNTIL).load(Ordering::Relaxed))
     }
 
     /// Remembers that strikes had to make room that count until then.
     pub fn note_lost_strikes(&self, until: UnixMillis) {
-        self.region
-            .word(word::STRIKES_LOST_UNTIL)
-            .fetch_max(until.0, Ordering::Relaxed);
+        self.region.word(word::STRIKES_LOST_UNTIL).fetch_max(until.0, Ordering::Relaxed);
     }
 
     fn insert_if(
@@ -255,9 +235,7 @@ impl Store {
         if !wanted(&shard) {
             return Err(NotInserted::Present);
         }
-        shard
-            .insert(meta, value, seconds(now))
-            .ok_or(NotInserted::Busy)
+        shard.insert(meta, value, seconds(now)).ok_or(NotInserted::Busy)
     }
 
     fn take_over_ring(&self, old: Option<Store>) {
@@ -266,16 +244,9 @@ impl Store {
     }
 
     fn slots(&self) -> Slots<'_> {
-        let slot = |index| {
-            self.region
-                .units(Geometry::slot_at(index), SLOT_BYTES / WORD)
-        };
+        let slot = |index| self.region.units(Geometry::slot_at(index), SLOT_BYTES / WORD);
         let generation = self.region.word(word::RING_GENERATION);
-        Slots {
-            generation,
-            slots: [slot(0), slot(1)],
-            seed: self.region.seed(),
-        }
+        Slots { generation, slots: [slot(0), slot(1)], seed: self.region.seed() }
     }
 
     fn shard_of(&self, key: &Key) -> (&sync::AtomicU64, Shard<'_>) {
@@ -286,18 +257,12 @@ impl Store {
 
     fn shard(&self, index: usize) -> (&sync::AtomicU64, Shard<'_>) {
         let geometry = self.region.geometry();
-        let header = self
-            .region
-            .units(geometry.shard_at(index), SHARD_HEADER / WORD);
+        let header = self.region.units(geometry.shard_at(index), SHARD_HEADER / WORD);
         let shard = Shard {
             head: &header[1],
             tail: &header[2],
-            index: self
-                .region
-                .entries(geometry.index_at(index), geometry.buckets * BUCKET),
-            log: self
-                .region
-                .units(geometry.log_at(index), geometry.log_units),
+            index: self.region.entries(geometry.index_at(index), geometry.buckets * BUCKET),
+            log: self.region.units(geometry.log_at(index), geometry.log_units),
             seed: self.region.seed(),
         };
         (&header[0], shard)

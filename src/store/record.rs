@@ -67,9 +67,7 @@ pub(super) fn units(value_len: usize) -> usize {
 pub(super) fn write(to: &[AtomicU64], meta: &Meta, value: &[u8], seed: [u64; 2]) {
     let header = header(meta, value.len(), check(meta, value, seed));
     let (head, body) = to.split_at(HEADER_UNITS);
-    head.iter()
-        .zip(header)
-        .for_each(|(unit, bits)| unit.store(bits, Ordering::Relaxed));
+    head.iter().zip(header).for_each(|(unit, bits)| unit.store(bits, Ordering::Relaxed));
     write_bytes(body, value);
 }
 
@@ -182,8 +180,8 @@ fn check(meta: &Meta, value: &[u8], [k0, k1]: [u64; 2]) -> u32 {
         hasher.write(&word.to_le_bytes());
     }
     hasher.write(value);
-    let [low, high] = [hasher.finish() as u32, (hasher.finish() >> 32) as u32];
-    low ^ high
+    let [a, b, c, d, ..] = hasher.finish().to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
 }
 
 /// Stores bytes as whole units, the last one padded with zeros.

@@ -54,11 +54,8 @@ pub(super) enum Origin {
 impl Region {
     /// Memory that only this process and its future children have.
     pub(super) fn anonymous(size: usize) -> Result<Self> {
-        let failed = |source| Error::Io {
-            path: PathBuf::from("anonymous memory"),
-            action: "map",
-            source,
-        };
+        let failed =
+            |source| Error::Io { path: PathBuf::from("anonymous memory"), action: "map", source };
         let region = Self::new(None, size).map_err(failed)?;
         region.write_header(clock::now());
         Ok(region)
@@ -76,30 +73,20 @@ impl Region {
         let found = file.metadata().map_err(io_error(path, "examine"))?.len();
         if found == 0 {
             let region = Self::create(&file, size).inspect_err(|_| give_up(&file, path));
-            return Ok((
-                region.map_err(io_error(path, "allocate"))?,
-                Origin::Created,
-                None,
-            ));
+            return Ok((region.map_err(io_error(path, "allocate"))?, Origin::Created, None));
         }
         let old = usize::try_from(found)
             .ok()
             .and_then(|size| Geometry::of(size).map(|_| Self::new(Some(&file), size)))
             .transpose()
             .map_err(io_error(path, "map"))?;
-        let problem = old
-            .as_ref()
-            .map_or(Some("is too small to be ours"), |old| old.misfit(size));
+        let problem = old.as_ref().map_or(Some("is too small to be ours"), |old| old.misfit(size));
         match (problem, old) {
             (None, Some(old)) => Ok((old, Origin::Found, None)),
             (problem, old) => {
                 let region = replace(path, size)?;
                 let problem = problem.unwrap_or("cannot be used");
-                Ok((
-                    region,
-                    Origin::Replaced(problem),
-                    old.filter(Self::header_is_whole),
-                ))
+                Ok((region, Origin::Replaced(problem), old.filter(Self::header_is_whole)))
             }
         }
     }
@@ -121,15 +108,15 @@ impl Region {
     /// `len` units of 8 bytes from byte `at` on, which is a multiple of 8.
     pub(super) fn units(&self, at: usize, len: usize) -> &[AtomicU64] {
         assert!(at.is_multiple_of(WORD) && at + len * WORD <= self.geometry.size);
+        #[allow(
+            clippy::disallowed_methods,
+            reason = "a pointer that is never null, into memory of ours"
+        )]
         // SAFETY:
         // - the range lies in the mapping (asserted), which lives as long as self;
         // - the mapping starts on a page, so the address is aligned (asserted for `at`);
         // - every bit pattern is a valid atomic, and every access by any process that follows this layout is atomic and
         //   of this size: header page, slots and logs are used as 8-byte units only, indexes as 4-byte entries only.
-        #[allow(
-            clippy::disallowed_methods,
-            reason = "a pointer that is never null, into memory of ours"
-        )]
         unsafe {
             std::slice::from_raw_parts(self.base.as_ptr().add(at).cast(), len)
         }
@@ -138,11 +125,11 @@ impl Region {
     /// `len` entries of 4 bytes from byte `at` on, which is a multiple of 4.
     pub(super) fn entries(&self, at: usize, len: usize) -> &[AtomicU32] {
         assert!(at.is_multiple_of(4) && at + len * 4 <= self.geometry.size);
-        // SAFETY: as in `units`.
         #[allow(
             clippy::disallowed_methods,
             reason = "a pointer that is never null, into memory of ours"
         )]
+        // SAFETY: as in `units`.
         unsafe {
             std::slice::from_raw_parts(self.base.as_ptr().add(at).cast(), len)
         }
@@ -171,26 +158,22 @@ impl Region {
         let mut seed = [0; 16];
         // A seed of zeros still finds damage by accident, and who can write this memory knows the seed anyway.
         let _ = sys::random(&mut seed);
-        let seed = u128::from_le_bytes(seed);
-        let boot = sys::boot_id();
+        let [seed_low, seed_high] = words_of(u128::from_le_bytes(seed));
+        let [boot_low, boot_high] = words_of(sys::boot_id());
         let words = [
             (word::MAGIC, MAGIC),
             (word::VERSION, VERSION),
             (word::SIZE, self.geometry.size as u64),
-            (word::BOOT_ID, boot as u64),
-            (word::BOOT_ID + 1, (boot >> 64) as u64),
-            (word::SEED, seed as u64),
-            (word::SEED + 1, (seed >> 64) as u64),
+            (word::BOOT_ID, boot_low),
+            (word::BOOT_ID + 1, boot_high),
+            (word::SEED, seed_low),
+            (word::SEED + 1, seed_high),
             (word::CREATED, now.0),
         ];
-        words
-            .iter()
-            .for_each(|(index, value)| self.word(*index).store(*value, Ordering::Relaxed));
+        words.iter().for_each(|(index, value)| self.word(*index).store(*value, Ordering::Relaxed));
         // Early data is refused until every ticket that was used before this memory existed is too old.
-        self.word(word::STRIKES_LOST_UNTIL)
-            .store(0, Ordering::Relaxed);
-        self.word(word::CHECK)
-            .store(self.header_check(), Ordering::Release);
+        self.word(word::STRIKES_LOST_UNTIL).store(0, Ordering::Relaxed);
+        self.word(word::CHECK).store(self.header_check(), Ordering::Release);
     }
 
     fn header_check(&self) -> u64 {
@@ -210,16 +193,21 @@ impl Region {
     /// Why this memory cannot be used, if it cannot.
     fn misfit(&self, size: usize) -> Option<&'static str> {
         let at = |index| self.word(index).load(Ordering::Relaxed);
-        let boot = u128::from(at(word::BOOT_ID)) | u128::from(at(word::BOOT_ID + 1)) << 64;
+        let boot = [word::BOOT_ID, word::BOOT_ID + 1].map(at);
         match () {
             () if at(word::MAGIC) != MAGIC => Some("is not a libtlsresume file"),
             () if at(word::VERSION) != VERSION => Some("has the layout of another version"),
             () if !self.header_is_whole() => Some("is damaged"),
             () if self.geometry.size != size => Some("has another size than memory.size"),
-            () if boot != sys::boot_id() => Some("is from before the last boot"),
+            () if boot != words_of(sys::boot_id()) => Some("is from before the last boot"),
             () => None,
         }
     }
+}
+
+fn words_of(number: u128) -> [u64; 2] {
+    let [low, high] = [number, number >> 64].map(|part| part & u128::from(u64::MAX));
+    [low, high].map(|part| u64::try_from(part).unwrap_or(0))
 }
 
 /// Opens the file at `path`, or makes an empty one, and holds its lock against others who are doing the same.
@@ -233,11 +221,7 @@ fn open_locked(path: &Path) -> Result<File> {
             // Somebody may have replaced it between our opening and our lock.
             Ok(()) if sys::same_file(&file, path).unwrap_or(false) => return Ok(file),
             Err(source) if clock::since_boot() > give_up => {
-                return Err(Error::Io {
-                    path: path.into(),
-                    action: "lock",
-                    source,
-                });
+                return Err(Error::Io { path: path.into(), action: "lock", source });
             }
             _ => sys::pause(Duration::from_millis(1)),
         }
@@ -255,11 +239,7 @@ fn check_owner(file: &File, path: &Path) -> Result<()> {
         () => return Ok(()),
     };
     let source = io::Error::new(io::ErrorKind::PermissionDenied, problem);
-    Err(Error::Io {
-        path: path.into(),
-        action: "use",
-        source,
-    })
+    Err(Error::Io { path: path.into(), action: "use", source })
 }
 
 /// Makes a new file beside `path` and puts it in its place, so that nobody ever sees one half made.
@@ -291,9 +271,5 @@ fn give_up(file: &File, path: &Path) {
 
 fn io_error(path: &Path, action: &'static str) -> impl Fn(io::Error) -> Error {
     let path = path.to_path_buf();
-    move |source| Error::Io {
-        path: path.clone(),
-        action,
-        source,
-    }
+    move |source| Error::Io { path: path.clone(), action, source }
 }

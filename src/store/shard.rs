@@ -69,76 +69,55 @@ impl Shard<'_> {
         }
         record::write(&self.log[offset..offset + units], meta, value, self.seed);
         let end = start + units as u64;
-        self.head
-            .compare_exchange(begin, end, Ordering::Release, Ordering::Relaxed)
-            .ok()?;
+        self.head.compare_exchange(begin, end, Ordering::Release, Ordering::Relaxed).ok()?;
         self.point(&meta.key, start, now, &mut evicted);
         Some(evicted)
     }
 
     /// A copy of the record of that key.
     pub(super) fn lookup(&self, key: &Key) -> Option<(Meta, Zeroizing<Vec<u8>>)> {
-        let (_, _, at) = self
-            .entries(key)
-            .find(|(_, _, at)| record::has_key(at, key))?;
+        let (_, _, at) = self.entries(key).find(|(_, _, at)| record::has_key(at, key))?;
         record::read(at, self.seed).filter(|(meta, _)| meta.key == *key)
     }
 
     /// Removes the record of that key; true for exactly one of those who remove it at the same time.
     pub(super) fn remove(&self, key: &Key) -> bool {
-        let found = self
-            .entries(key)
-            .find(|(_, _, at)| record::has_key(at, key));
+        let found = self.entries(key).find(|(_, _, at)| record::has_key(at, key));
         found.is_some_and(|(entry, seen, _)| {
-            entry
-                .compare_exchange(seen, 0, Ordering::AcqRel, Ordering::Relaxed)
-                .is_ok()
+            entry.compare_exchange(seen, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
         })
     }
 
     /// Forgets and wipes everything.
     pub(super) fn clear(&self) {
-        self.index
-            .iter()
-            .for_each(|entry| entry.store(0, Ordering::Relaxed));
-        self.log
-            .iter()
-            .for_each(|unit| unit.store(0, Ordering::Relaxed));
+        self.index.iter().for_each(|entry| entry.store(0, Ordering::Relaxed));
+        self.log.iter().for_each(|unit| unit.store(0, Ordering::Relaxed));
     }
 
     /// How many sessions are found in the index whose time is not over.
     pub(super) fn live(&self, now: u32) -> u64 {
         let head = self.head.load(Ordering::Relaxed);
         let entries = self.index.iter().map(|entry| entry.load(Ordering::Acquire));
-        let records = entries
-            .filter(|entry| *entry != 0)
-            .filter_map(|entry| self.resolve(entry, head));
+        let records =
+            entries.filter(|entry| *entry != 0).filter_map(|entry| self.resolve(entry, head));
         let live =
-            records.filter(
-                |position| match record::look(&self.log[self.offset(*position)..]) {
-                    Stands::Record(meta, _) => meta.kind == Kind::Session && meta.expires > now,
-                    Stands::Pad | Stands::Garbage => false,
-                },
-            );
+            records.filter(|position| match record::look(&self.log[self.offset(*position)..]) {
+                Stands::Record(meta, _) => meta.kind == Kind::Session && meta.expires > now,
+                Stands::Pad | Stands::Garbage => false,
+            });
         live.count() as u64
     }
 
     /// Units of the log that hold records.
     pub(super) fn used_units(&self) -> usize {
         let head = self.head.load(Ordering::Relaxed);
-        usize::try_from(head)
-            .unwrap_or(usize::MAX)
-            .min(self.log.len())
+        usize::try_from(head).unwrap_or(usize::MAX).min(self.log.len())
     }
 
     /// A record does not wrap: if it does not fit before the log's end, it starts over at its beginning.
     fn skip_short_end(&self, head: u64, units: usize) -> u64 {
         let left = self.log.len() - self.offset(head);
-        if left < units {
-            head.saturating_add(left as u64)
-        } else {
-            head
-        }
+        if left < units { head.saturating_add(left as u64) } else { head }
     }
 
     /// Accounts for the records that a head at `end` will have overwritten.
@@ -170,9 +149,7 @@ impl Shard<'_> {
     /// oldest of both buckets.
     fn point(&self, key: &Key, position: u64, now: u32, evicted: &mut Evicted) {
         let new = entry_for(key, position);
-        let former = self
-            .entries(key)
-            .find(|(_, _, at)| record::has_key(at, key));
+        let former = self.entries(key).find(|(_, _, at)| record::has_key(at, key));
         let target = match former {
             Some((entry, _, _)) => entry,
             None => self.least_useful(key, now, evicted),
@@ -184,24 +161,14 @@ impl Shard<'_> {
         let head = self.head.load(Ordering::Relaxed);
         let [first, second] = self.buckets(key);
         let free = |bucket: &[AtomicU32]| {
-            bucket
-                .iter()
-                .filter(|entry| self.position(entry, head).is_none())
-                .count()
+            bucket.iter().filter(|entry| self.position(entry, head).is_none()).count()
         };
-        let bucket = if free(second) > free(first) {
-            second
-        } else {
-            first
-        };
-        let oldest = bucket
-            .iter()
-            .min_by_key(|entry| self.position(entry, head))
-            .expect("16 entries");
-        if let Some(position) = self.position(oldest, head) {
-            if let Stands::Record(meta, _) = record::look(&self.log[self.offset(position)..]) {
-                evicted.count(&meta, now);
-            }
+        let bucket = if free(second) > free(first) { second } else { first };
+        let oldest =
+            bucket.iter().min_by_key(|entry| self.position(entry, head)).expect("16 entries");
+        let at = self.position(oldest, head).map(|position| &self.log[self.offset(position)..]);
+        if let Some(Stands::Record(meta, _)) = at.map(record::look) {
+            evicted.count(&meta, now);
         }
         oldest
     }
@@ -210,34 +177,24 @@ impl Shard<'_> {
     fn entries(&self, key: &Key) -> impl Iterator<Item = (&AtomicU32, u32, &[AtomicU64])> {
         let head = self.head.load(Ordering::Acquire);
         let tag = tag_of(key);
-        self.buckets(key)
-            .into_iter()
-            .flatten()
-            .filter_map(move |entry| {
-                let seen = entry.load(Ordering::Acquire);
-                if seen >> POSITION_BITS != tag {
-                    return None;
-                }
-                let position = self.resolve(seen, head)?;
-                Some((entry, seen, &self.log[self.offset(position)..]))
-            })
+        self.buckets(key).into_iter().flatten().filter_map(move |entry| {
+            let seen = entry.load(Ordering::Acquire);
+            if seen >> POSITION_BITS != tag {
+                return None;
+            }
+            let position = self.resolve(seen, head)?;
+            Some((entry, seen, &self.log[self.offset(position)..]))
+        })
     }
 
     fn points_to(&self, key: &Key, position: u64) -> bool {
         let wanted = entry_for(key, position);
-        self.buckets(key)
-            .into_iter()
-            .flatten()
-            .any(|entry| entry.load(Ordering::Relaxed) == wanted)
+        self.buckets(key).into_iter().flatten().any(|entry| entry.load(Ordering::Relaxed) == wanted)
     }
 
     fn position(&self, entry: &AtomicU32, head: u64) -> Option<u64> {
         let seen = entry.load(Ordering::Relaxed);
-        if seen == 0 {
-            None
-        } else {
-            self.resolve(seen, head)
-        }
+        if seen == 0 { None } else { self.resolve(seen, head) }
     }
 
     /// The position that an entry means, if the log still holds it.
@@ -262,13 +219,18 @@ impl Shard<'_> {
 /// 12 bits of the key; never 0, so that no entry in use is 0.
 fn tag_of(key: &Key) -> u32 {
     let [_, _, last] = record::key_words(key);
-    (last % 4095) as u32 + 1
+    low_32_bits(last % 4095) + 1
 }
 
 fn entry_for(key: &Key, position: u64) -> u32 {
-    tag_of(key) << POSITION_BITS | (position & POSITION_MASK) as u32
+    tag_of(key) << POSITION_BITS | low_32_bits(position & POSITION_MASK)
+}
+
+fn low_32_bits(value: u64) -> u32 {
+    let [a, b, c, d, ..] = value.to_le_bytes();
+    u32::from_le_bytes([a, b, c, d])
 }
 
 fn usize_mod(value: u64, modulus: usize) -> usize {
-    (value % modulus as u64) as usize
+    usize::try_from(value % modulus as u64).unwrap_or(0)
 }

@@ -28,9 +28,7 @@ impl<'a> Slots<'a> {
     /// The generation of the ring in force, and its bytes; no bytes when neither slot holds any.
     pub(super) fn read(&self) -> (u64, Option<Zeroizing<Vec<u8>>>) {
         let generation = self.generation.load(Ordering::Acquire);
-        let bytes = self
-            .read_slot(generation)
-            .or_else(|| self.read_slot(generation + 1));
+        let bytes = self.read_slot(generation).or_else(|| self.read_slot(generation + 1));
         (generation, bytes)
     }
 
@@ -66,9 +64,7 @@ impl<'a> Slots<'a> {
         fence(Ordering::Release);
         let (header, body) = slot.split_at(HEADER_UNITS);
         write_bytes(body, bytes);
-        body[bytes.len().div_ceil(8)..]
-            .iter()
-            .for_each(|unit| unit.store(0, Ordering::Relaxed));
+        body[bytes.len().div_ceil(8)..].iter().for_each(|unit| unit.store(0, Ordering::Relaxed));
         header[1].store(self.check(bytes), Ordering::Relaxed);
         header[0].store(bytes.len() as u64, Ordering::Release);
     }

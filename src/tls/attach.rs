@@ -67,9 +67,7 @@ const REGISTRY_PATIENCE: Duration = Duration::from_millis(100);
 pub(crate) unsafe fn attach(engine: Arc<Engine>, ctx: *mut SSL_CTX) -> Result<()> {
     // SAFETY: the context is valid (caller).
     if unsafe { Attachment::of(ctx) }.is_some() {
-        return Err(Error::Attachment(
-            "the context is attached already; detach it first",
-        ));
+        return Err(Error::Attachment("the context is attached already; detach it first"));
     }
     let (Some(index), Some(_)) = (index(), handshake::index()) else {
         return Err(NO_ROOM);
@@ -138,11 +136,7 @@ impl Attachment {
     pub(super) unsafe fn of(ctx: *mut SSL_CTX) -> Option<&'static Attachment> {
         let index = index()?;
         // SAFETY: the context is valid (caller); what is stored under our index is NULL or an attachment.
-        unsafe {
-            openssl_sys::SSL_CTX_get_ex_data(ctx, index)
-                .cast::<Attachment>()
-                .as_ref()
-        }
+        unsafe { openssl_sys::SSL_CTX_get_ex_data(ctx, index).cast::<Attachment>().as_ref() }
     }
 
     /// The attachment of the context that a connection has now, after any switch.
@@ -256,7 +250,7 @@ impl Settings {
         // SAFETY: as the caller promises.
         unsafe {
             Settings {
-                options: openssl_sys::SSL_CTX_get_options(ctx).into(),
+                options: options(ctx),
                 cache_mode: openssl_sys::SSL_CTX_ctrl(
                     ctx,
                     SSL_CTRL_GET_SESS_CACHE_MODE,
@@ -329,6 +323,17 @@ unsafe fn set_cache_mode(ctx: *mut SSL_CTX, mode: c_long) {
 
 /// # Safety
 /// `ctx` is a valid context.
+#[allow(
+    clippy::useless_conversion,
+    reason = "OpenSSL 1.1.1 has unsigned long here, which is 32 bits on some systems"
+)]
+unsafe fn options(ctx: *mut SSL_CTX) -> u64 {
+    // SAFETY: as the caller promises.
+    unsafe { openssl_sys::SSL_CTX_get_options(ctx).into() }
+}
+
+/// # Safety
+/// `ctx` is a valid context.
 unsafe fn set_options(ctx: *mut SSL_CTX, options: u64) {
     // SAFETY: as the caller promises. The options in question are the same bits in every version.
     unsafe { openssl_sys::SSL_CTX_set_options(ctx, options) };
@@ -350,9 +355,7 @@ unsafe fn discard(attachment: *mut Attachment) {
     let attachment = unsafe { Box::from_raw(attachment) };
     let _registry = REGISTRY.try_lock_for(REGISTRY_PATIENCE);
     attachment.slot.release();
-    attachment
-        .engine
-        .forget_policies(attachment.slot.accepting());
+    attachment.engine.forget_policies(attachment.slot.accepting());
 }
 
 /// Our place in the ex_data of contexts; taken once in a process.

@@ -23,6 +23,10 @@ use crate::ring::session_id::SESSION_ID_LEN;
 use crate::ring::{Age, KeyName};
 use crate::stats::Counter;
 
+/// [`SESSION_ID_LEN`] as OpenSSL counts.
+const SESSION_ID_LEN_C: c_uint = 32;
+const _: () = assert!(SESSION_ID_LEN == 32);
+
 const TLS1_3_VERSION: c_int = 0x0304;
 
 /// Longest wait for locks in one handshake, all its sessions together.
@@ -62,9 +66,8 @@ pub(super) unsafe fn ticket_key(
 pub(super) unsafe fn new_session(slot: Slot, ssl: *mut SSL, session: *mut SSL_SESSION) -> c_int {
     guarded(|| {
         // SAFETY: OpenSSL gives a session that is valid while the callback runs.
-        if let (Some(attachment), Some(session)) = (slot.attachment_for(ssl), unsafe {
-            Session::borrow(session)
-        }) {
+        let session = unsafe { Session::borrow(session) };
+        if let (Some(attachment), Some(session)) = (slot.attachment_for(ssl), session) {
             keep_session(attachment, slot, ssl, session);
         }
     });
@@ -114,20 +117,18 @@ pub(super) unsafe fn generate_id(
 ) -> c_int {
     let made = guarded(|| {
         keep_remaining_lifetime(ssl);
-        slot.attachment_for(ssl)?
-            .engine
-            .new_session_id(clock::now())
+        slot.attachment_for(ssl)?.engine.new_session_id(clock::now())
     });
     // SAFETY: OpenSSL gives room for 32 bytes; other lengths never resume in TLS 1.3, and 0 ends the handshake.
     unsafe {
-        *len = SESSION_ID_LEN as c_uint;
+        *len = SESSION_ID_LEN_C;
         match made.flatten() {
             Some(made) => {
                 ptr::copy_nonoverlapping(made.as_ptr(), id, SESSION_ID_LEN);
                 1
             }
             // An id that nobody will find, for want of a key of ours.
-            None => c_int::from(openssl_sys::RAND_bytes(id, SESSION_ID_LEN as c_int) == 1),
+            None => c_int::from(openssl_sys::RAND_bytes(id, SESSION_ID_LEN_C.cast_signed()) == 1),
         }
     }
 }
@@ -136,10 +137,8 @@ pub(super) unsafe fn generate_id(
 /// The arguments are those of OpenSSL's allow-early-data callback, and `arg` what [`Slot::to_arg`] made.
 pub(super) unsafe extern "C" fn allow_early_data(ssl: *mut SSL, arg: *mut c_void) -> c_int {
     let slot = Slot::from_arg(arg);
-    let allowed = guarded(|| {
-        slot.attachment_for(ssl)
-            .is_some_and(|attachment| early_data(attachment, ssl))
-    });
+    let allowed =
+        guarded(|| slot.attachment_for(ssl).is_some_and(|attachment| early_data(attachment, ssl)));
     c_int::from(allowed.unwrap_or(false))
 }
 
@@ -148,9 +147,7 @@ pub(super) fn early_data(attachment: &Attachment, ssl: *mut SSL) -> bool {
     // SAFETY: the connection is valid in the callback (or the application's call), and so is its session.
     let session = unsafe { Session::borrow(openssl_sys::SSL_get_session(ssl)) };
     session.is_some_and(|session| {
-        attachment
-            .engine
-            .early_data_allowed(session.id(), clock::now(), LOCK_BUDGET)
+        attachment.engine.early_data_allowed(session.id(), clock::now(), LOCK_BUDGET)
     })
 }
 
@@ -193,11 +190,7 @@ unsafe fn open_ticket(
     handshake.opening(opening.age, slot, tls13);
     handshake.binding = Some(binding);
     // In TLS 1.3 a client uses a ticket once: without a new one it could resume every second time only.
-    if tls13 || opening.age == Age::Older {
-        TICKET_AND_RENEW
-    } else {
-        TICKET
-    }
+    if tls13 || opening.age == Age::Older { TICKET_AND_RENEW } else { TICKET }
 }
 
 /// # Safety
@@ -217,9 +210,7 @@ unsafe fn issue_ticket(
             return None;
         }
         let binding = issue_binding(attachment, slot, ssl, handshake);
-        attachment
-            .engine
-            .issuing_key(&binding, policy::any_context_verifies(), clock::now())
+        attachment.engine.issuing_key(&binding, policy::any_context_verifies(), clock::now())
     });
     // Without a key of ours the ticket is made with one that nobody has: a refusal here is fatal to TLS 1.3 clients of
     // OpenSSL 1.1.1.
@@ -249,12 +240,7 @@ fn issue_binding(
     });
     match opened {
         Some(binding) if is_resumed(ssl) && !is_tls13(ssl) => binding,
-        _ => policy::serving_binding(
-            attachment,
-            slot,
-            ssl,
-            ServerName::negotiated(ssl).as_bytes(),
-        ),
+        _ => policy::serving_binding(attachment, slot, ssl, ServerName::negotiated(ssl).as_bytes()),
     }
 }
 
@@ -284,9 +270,7 @@ fn keep_session(attachment: &Attachment, slot: Slot, ssl: *mut SSL, session: Ses
     // SAFETY: the callback of this connection is running, and this is the only reference in it.
     let handshake = unsafe { Handshake::existing(ssl) };
     // A TLS 1.3 renewal has the time of the renewal; the full handshake is older.
-    let authenticated = handshake
-        .and_then(|handshake| handshake.authenticated)
-        .filter(|_| resumed);
+    let authenticated = handshake.and_then(|handshake| handshake.authenticated).filter(|_| resumed);
     let server_name = ServerName::negotiated(ssl);
     let binding = policy::serving_binding(attachment, slot, ssl, server_name.as_bytes());
     let Some((value, note)) = session.encode() else {
@@ -311,11 +295,7 @@ fn find_session(slot: Slot, ssl: *mut SSL, id: &[u8]) -> Option<ptr::NonNull<SSL
     let engine = &attachment.engine;
     // SAFETY: the callback of this connection is running, and this is the only reference in it.
     let handshake = unsafe { Handshake::of(ssl) }?;
-    if let Some(again) = handshake
-        .consumed
-        .as_ref()
-        .filter(|consumed| consumed.id == *id)
-    {
+    if let Some(again) = handshake.consumed.as_ref().filter(|consumed| consumed.id == *id) {
         return session::decode(&again.value, again.note, id);
     }
     if !handshake.may_look_up() {
@@ -329,11 +309,7 @@ fn find_session(slot: Slot, ssl: *mut SSL, id: &[u8]) -> Option<ptr::NonNull<SSL
     };
     // TLS 1.2 ids are visible on the wire and reused by design.
     let single_use = engine.config().resumption.single_use && is_tls13(ssl);
-    let lookup = if single_use {
-        Lookup::Consume
-    } else {
-        Lookup::Keep
-    };
+    let lookup = if single_use { Lookup::Consume } else { Lookup::Keep };
     let stored = engine.find_session(id, &binding, lookup, clock::now())?;
     let session = session::decode(&stored.value, stored.note, id).filter(|session| {
         let whole = session::has_id(*session, id);
@@ -349,11 +325,7 @@ fn find_session(slot: Slot, ssl: *mut SSL, id: &[u8]) -> Option<ptr::NonNull<SSL
     });
     handshake.authenticated = Some(stored.authenticated);
     if single_use && let Ok(id) = id.try_into() {
-        handshake.consumed = Some(Consumed {
-            id,
-            value: stored.value,
-            note: stored.note,
-        });
+        handshake.consumed = Some(Consumed { id, value: stored.value, note: stored.note });
     }
     session
 }
@@ -379,12 +351,8 @@ fn remaining_seconds(expires: UnixMillis, now: UnixMillis) -> u64 {
 /// options say, which the application may have changed.
 fn is_stateless(ssl: *mut SSL) -> bool {
     // SAFETY: the connection is valid in its callback.
-    let (options, early_data) = unsafe {
-        (
-            sys::SSL_get_options(ssl),
-            openssl_sys::SSL_get_max_early_data(ssl),
-        )
-    };
+    let (options, early_data) =
+        unsafe { (sys::SSL_get_options(ssl), openssl_sys::SSL_get_max_early_data(ssl)) };
     let replay_protected = early_data > 0 && options & sys::SSL_OP_NO_ANTI_REPLAY == 0;
     is_tls13(ssl) && options & sys::SSL_OP_NO_TICKET == 0 && !replay_protected
 }

@@ -87,14 +87,13 @@ impl Handshake {
     /// As for [`Handshake::of`].
     pub(super) unsafe fn existing<'a>(ssl: *mut SSL) -> Option<&'a mut Handshake> {
         let index = index()?;
-        // SAFETY: as in `of`.
+        // SAFETY: the connection is valid (caller).
         let state = unsafe { openssl_sys::SSL_get_ex_data(ssl, index) };
-        // SAFETY: as in `of`.
         if state.is_null() {
-            None
-        } else {
-            unsafe { Self::of(ssl) }
+            return None;
         }
+        // SAFETY: as the caller promises.
+        unsafe { Self::of(ssl) }
     }
 
     fn new(random: [u8; RANDOM_LEN]) -> Self {

@@ -33,24 +33,20 @@ impl ServerName {
         if found != 1 || data.is_null() {
             return Self::lower(&[]);
         }
-        // SAFETY: on success OpenSSL points to `len` bytes inside the ClientHello.
         #[allow(clippy::disallowed_methods, reason = "checked not to be null")]
+        // SAFETY: on success OpenSSL points to `len` bytes inside the ClientHello.
         let extension = unsafe { std::slice::from_raw_parts(data, len) };
         Self::lower(first_host_name(extension).unwrap_or_default())
     }
 
     /// The name that the connection ended up with: what encrypt and new must use, where the ClientHello is gone.
     pub(super) fn negotiated(ssl: *mut SSL) -> Self {
+        #[allow(clippy::disallowed_methods, reason = "checked not to be null")]
         // SAFETY: `ssl` is the connection whose callback is running; the name is a C string or NULL, and OpenSSL keeps
         // it while the callback runs.
-        #[allow(clippy::disallowed_methods, reason = "checked not to be null")]
         let name = unsafe {
             let name = openssl_sys::SSL_get_servername(ssl, TLSEXT_NAMETYPE_HOST_NAME);
-            if name.is_null() {
-                &[]
-            } else {
-                CStr::from_ptr(name).to_bytes()
-            }
+            if name.is_null() { &[] } else { CStr::from_ptr(name).to_bytes() }
         };
         Self::lower(name)
     }

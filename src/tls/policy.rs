@@ -35,11 +35,7 @@ pub(super) fn any_context_verifies() -> bool {
             let Some(verifies) = attach::any_attached_verifies() else {
                 return true;
             };
-            let found = if verifies {
-                Verifies::Yes
-            } else {
-                Verifies::No
-            };
+            let found = if verifies { Verifies::Yes } else { Verifies::No };
             VERIFIES.store(found as u8, Ordering::Relaxed);
             verifies
         }
@@ -120,19 +116,13 @@ fn serving_policy(ssl: *mut SSL) -> Policy {
     // SAFETY: `ssl` is the connection whose callback is running, which keeps its current context alive.
     let (mode, depth, ctx) = unsafe {
         let ctx = openssl_sys::SSL_get_SSL_CTX(ssl);
-        (
-            openssl_sys::SSL_get_verify_mode(ssl),
-            sys::SSL_get_verify_depth(ssl),
-            ctx,
-        )
+        (openssl_sys::SSL_get_verify_mode(ssl), sys::SSL_get_verify_depth(ssl), ctx)
     };
+    // SAFETY: as above.
+    let digest = || Box::new(unsafe { trust_digest(ctx) });
     let trust = match Attachment::serving(ssl) {
-        // SAFETY: as above.
-        Some(attachment) => *attachment
-            .trust
-            .get_or_init(|| Box::new(unsafe { trust_digest(ctx) })),
-        // SAFETY: as above.
-        None => unsafe { trust_digest(ctx) },
+        Some(attachment) => *attachment.trust.get_or_init(digest),
+        None => *digest(),
     };
     let mut hasher = Sha256::new_with_prefix(b"tlsresume policy 1\0");
     hasher.update(mode.to_be_bytes());
@@ -152,10 +142,7 @@ unsafe fn trust_digest(ctx: *mut SSL_CTX) -> [u8; SHA256_LEN] {
     let (names, stores) = unsafe {
         let out = (&raw mut verify_store).cast();
         openssl_sys::SSL_CTX_ctrl(ctx, sys::SSL_CTRL_GET_VERIFY_CERT_STORE, 0, out);
-        (
-            client_ca_names(ctx),
-            [openssl_sys::SSL_CTX_get_cert_store(ctx), verify_store],
-        )
+        (client_ca_names(ctx), [openssl_sys::SSL_CTX_get_cert_store(ctx), verify_store])
     };
     let mut hasher = Sha256::new();
     hash_sorted(&mut hasher, names);

@@ -34,11 +34,7 @@ impl Session {
         unsafe {
             let id = openssl_sys::SSL_SESSION_get_id(self.0.as_ptr(), &raw mut len);
             #[allow(clippy::disallowed_methods, reason = "checked not to be null")]
-            if id.is_null() {
-                &[]
-            } else {
-                std::slice::from_raw_parts(id, len as usize)
-            }
+            if id.is_null() { &[] } else { std::slice::from_raw_parts(id, len as usize) }
         }
     }
 
@@ -113,10 +109,7 @@ fn take_out_id(mut der: Zeroizing<Vec<u8>>, id: &[u8]) -> (Zeroizing<Vec<u8>>, u
     } else {
         None
     };
-    match found
-        .and_then(|at| u8::try_from(at).ok())
-        .filter(|note| *note != ID_INCLUDED)
-    {
+    match found.and_then(|at| u8::try_from(at).ok()).filter(|note| *note != ID_INCLUDED) {
         Some(note) => {
             let at = usize::from(note);
             der.copy_within(at + id.len().., at);
@@ -134,9 +127,7 @@ fn put_back_id(value: &[u8], note: u8, id: &[u8]) -> Option<Zeroizing<Vec<u8>>> 
         der.extend_from_slice(value);
     } else {
         let (before, after) = value.split_at_checked(usize::from(note))?;
-        [before, id, after]
-            .iter()
-            .for_each(|part| der.extend_from_slice(part));
+        [before, id, after].iter().for_each(|part| der.extend_from_slice(part));
     }
     Some(der)
 }
@@ -151,8 +142,8 @@ fn from_seconds(seconds: impl TryInto<u64>) -> UnixMillis {
 /// `id` is NULL or points to `len` readable bytes for as long as the result is used.
 pub(super) unsafe fn id_slice<'a>(id: *const u8, len: c_int) -> &'a [u8] {
     match usize::try_from(len) {
-        // SAFETY: as the caller promises.
         #[allow(clippy::disallowed_methods, reason = "checked not to be null")]
+        // SAFETY: as the caller promises.
         Ok(len) if !id.is_null() => unsafe { std::slice::from_raw_parts(id, len) },
         _ => &[],
     }

@@ -19,7 +19,7 @@ use super::sys::{
 use crate::engine::Accepting;
 
 /// How many contexts of a process have a number.
-const NUMBERED: usize = 128;
+const NUMBERED: usize = Slot::SHARED.0 as usize;
 
 /// The number of an attached context, or the one that all further contexts share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -39,21 +39,15 @@ static ATTACHED: [AtomicPtr<Attachment>; NUMBERED] =
 
 impl Slot {
     /// The slot that contexts beyond the numbered ones share.
-    pub(super) const SHARED: Slot = Slot(NUMBERED as u8);
+    pub(super) const SHARED: Slot = Slot(128);
 
     /// Gives a number to an attachment, if one is left.
     pub(super) fn take(attachment: *mut Attachment) -> Slot {
         let free = ATTACHED.iter().position(|slot| {
-            slot.compare_exchange(
-                ptr::null_mut(),
-                attachment,
-                Ordering::Release,
-                Ordering::Relaxed,
-            )
-            .is_ok()
+            slot.compare_exchange(ptr::null_mut(), attachment, Ordering::Release, Ordering::Relaxed)
+                .is_ok()
         });
-        free.and_then(|number| u8::try_from(number).ok())
-            .map_or(Slot::SHARED, Slot)
+        free.and_then(|number| u8::try_from(number).ok()).map_or(Slot::SHARED, Slot)
     }
 
     /// Gives the number back. The attachment is not looked at any more.
@@ -74,11 +68,7 @@ impl Slot {
 
     /// The attachment for a connection that was accepted by a context of this slot.
     pub(super) fn attachment_for(self, ssl: *mut SSL) -> Option<&'static Attachment> {
-        if self == Slot::SHARED {
-            Attachment::serving(ssl)
-        } else {
-            self.attachment()
-        }
+        if self == Slot::SHARED { Attachment::serving(ssl) } else { self.attachment() }
     }
 
     /// What `engine` knows the accepting context by.

@@ -121,10 +121,6 @@ fn algorithm(key_len: usize) -> Option<*const EVP_CIPHER> {
 fn algorithm(key_len: usize) -> Option<*const EVP_CIPHER> {
     // SAFETY: both return a static object.
     Some(unsafe {
-        if key_len == 16 {
-            openssl_sys::EVP_aes_128_cbc()
-        } else {
-            openssl_sys::EVP_aes_256_cbc()
-        }
+        if key_len == 16 { openssl_sys::EVP_aes_128_cbc() } else { openssl_sys::EVP_aes_256_cbc() }
     })
 }

@@ -20,10 +20,7 @@ fn the_file_is_the_named_one_or_else_that_of_the_variable_or_else_none() {
     let env = |name: &str| (name == CONFIG_VARIABLE).then(|| named.display().to_string());
     let empty = |name: &str| (name == CONFIG_VARIABLE).then(String::new);
 
-    assert_eq!(
-        Config::load(Some(&argument), &env).unwrap().realm,
-        "argument"
-    );
+    assert_eq!(Config::load(Some(&argument), &env).unwrap().realm, "argument");
     assert_eq!(Config::load(None, &env).unwrap().realm, "variable");
     assert_eq!(Config::load(None, &empty).unwrap(), Config::default());
     assert_eq!(Config::load(None, &unset).unwrap(), Config::default());
@@ -53,15 +50,9 @@ fn a_file_that_cannot_be_a_configuration_is_refused_by_its_path() {
         assert_eq!(message(Config::load(Some(&path), &unset)), expected);
     }
     let bad = file("bad.toml", b"[log]\nlevel = 3");
-    let expected = format!(
-        "{}:2: log.level: 3 is not a string; allowed: {}",
-        bad.display(),
-        Level::ALLOWED
-    );
-    assert_eq!(
-        message(Config::load(Some(Path::new(&bad)), &unset)),
-        expected
-    );
+    let expected =
+        format!("{}:2: log.level: 3 is not a string; allowed: {}", bad.display(), Level::ALLOWED);
+    assert_eq!(message(Config::load(Some(Path::new(&bad)), &unset)), expected);
 }
 
 #[test]
@@ -70,10 +61,7 @@ fn one_mebibyte_is_the_longest_that_is_read() {
     let file = tempfile::NamedTempFile::new().unwrap();
     fs::write(file.path(), &comment).unwrap();
 
-    assert_eq!(
-        Config::load(Some(file.path()), &unset).unwrap(),
-        Config::default()
-    );
+    assert_eq!(Config::load(Some(file.path()), &unset).unwrap(), Config::default());
     assert_eq!(toml(&comment).unwrap(), Config::default());
     let too_long = toml(&format!("{comment}x"));
     assert_eq!(message(too_long), "t.toml: is longer than 1 MiB");
@@ -108,10 +96,7 @@ fn is_civil(result: Result<Config>) -> bool {
 
 /// A piece of a configuration file, so that arbitrary sequences of them come past the tokenizer.
 fn piece() -> impl Strategy<Value = String> {
-    let keys: Vec<_> = ENVIRONMENT
-        .iter()
-        .map(|setting| setting.key.to_owned())
-        .collect();
+    let keys: Vec<_> = ENVIRONMENT.iter().map(|setting| setting.key.to_owned()).collect();
     let sections = keys
         .iter()
         .filter_map(|key| key.split_once('.').map(|(s, _)| format!("[{s}]\n")))

@@ -79,20 +79,10 @@ pub(super) const DNSDIST: Layout = Layout {
 /// The keys of a file that is nothing but records.
 pub(super) fn read(layout: &Layout, data: &[u8]) -> Checked<Vec<FileKey>> {
     if is_text(data) {
-        return Err(format!(
-            "{} bytes of text; {}{}",
-            data.len(),
-            layout.expects,
-            text_hint(data)
-        ));
+        return Err(format!("{} bytes of text; {}{}", data.len(), layout.expects, text_hint(data)));
     }
     records(layout, data).ok_or_else(|| {
-        format!(
-            "{} bytes; {}{}",
-            data.len(),
-            layout.expects,
-            length_hint(layout, data)
-        )
+        format!("{} bytes; {}{}", data.len(), layout.expects, length_hint(layout, data))
     })
 }
 
@@ -102,10 +92,7 @@ pub(super) fn write<'a>(
     keys: impl ExactSizeIterator<Item = &'a TicketKey>,
 ) -> Checked<Zeroizing<Vec<u8>>> {
     if !layout.several && keys.len() != 1 {
-        return Err(format!(
-            "{} keys; the format has one key a file",
-            keys.len()
-        ));
+        return Err(format!("{} keys; the format has one key a file", keys.len()));
     }
     let mut out = Zeroizing::new(Vec::with_capacity(keys.len() * LONG));
     for key in keys {
@@ -123,12 +110,7 @@ pub(super) fn unpack(layout: &Layout, record: &[u8]) -> Option<TicketKey> {
         Order::AesFirst => (first, second),
         Order::MacFirst => (second, first),
     };
-    TicketKey::new(
-        KeyName(*name),
-        Secret::new(aes),
-        Secret::new(mac),
-        Digest::Sha256,
-    )
+    TicketKey::new(KeyName(*name), Secret::new(aes), Secret::new(mac), Digest::Sha256)
 }
 
 /// Appends the record of `key` to `out`, which has room: growing would leave copies behind.
@@ -150,10 +132,7 @@ pub(super) fn pack(layout: &Layout, key: &TicketKey, out: &mut Vec<u8>) -> Check
 
 impl Layout {
     fn order(&self, record_len: usize) -> Option<Order> {
-        self.records
-            .iter()
-            .find(|(size, _)| *size == record_len)
-            .map(|(_, order)| *order)
+        self.records.iter().find(|(size, _)| *size == record_len).map(|(_, order)| *order)
     }
 }
 
@@ -181,8 +160,7 @@ fn is_text(data: &[u8]) -> bool {
 
 fn text_hint(text: &[u8]) -> &'static str {
     let made_of = |belongs: fn(&u8) -> bool| {
-        text.iter()
-            .all(|byte| byte.is_ascii_whitespace() || belongs(byte))
+        text.iter().all(|byte| byte.is_ascii_whitespace() || belongs(byte))
     };
     if made_of(u8::is_ascii_hexdigit) {
         " (looks like hexadecimal: make bytes of it with xxd -r -p)"
@@ -201,16 +179,9 @@ pub(super) fn is_base64(byte: &u8) -> bool {
 }
 
 fn length_hint(layout: &Layout, data: &[u8]) -> &'static str {
-    if data
-        .strip_suffix(b"\n")
-        .is_some_and(|rest| records(layout, rest).is_some())
-    {
+    if data.strip_suffix(b"\n").is_some_and(|rest| records(layout, rest).is_some()) {
         " (a newline too many: made with an editor or echo?)"
-    } else if layout
-        .records
-        .iter()
-        .any(|(size, _)| is_several(data, *size))
-    {
+    } else if layout.records.iter().any(|(size, _)| is_several(data, *size)) {
         " (several keys? this format has one key a file)"
     } else {
         ""

@@ -94,9 +94,7 @@ fn field(line: &str) -> Result<Option<Field<'_>>, &'static str> {
     }
     let after_dash = content.strip_prefix("- ");
     let pair = after_dash.unwrap_or(content).trim_start_matches(' ');
-    let (attribute, value) = pair
-        .split_once(": ")
-        .ok_or("not an attribute with a value")?;
+    let (attribute, value) = pair.split_once(": ").ok_or("not an attribute with a value")?;
     Ok(Some(Field {
         dash: after_dash.map(|_| line.len() - content.len()),
         column: line.len() - pair.len(),
@@ -108,15 +106,8 @@ fn field(line: &str) -> Result<Option<Field<'_>>, &'static str> {
 
 /// The value without its quotes and the comment behind it.
 fn scalar(value: &str) -> Option<&str> {
-    let value = value
-        .split_once(" #")
-        .map_or(value, |(before, _)| before)
-        .trim();
-    let quoted = |quote| {
-        value
-            .strip_prefix(quote)
-            .and_then(|rest| rest.strip_suffix(quote))
-    };
+    let value = value.split_once(" #").map_or(value, |(before, _)| before).trim();
+    let quoted = |quote| value.strip_prefix(quote).and_then(|rest| rest.strip_suffix(quote));
     let text = quoted('"').or_else(|| quoted('\'')).unwrap_or(value);
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-';
     (!text.is_empty() && text.bytes().all(plain)).then_some(text)
@@ -132,16 +123,9 @@ fn add<'a>(
         if entries.first().is_some_and(|first| first.dash != dash) {
             return Err("not indented like the first key");
         }
-        entries.push(Entry {
-            line,
-            dash,
-            column: field.column,
-            values: Default::default(),
-        });
+        entries.push(Entry { line, dash, column: field.column, values: Default::default() });
     }
-    let entry = entries
-        .last_mut()
-        .ok_or("not in a list: a key begins with a dash and a space")?;
+    let entry = entries.last_mut().ok_or("not in a list: a key begins with a dash and a space")?;
     if entry.column != field.column {
         return Err("not indented like the other attributes of the key");
     }
@@ -158,14 +142,8 @@ fn add<'a>(
 }
 
 fn key(entry: &Entry<'_>) -> Checked<FileKey> {
-    let [
-        Some(name),
-        Some(cipher),
-        Some(hash),
-        Some(key),
-        Some(not_before),
-        Some(not_after),
-    ] = entry.values
+    let [Some(name), Some(cipher), Some(hash), Some(key), Some(not_before), Some(not_after)] =
+        entry.values
     else {
         return Err(missing(entry));
     };
@@ -182,10 +160,7 @@ fn key(entry: &Entry<'_>) -> Checked<FileKey> {
             TicketKey::new(KeyName(*name), Secret::new(aes), Secret::new(mac), digest)
         })
         .ok_or_else(|| key.fail("not a key"))?;
-    Ok(FileKey {
-        key,
-        valid: Some(validity(not_before, not_after)?),
-    })
+    Ok(FileKey { key, valid: Some(validity(not_before, not_after)?) })
 }
 
 fn missing(entry: &Entry<'_>) -> String {
@@ -194,10 +169,7 @@ fn missing(entry: &Entry<'_>) -> String {
         .zip(entry.values)
         .filter_map(|(name, value)| value.is_none().then_some(name))
         .collect();
-    at(
-        entry.line,
-        &format!("the key that begins here has no {}", absent.join(", ")),
-    )
+    at(entry.line, &format!("the key that begins here has no {}", absent.join(", ")))
 }
 
 fn aes_len(cipher: Scalar<'_>) -> Checked<usize> {
@@ -244,9 +216,7 @@ impl Scalar<'_> {
     }
 
     fn seconds(self) -> Checked<u64> {
-        self.text
-            .parse()
-            .map_err(|_| self.fail("not a number of seconds since 1970"))
+        self.text.parse().map_err(|_| self.fail("not a number of seconds since 1970"))
     }
 
     fn fail(self, problem: &str) -> String {
@@ -266,11 +236,7 @@ fn at(line: usize, problem: &str) -> String {
 
 /// Appends one entry to `out`, which has room: growing would leave copies behind.
 fn append(out: &mut Vec<u8>, key: &TicketKey, not_before: u64, not_after: u64) {
-    let cipher = if key.aes().len() == 16 {
-        AES_128
-    } else {
-        AES_256
-    };
+    let cipher = if key.aes().len() == 16 { AES_128 } else { AES_256 };
     let hash = match key.digest() {
         Digest::Sha256 => SHA256,
         Digest::Sha1 => SHA1,

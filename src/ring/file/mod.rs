@@ -98,15 +98,10 @@ impl FromStr for Format {
     type Err = Error;
 
     fn from_str(name: &str) -> Result<Format> {
-        Format::ALL
-            .into_iter()
-            .find(|format| format.name() == name)
-            .ok_or_else(|| {
-                let names = Format::ALL.map(Format::name).join(", ");
-                Error::Config(format!(
-                    "unknown key file format {name:?}; it is one of {names}"
-                ))
-            })
+        Format::ALL.into_iter().find(|format| format.name() == name).ok_or_else(|| {
+            let names = Format::ALL.map(Format::name).join(", ");
+            Error::Config(format!("unknown key file format {name:?}; it is one of {names}"))
+        })
     }
 }
 
@@ -135,10 +130,7 @@ type Checked<T> = std::result::Result<T, String>;
 
 /// The keys in `data`. `origin` names it in errors: a path, or "imported data".
 pub fn parse(format: Format, data: &[u8], origin: &str) -> Result<KeyFile> {
-    read(format, data).map_err(|problem| Error::KeyFile {
-        origin: origin.to_owned(),
-        problem,
-    })
+    read(format, data).map_err(|problem| Error::KeyFile { origin: origin.to_owned(), problem })
 }
 
 /// A file with `keys`, of which the first encrypts.
@@ -154,18 +146,13 @@ pub fn write(
     keys: &[TicketKey],
     valid: (UnixMillis, UnixMillis),
 ) -> Result<Zeroizing<Vec<u8>>> {
-    compose(format, keys, valid).map_err(|problem| Error::KeyFile {
-        origin: format!("{format} ticket key file"),
-        problem,
-    })
+    compose(format, keys, valid)
+        .map_err(|problem| Error::KeyFile { origin: format!("{format} ticket key file"), problem })
 }
 
 fn read(format: Format, data: &[u8]) -> Checked<KeyFile> {
     if data.len() > MAX_BYTES {
-        return Err(format!(
-            "{} bytes; a ticket key file has at most {MAX_BYTES}",
-            data.len()
-        ));
+        return Err(format!("{} bytes; a ticket key file has at most {MAX_BYTES}", data.len()));
     }
     let keys = match format {
         Format::Nginx => binary::read(&binary::NGINX, data),
@@ -216,9 +203,7 @@ fn encrypting(format: Format, keys: &[FileKey]) -> usize {
 fn newest(keys: &[FileKey]) -> usize {
     let begins = |entry: &FileKey| entry.valid.map(|(not_before, _)| not_before);
     let greatest = keys.iter().map(begins).max();
-    keys.iter()
-        .position(|entry| Some(begins(entry)) == greatest)
-        .unwrap_or(0)
+    keys.iter().position(|entry| Some(begins(entry)) == greatest).unwrap_or(0)
 }
 
 /// Refuses no keys, too many, and two of one name: a ticket could not say which of them it needs.
@@ -227,10 +212,7 @@ fn check_names(names: &[KeyName]) -> Checked<()> {
         return Err("no keys; a ticket key file has at least one".into());
     }
     if names.len() > MAX_KEYS {
-        return Err(format!(
-            "{} keys; a ticket key file has at most {MAX_KEYS}",
-            names.len()
-        ));
+        return Err(format!("{} keys; a ticket key file has at most {MAX_KEYS}", names.len()));
     }
     for (second, name) in names.iter().enumerate() {
         let mut earlier = names.iter().take(second);

@@ -9,10 +9,8 @@ use super::*;
 use crate::ring::key::Digest;
 use crate::secret::Secret;
 
-const VALID: (UnixMillis, UnixMillis) = (
-    UnixMillis::from_secs(1_700_000_000),
-    UnixMillis::from_secs(1_700_003_600),
-);
+const VALID: (UnixMillis, UnixMillis) =
+    (UnixMillis::from_secs(1_700_000_000), UnixMillis::from_secs(1_700_003_600));
 
 const A_NAME: &str = "a0a1a2a3a4a5a6a7a8a9aaabacadaeaf";
 const B_NAME: &str = "b0b1b2b3b4b5b6b7b8b9babbbcbdbebf";
@@ -71,34 +69,19 @@ fn nginx_puts_the_cipher_key_first_in_48_bytes_and_the_hmac_key_first_in_80() {
 
 #[test]
 fn nghttpx_puts_the_cipher_key_before_the_hmac_key() {
-    assert_eq!(
-        only_key(Format::Nghttpx, NAME_AES16_MAC16),
-        key(0xa0, 16, 16)
-    );
-    assert_eq!(
-        only_key(Format::Nghttpx, NAME_AES32_MAC32),
-        key(0xa0, 32, 32)
-    );
+    assert_eq!(only_key(Format::Nghttpx, NAME_AES16_MAC16), key(0xa0, 16, 16));
+    assert_eq!(only_key(Format::Nghttpx, NAME_AES32_MAC32), key(0xa0, 32, 32));
 }
 
 #[test]
 fn apache_puts_the_hmac_key_before_the_cipher_key() {
-    assert_eq!(
-        only_key(Format::Apache, NAME_MAC16_AES16),
-        key(0xa0, 16, 16)
-    );
+    assert_eq!(only_key(Format::Apache, NAME_MAC16_AES16), key(0xa0, 16, 16));
 }
 
 #[test]
 fn openssl_puts_the_hmac_key_before_the_cipher_key() {
-    assert_eq!(
-        only_key(Format::Openssl, NAME_MAC16_AES16),
-        key(0xa0, 16, 16)
-    );
-    assert_eq!(
-        only_key(Format::Openssl, NAME_MAC32_AES32),
-        key(0xa0, 32, 32)
-    );
+    assert_eq!(only_key(Format::Openssl, NAME_MAC16_AES16), key(0xa0, 16, 16));
+    assert_eq!(only_key(Format::Openssl, NAME_MAC32_AES32), key(0xa0, 32, 32));
 }
 
 #[test]
@@ -106,10 +89,7 @@ fn ats_puts_the_hmac_key_before_the_cipher_key_and_encrypts_with_the_first() {
     assert_eq!(only_key(Format::Ats, NAME_MAC16_AES16), key(0xa0, 16, 16));
 
     let second = NAME_MAC16_AES16.replace(A_NAME, B_NAME);
-    let file = parsed(
-        Format::Ats,
-        &bytes(&(NAME_MAC16_AES16.to_owned() + &second)),
-    );
+    let file = parsed(Format::Ats, &bytes(&(NAME_MAC16_AES16.to_owned() + &second)));
     assert_eq!(file.encrypts, 0);
     assert_eq!(file.keys[0].key, key(0xa0, 16, 16));
     assert_eq!(file.keys[1].key.name(), name(0xb0));
@@ -130,14 +110,7 @@ fn haproxy_puts_the_cipher_key_before_the_hmac_key_and_encrypts_with_the_last_bu
         let file = parsed(Format::Haproxy, text.as_bytes());
         assert_eq!(file.encrypts, 1);
         let found: Vec<_> = file.keys.into_iter().map(|entry| entry.key).collect();
-        assert_eq!(
-            found,
-            [
-                key(0xb0, len, len),
-                key(0xa0, len, len),
-                key(0xc0, len, len)
-            ]
-        );
+        assert_eq!(found, [key(0xb0, len, len), key(0xa0, len, len), key(0xc0, len, len)]);
     }
 }
 
@@ -161,10 +134,7 @@ fn h2o_puts_the_cipher_key_before_an_hmac_key_of_the_block_size_and_encrypts_wit
 
     let older = &file.keys[0].key;
     assert_eq!((older.name(), older.digest()), (name(0xb0), Digest::Sha1));
-    assert_eq!(
-        (older.aes(), older.mac()),
-        (&counting(0x10, 16), &counting(0x60, 64))
-    );
+    assert_eq!((older.aes(), older.mac()), (&counting(0x10, 16), &counting(0x60, 64)));
 }
 
 #[test]
@@ -180,14 +150,8 @@ fn h2o_keys_may_have_quotes_comments_blank_lines_any_order_and_times_without_end
     assert_eq!(file.keys[1].key, key(0xa0, 32, 64));
     assert_eq!(file.keys[1].valid, Some((VALID.0, UnixMillis::MAX)));
 
-    let indented = H2O
-        .replace("- ", "  -  ")
-        .replace("\n  ", "\n     ")
-        .replace("     -", "  -");
-    assert_eq!(
-        parsed(Format::H2o, indented.as_bytes()),
-        parsed(Format::H2o, H2O.as_bytes())
-    );
+    let indented = H2O.replace("- ", "  -  ").replace("\n  ", "\n     ").replace("     -", "  -");
+    assert_eq!(parsed(Format::H2o, indented.as_bytes()), parsed(Format::H2o, H2O.as_bytes()));
 }
 
 #[test]
@@ -214,22 +178,13 @@ fn what_is_written_is_what_the_server_itself_would_have_written() {
         assert_eq!(written(format, keys), bytes(expected), "{format}");
     }
     let current_next_old = [key(0xa0, 16, 16), key(0xc0, 16, 16), key(0xb0, 16, 16)];
-    assert_eq!(
-        written(Format::Haproxy, &current_next_old),
-        HAPROXY_48.as_bytes()
-    );
+    assert_eq!(written(Format::Haproxy, &current_next_old), HAPROXY_48.as_bytes());
     let current_next_old = [key(0xa0, 32, 32), key(0xc0, 32, 32), key(0xb0, 32, 32)];
-    assert_eq!(
-        written(Format::Haproxy, &current_next_old),
-        HAPROXY_80.as_bytes()
-    );
+    assert_eq!(written(Format::Haproxy, &current_next_old), HAPROXY_80.as_bytes());
 
     let (newer, older) = H2O.split_at(H2O.rfind("- name").expect("two keys"));
     let h2o = [key(0xa0, 32, 64), sha1_key()];
-    assert_eq!(
-        written(Format::H2o, &h2o),
-        (older.to_owned() + newer).as_bytes()
-    );
+    assert_eq!(written(Format::H2o, &h2o), (older.to_owned() + newer).as_bytes());
 }
 
 #[test]
@@ -262,10 +217,7 @@ fn what_is_written_reads_back_with_the_first_key_encrypting() {
 fn h2o_hmac_keys_are_filled_up_with_zeros_as_hmac_itself_does() {
     let file = parsed(Format::H2o, &written(Format::H2o, &[key(0xa0, 32, 32)]));
     let (mac, zeros) = file.keys[0].key.mac().expose().split_at(32);
-    assert_eq!(
-        (mac, zeros),
-        (counting(0x60, 32).expose(), [0; 32].as_slice())
-    );
+    assert_eq!((mac, zeros), (counting(0x60, 32).expose(), [0; 32].as_slice()));
 }
 
 #[test]
@@ -273,16 +225,8 @@ fn a_file_of_another_length_is_told_what_was_expected_and_what_may_have_happened
     let binary = |len| vec![0xff; len];
     let ended = |len| [binary(len), b"\n".to_vec()].concat();
     for (format, data, expected) in [
-        (
-            Format::Nginx,
-            binary(0),
-            "0 bytes; an nginx ticket key file has 48 or 80 random bytes",
-        ),
-        (
-            Format::Nginx,
-            binary(64),
-            "64 bytes; an nginx ticket key file has 48 or 80 random bytes",
-        ),
+        (Format::Nginx, binary(0), "0 bytes; an nginx ticket key file has 48 or 80 random bytes"),
+        (Format::Nginx, binary(64), "64 bytes; an nginx ticket key file has 48 or 80 random bytes"),
         (
             Format::Nginx,
             ended(80),
@@ -295,11 +239,7 @@ fn a_file_of_another_length_is_told_what_was_expected_and_what_may_have_happened
             "144 bytes; an nginx ticket key file has 48 or 80 random bytes \
              (several keys? this format has one key a file)",
         ),
-        (
-            Format::Apache,
-            binary(80),
-            "80 bytes; an apache ticket key file has 48 random bytes",
-        ),
+        (Format::Apache, binary(80), "80 bytes; an apache ticket key file has 48 random bytes"),
         (
             Format::Ats,
             ended(96),
@@ -322,29 +262,16 @@ fn a_file_of_another_length_is_told_what_was_expected_and_what_may_have_happened
             binary(48),
             "48 bytes; a dnsdist ticket key file has 80 random bytes for each key",
         ),
-        (
-            Format::Ats,
-            binary(65_537),
-            "65537 bytes; a ticket key file has at most 65536",
-        ),
+        (Format::Ats, binary(65_537), "65537 bytes; a ticket key file has at most 65536"),
         (
             Format::Ats,
             binary(96),
             "keys 1 and 2 have the same name, ffffffffffffffffffffffffffffffff; \
              every key needs a name of its own",
         ),
-        (
-            Format::Ats,
-            binary(48 * 129),
-            "129 keys; a ticket key file has at most 128",
-        ),
+        (Format::Ats, binary(48 * 129), "129 keys; a ticket key file has at most 128"),
     ] {
-        assert_eq!(
-            problem(format, &data),
-            expected,
-            "{format}, {} bytes",
-            data.len()
-        );
+        assert_eq!(problem(format, &data), expected, "{format}, {} bytes", data.len());
     }
 }
 
@@ -384,26 +311,11 @@ fn a_wrong_haproxy_line_is_told_by_number() {
     for (data, expected) in [
         (String::new(), "0 keys".to_owned() + expects),
         (line.to_owned() + "\n", "1 keys".to_owned() + expects),
-        (
-            format!("{line}\n{line}A\n{line}\n"),
-            "line 2: 65 base64 characters".to_owned() + expects,
-        ),
-        (
-            format!("{line}AAAA\n"),
-            "line 1: 68 base64 characters (51 bytes)".to_owned() + expects,
-        ),
-        (
-            format!("{line}{line}\n"),
-            "line 1: 128 base64 characters".to_owned() + expects,
-        ),
-        (
-            format!("{HAPROXY_48}\n"),
-            "line 4: 0 base64 characters (0 bytes)".to_owned() + expects,
-        ),
-        (
-            format!("{HAPROXY_48}# old\n"),
-            "line 4: not base64".to_owned() + expects,
-        ),
+        (format!("{line}\n{line}A\n{line}\n"), "line 2: 65 base64 characters".to_owned() + expects),
+        (format!("{line}AAAA\n"), "line 1: 68 base64 characters (51 bytes)".to_owned() + expects),
+        (format!("{line}{line}\n"), "line 1: 128 base64 characters".to_owned() + expects),
+        (format!("{HAPROXY_48}\n"), "line 4: 0 base64 characters (0 bytes)".to_owned() + expects),
+        (format!("{HAPROXY_48}# old\n"), "line 4: not base64".to_owned() + expects),
         (H2O.to_owned(), "line 1: not base64".to_owned() + expects),
         (
             format!("{line}\n{line}\n{line}\n"),
@@ -429,96 +341,28 @@ fn a_wrong_h2o_line_is_told_by_number() {
     let indent = "not indented like the other attributes of the key";
     let value = "a value must be letters, digits and dashes, in quotes or not";
     for (right, wrong, expected) in [
-        (
-            "- name: b0",
-            "name: b0",
-            "line 1: not in a list: a key begins with a dash and a space",
-        ),
-        (
-            "- name: a0",
-            " - name: a0",
-            "line 7: not indented like the first key",
-        ),
-        (
-            "  hash: SHA256",
-            "   hash: SHA256",
-            &format!("line 9: {indent}"),
-        ),
-        (
-            "  hash: SHA256",
-            "hash: SHA256",
-            &format!("line 9: {indent}"),
-        ),
-        (
-            "  hash: SHA256",
-            "  hash:SHA256",
-            "line 9: not an attribute with a value",
-        ),
-        (
-            "  hash: SHA256",
-            "  hash:",
-            "line 9: not an attribute with a value",
-        ),
-        (
-            "- name: b0",
-            "---\n- name: b0",
-            "line 1: not an attribute with a value",
-        ),
-        (
-            "  hash: SHA256",
-            "  hash: # none",
-            &format!("line 9: {value}"),
-        ),
-        (
-            "  hash: SHA256",
-            "  hash: &a SHA256",
-            &format!("line 9: {value}"),
-        ),
-        (
-            "  hash: SHA256",
-            "  hash: \"SHA256",
-            &format!("line 9: {value}"),
-        ),
-        (
-            "  hash: SHA256",
-            "  hash: !!str SHA256",
-            &format!("line 9: {value}"),
-        ),
-        (
-            "  hash: SHA256",
-            "  hash: md5",
-            "line 9: unknown hash; it is sha1 or sha256",
-        ),
-        (
-            "AES-256-CBC",
-            "aes-256-gcm",
-            "line 8: unknown cipher; it is aes-128-cbc or aes-256-cbc",
-        ),
+        ("- name: b0", "name: b0", "line 1: not in a list: a key begins with a dash and a space"),
+        ("- name: a0", " - name: a0", "line 7: not indented like the first key"),
+        ("  hash: SHA256", "   hash: SHA256", &format!("line 9: {indent}")),
+        ("  hash: SHA256", "hash: SHA256", &format!("line 9: {indent}")),
+        ("  hash: SHA256", "  hash:SHA256", "line 9: not an attribute with a value"),
+        ("  hash: SHA256", "  hash:", "line 9: not an attribute with a value"),
+        ("- name: b0", "---\n- name: b0", "line 1: not an attribute with a value"),
+        ("  hash: SHA256", "  hash: # none", &format!("line 9: {value}")),
+        ("  hash: SHA256", "  hash: &a SHA256", &format!("line 9: {value}")),
+        ("  hash: SHA256", "  hash: \"SHA256", &format!("line 9: {value}")),
+        ("  hash: SHA256", "  hash: !!str SHA256", &format!("line 9: {value}")),
+        ("  hash: SHA256", "  hash: md5", "line 9: unknown hash; it is sha1 or sha256"),
+        ("AES-256-CBC", "aes-256-gcm", "line 8: unknown cipher; it is aes-128-cbc or aes-256-cbc"),
         (
             "  hash: SHA256",
             "  hmac: SHA256",
             "line 9: unknown attribute; it is name, cipher, hash, key, not_before or not_after",
         ),
-        (
-            "  hash: SHA256",
-            "  cipher: AES-256-CBC",
-            "line 9: the key has this attribute already",
-        ),
-        (
-            "  hash: SHA1\n",
-            "",
-            "line 1: the key that begins here has no hash",
-        ),
-        (
-            "  hash: SHA1\n  key: 10",
-            "#",
-            "line 1: the key that begins here has no hash, key",
-        ),
-        (
-            "name: a0",
-            "name: ",
-            "line 7: 30 characters; 32 hexadecimal digits are expected",
-        ),
+        ("  hash: SHA256", "  cipher: AES-256-CBC", "line 9: the key has this attribute already"),
+        ("  hash: SHA1\n", "", "line 1: the key that begins here has no hash"),
+        ("  hash: SHA1\n  key: 10", "#", "line 1: the key that begins here has no hash, key"),
+        ("name: a0", "name: ", "line 7: 30 characters; 32 hexadecimal digits are expected"),
         ("name: a0", "name: g0", "line 7: not hexadecimal"),
         (
             "AES-128-CBC",
@@ -526,32 +370,20 @@ fn a_wrong_h2o_line_is_told_by_number() {
             "line 4: 160 characters; 192 hexadecimal digits are expected: a cipher key of 32 bytes \
              and an HMAC key of 64, the hash's block",
         ),
-        (
-            "1699999999",
-            "-1",
-            "line 5: not a number of seconds since 1970",
-        ),
+        ("1699999999", "-1", "line 5: not a number of seconds since 1970"),
         (
             "1699999999",
             "1699999999000",
             "line 5: not_before is too late; h2o counts seconds, not milliseconds",
         ),
-        (
-            "1699999999",
-            "1700003601",
-            "line 6: not_after is before not_before",
-        ),
+        ("1699999999", "1700003601", "line 6: not_after is before not_before"),
         (
             B_NAME,
             A_NAME,
             "keys 1 and 2 have the same name, a0a1a2a3a4a5a6a7a8a9aaabacadaeaf; \
              every key needs a name of its own",
         ),
-        (
-            H2O,
-            "# empty\n",
-            "no keys; a ticket key file has at least one",
-        ),
+        (H2O, "# empty\n", "no keys; a ticket key file has at least one"),
     ] {
         let text = H2O.replacen(right, wrong, 1);
         assert_ne!(text, H2O, "{right}");
@@ -647,10 +479,7 @@ fn formats_are_known_by_name_and_by_code() {
     }
     assert_eq!((Format::from_code(0), Format::from_code(9)), (None, None));
     assert_eq!(
-        "Nginx"
-            .parse::<Format>()
-            .expect_err("capital letter")
-            .to_string(),
+        "Nginx".parse::<Format>().expect_err("capital letter").to_string(),
         "unknown key file format \"Nginx\"; it is one of \
          nginx, haproxy, apache, ats, nghttpx, h2o, openssl, dnsdist"
     );
@@ -703,17 +532,12 @@ fn problem(format: Format, data: &[u8]) -> String {
 
 fn only_key(format: Format, hexadecimal: &str) -> TicketKey {
     let file = parsed(format, &bytes(hexadecimal));
-    assert_eq!(
-        (file.keys.len(), file.encrypts, file.keys[0].valid),
-        (1, 0, None)
-    );
+    assert_eq!((file.keys.len(), file.encrypts, file.keys[0].valid), (1, 0, None));
     file.keys[0].key.clone()
 }
 
 fn written(format: Format, keys: &[TicketKey]) -> Vec<u8> {
-    write(format, keys, VALID)
-        .unwrap_or_else(|error| panic!("{error}"))
-        .to_vec()
+    write(format, keys, VALID).unwrap_or_else(|error| panic!("{error}")).to_vec()
 }
 
 fn bytes(hexadecimal: &str) -> Vec<u8> {
@@ -734,9 +558,7 @@ fn with_digest(first: u8, aes: u8, mac: u8, digest: Digest) -> TicketKey {
 }
 
 fn name(first: u8) -> KeyName {
-    KeyName(std::array::from_fn(|index| {
-        first + u8::try_from(index).expect("below 16")
-    }))
+    KeyName(std::array::from_fn(|index| first + u8::try_from(index).expect("below 16")))
 }
 
 fn counting(first: u8, len: u8) -> Secret {
