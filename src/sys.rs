@@ -120,10 +120,29 @@ pub(crate) fn open_private(path: &Path, exclusive: bool) -> io::Result<File> {
         .open(path)
 }
 
-/// Tries to take the advisory lock on a whole file; it goes when the file is closed.
-pub(crate) fn try_lock_file(file: &File) -> io::Result<()> {
-    // SAFETY: the descriptor is open for as long as `file` lives.
-    cvt(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) })
+/// The advisory lock on a whole file, given back when dropped. Closing the file would not do: a mapping of it keeps the
+/// open file, and with it the lock, alive.
+pub(crate) struct FileLock(File);
+
+impl FileLock {
+    /// Takes the lock if nobody has it.
+    pub(crate) fn try_new(file: File) -> io::Result<Self> {
+        // SAFETY: the descriptor is open for as long as `file` lives.
+        cvt(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) })?;
+        Ok(FileLock(file))
+    }
+
+    /// The locked file.
+    pub(crate) fn file(&self) -> &File {
+        &self.0
+    }
+}
+
+impl Drop for FileLock {
+    fn drop(&mut self) {
+        // SAFETY: the descriptor is open until the file is dropped, after this.
+        unsafe { libc::flock(self.0.as_raw_fd(), libc::LOCK_UN) };
+    }
 }
 
 /// Gives a file that size with every byte of it backed by storage, so that no later access can fail.

@@ -15,10 +15,7 @@ const STRICT: [&str; 4] = ["-Wall", "-Wextra", "-Wpedantic", "-Werror"];
 fn committed_header_is_the_generated_one() {
     let generated = fs::read_to_string(concat!(env!("OUT_DIR"), "/tlsresume.h"))
         .expect("build.rs made no header: its warning says why");
-    assert!(
-        committed_header() == generated,
-        "src/ffi has changed: run make header"
-    );
+    assert!(committed_header() == generated, "src/ffi has changed: run make header");
 }
 
 #[test]
@@ -69,10 +66,7 @@ fn compile_alone(compiler: &str, language: &str, standard: &str) {
 #[test]
 fn header_and_library_have_the_version_of_the_package() {
     let directory = tempfile::tempdir().expect("a temporary directory");
-    let (source, program) = (
-        directory.path().join("version.c"),
-        directory.path().join("version"),
-    );
+    let (source, program) = (directory.path().join("version.c"), directory.path().join("version"));
     fs::write(
         &source,
         r#"
@@ -115,10 +109,8 @@ fn every_exported_function_is_declared() {
     let header = committed_header();
     let exported =
         fs::read_to_string(repository().join("abi/symbols.txt")).expect("abi/symbols.txt");
-    let undeclared: Vec<_> = exported
-        .lines()
-        .filter(|name| !header.contains(&format!("{name}(")))
-        .collect();
+    let undeclared: Vec<_> =
+        exported.lines().filter(|name| !header.contains(&format!("{name}("))).collect();
     assert!(undeclared.is_empty(), "not in the header: {undeclared:?}");
 }
 
@@ -130,11 +122,7 @@ fn every_declaration_is_documented() {
         .filter(|&at| is_declaration(lines[at]) && !is_introduced_by(lines[at - 1]))
         .map(|at| format!("line {}: {}", at + 1, lines[at]))
         .collect();
-    assert!(
-        undocumented.is_empty(),
-        "no comment in front of\n{}",
-        undocumented.join("\n")
-    );
+    assert!(undocumented.is_empty(), "no comment in front of\n{}", undocumented.join("\n"));
 }
 
 /// Functions, types and macros start at the margin, members of a struct at the first indent.

@@ -27,18 +27,12 @@ fn examples_build_and_run_against_the_installed_tree_alone() {
             .env("PKG_CONFIG_SYSROOT_DIR", &root),
     );
     let usage = output_of(
-        Command::new(examples.join("prefork_server"))
-            .arg("--help")
-            .env("LD_LIBRARY_PATH", lib),
+        Command::new(examples.join("prefork_server")).arg("--help").env("LD_LIBRARY_PATH", lib),
     );
     assert!(usage.contains("prefork_server"), "{usage}");
 
     repository_make("uninstall", &root);
-    assert_eq!(
-        files_below(&root),
-        Vec::<PathBuf>::new(),
-        "left behind by make uninstall"
-    );
+    assert_eq!(files_below(&root), Vec::<PathBuf>::new(), "left behind by make uninstall");
 }
 
 fn repository_make(target: &str, destination: &Path) {
@@ -55,9 +49,7 @@ fn repository_make(target: &str, destination: &Path) {
 /// would arrive here too.
 fn make() -> Command {
     let mut make = Command::new("make");
-    make.env_remove("MAKEFLAGS")
-        .env_remove("MAKELEVEL")
-        .env_remove("MFLAGS");
+    make.env_remove("MAKEFLAGS").env_remove("MAKELEVEL").env_remove("MFLAGS");
     make
 }
 
@@ -71,19 +63,12 @@ fn copy_files(from: &Path, to: &Path) {
 
 /// Everything that is not a directory; links count, also dangling ones.
 fn files_below(directory: &Path) -> Vec<PathBuf> {
-    let (directories, files): (Vec<_>, Vec<_>) = entries(directory)
-        .into_iter()
-        .partition(|path| path.is_dir() && !path.is_symlink());
-    directories
-        .iter()
-        .flat_map(|below| files_below(below))
-        .chain(files)
-        .collect()
+    let (directories, files): (Vec<_>, Vec<_>) =
+        entries(directory).into_iter().partition(|path| path.is_dir() && !path.is_symlink());
+    directories.iter().flat_map(|below| files_below(below)).chain(files).collect()
 }
 
 fn entries(directory: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(directory).expect("a readable directory");
-    entries
-        .map(|entry| entry.expect("a readable entry").path())
-        .collect()
+    entries.map(|entry| entry.expect("a readable entry").path()).collect()
 }

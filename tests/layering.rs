@@ -41,20 +41,14 @@ fn arrows_point_down() {
 #[test]
 fn unsafe_stays_where_it_is_needed() {
     let wrong = sources_outside(MAY_BE_UNSAFE, |word| word == "unsafe");
-    assert_none(
-        &wrong,
-        "only these modules may be unsafe: ffi, tls, store, sys",
-    );
+    assert_none(&wrong, "only these modules may be unsafe: ffi, tls, store, sys");
 }
 
 #[test]
 fn only_tls_calls_ssl_functions() {
     let wrong = sources_outside(&["tls"], |word| {
         let name = word.strip_prefix("SSL_").map(|name| {
-            name.trim_start_matches("CTX_")
-                .trim_start_matches("SESSION_")
-                .chars()
-                .next()
+            name.trim_start_matches("CTX_").trim_start_matches("SESSION_").chars().next()
         });
         name.flatten().is_some_and(char::is_lowercase)
     });
@@ -94,11 +88,7 @@ fn sources() -> Vec<Source> {
         .map(|path| {
             let inside = path.strip_prefix(&root).expect("found below the root");
             let first = inside.iter().next().expect("a file has a name");
-            let module = first
-                .to_str()
-                .expect("UTF-8")
-                .trim_end_matches(".rs")
-                .to_owned();
+            let module = first.to_str().expect("UTF-8").trim_end_matches(".rs").to_owned();
             let code = without_comments(&read(&path));
             Source { path, module, code }
         })
@@ -163,10 +153,7 @@ fn is_word(c: char) -> bool {
 
 /// Line comments, which are the only ones we write; the rest of a line after a URL goes with them.
 fn without_comments(text: &str) -> String {
-    text.lines()
-        .filter_map(|line| line.split("//").next())
-        .collect::<Vec<_>>()
-        .join("\n")
+    text.lines().filter_map(|line| line.split("//").next()).collect::<Vec<_>>().join("\n")
 }
 
 fn root() -> PathBuf {

@@ -17,7 +17,7 @@ use super::layout::{Geometry, MAGIC, PAGE, VERSION, WORD, word};
 use super::sync::{AtomicU32, AtomicU64, Ordering};
 use crate::clock::{self, UnixMillis};
 use crate::error::{Error, Result};
-use crate::sys;
+use crate::sys::{self, FileLock};
 
 /// Longest wait for another process that is making the file.
 const CREATION_PATIENCE: Duration = Duration::from_secs(2);
@@ -63,8 +63,9 @@ impl Region {
 
     /// The file at `path`, made if need be. The second value is the mapping of a file that was replaced.
     pub(super) fn open(path: &Path, size: usize) -> Result<(Self, Origin, Option<Self>)> {
-        let file = open_locked(path)?;
-        if !sys::in_memory(&file).unwrap_or(true) {
+        let locked = open_locked(path)?;
+        let file = locked.file();
+        if !sys::in_memory(file).unwrap_or(true) {
             log::warn!(
                 "{}: is on a disk, where keys outlive their time; use /dev/shm or /run/tlsresume",
                 path.display()
@@ -72,12 +73,12 @@ impl Region {
         }
         let found = file.metadata().map_err(io_error(path, "examine"))?.len();
         if found == 0 {
-            let region = Self::create(&file, size).inspect_err(|_| give_up(&file, path));
+            let region = Self::create(file, size).inspect_err(|_| give_up(file, path));
             return Ok((region.map_err(io_error(path, "allocate"))?, Origin::Created, None));
         }
         let old = usize::try_from(found)
             .ok()
-            .and_then(|size| Geometry::of(size).map(|_| Self::new(Some(&file), size)))
+            .and_then(|size| Geometry::of(size).map(|_| Self::new(Some(file), size)))
             .transpose()
             .map_err(io_error(path, "map"))?;
         let problem = old.as_ref().map_or(Some("is too small to be ours"), |old| old.misfit(size));
@@ -211,15 +212,17 @@ fn words_of(number: u128) -> [u64; 2] {
 }
 
 /// Opens the file at `path`, or makes an empty one, and holds its lock against others who are doing the same.
-fn open_locked(path: &Path) -> Result<File> {
+fn open_locked(path: &Path) -> Result<FileLock> {
     let give_up = clock::since_boot() + CREATION_PATIENCE;
     loop {
         let file = sys::open_private(path, false).map_err(io_error(path, "open"))?;
         check_owner(&file, path)?;
-        let locked = sys::try_lock_file(&file);
+        let locked = FileLock::try_new(file);
         match locked {
             // Somebody may have replaced it between our opening and our lock.
-            Ok(()) if sys::same_file(&file, path).unwrap_or(false) => return Ok(file),
+            Ok(locked) if sys::same_file(locked.file(), path).unwrap_or(false) => {
+                return Ok(locked);
+            }
             Err(source) if clock::since_boot() > give_up => {
                 return Err(Error::Io { path: path.into(), action: "lock", source });
             }

@@ -73,9 +73,6 @@ pub(crate) trait Doing<T> {
 
 impl<T> Doing<T> for io::Result<T> {
     fn doing(self, what: impl Into<String>) -> Result<T> {
-        self.map_err(|source| Error::Io {
-            doing: what.into(),
-            source,
-        })
+        self.map_err(|source| Error::Io { doing: what.into(), source })
     }
 }

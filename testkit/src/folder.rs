@@ -14,18 +14,12 @@ pub struct Folder(TempDir);
 impl Folder {
     /// A folder for ordinary files.
     pub fn new() -> Result<Folder> {
-        builder()
-            .tempdir()
-            .map(Folder)
-            .doing("making a temporary folder")
+        builder().tempdir().map(Folder).doing("making a temporary folder")
     }
 
     /// A folder on tmpfs, for memory paths.
     pub fn in_memory() -> Result<Folder> {
-        builder()
-            .tempdir_in("/dev/shm")
-            .map(Folder)
-            .doing("making a folder in /dev/shm")
+        builder().tempdir_in("/dev/shm").map(Folder).doing("making a folder in /dev/shm")
     }
 
     /// Where it is.

@@ -34,11 +34,7 @@ impl Forwarder {
             .name("forwarder".into())
             .spawn(move || run(&listener, &next_target, &counter))
             .doing("starting a thread")?;
-        Ok(Forwarder {
-            address,
-            targets: Some(targets),
-            arrivals,
-        })
+        Ok(Forwarder { address, targets: Some(targets), arrivals })
     }
 
     /// Where clients connect.
@@ -49,9 +45,7 @@ impl Forwarder {
     /// Sends the next connection, which may be waiting already, to `target`.
     pub fn send_next_to(&self, target: SocketAddr) {
         if let Some(targets) = &self.targets {
-            targets
-                .send(target)
-                .expect("the thread receives until the sender is gone");
+            targets.send(target).expect("the thread receives until the sender is gone");
         }
     }
 
@@ -87,10 +81,7 @@ fn forward(client: &TcpStream, server: &TcpStream) -> io::Result<()> {
     thread::scope(|scope| {
         let requests = scope.spawn(|| copy(client, server));
         let responses = copy(server, client);
-        requests
-            .join()
-            .expect("copying does not panic")
-            .and(responses)
+        requests.join().expect("copying does not panic").and(responses)
     })
 }
 

@@ -53,9 +53,7 @@ impl Load {
     /// Makes the first of `connections`, to the first of `addresses`; the others go round robin.
     pub fn start(addresses: &[SocketAddr], connections: u32, mode: Mode) -> Result<Load> {
         let mut command = Command::new(example("load_client")?);
-        command
-            .arg("--hold")
-            .args(["--connections", &connections.to_string()]);
+        command.arg("--hold").args(["--connections", &connections.to_string()]);
         command.args(mode_options(mode));
         for address in addresses {
             command.args(["--connect", &address.to_string()]);
@@ -63,10 +61,7 @@ impl Load {
 
         let process = Process::start(command, OURS)?;
         process.wait_for("its first connection", LIMIT, |transcript| {
-            transcript
-                .stdout()
-                .any(|line| line == "holding")
-                .then_some(())
+            transcript.stdout().any(|line| line == "holding").then_some(())
         })?;
         Ok(Load { process })
     }

@@ -52,37 +52,20 @@ impl Process {
     /// Starts `command`, a program of the Debian package `package`.
     pub fn start(mut command: Command, package: &'static str) -> Result<Process> {
         let program = program_name(&command);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         die_with_us(&mut command);
 
         let mut child = command.spawn().map_err(|source| match source.kind() {
-            ErrorKind::NotFound => Error::MissingProgram {
-                program: program.clone(),
-                package,
-            },
-            _ => Error::Io {
-                doing: format!("starting {program}"),
-                source,
-            },
+            ErrorKind::NotFound => Error::MissingProgram { program: program.clone(), package },
+            _ => Error::Io { doing: format!("starting {program}"), source },
         })?;
         let input = child.stdin.take();
         let output = Arc::new(Output {
-            transcript: Mutex::new(Transcript {
-                lines: Vec::new(),
-                open_streams: 2,
-            }),
+            transcript: Mutex::new(Transcript { lines: Vec::new(), open_streams: 2 }),
             changed: Condvar::new(),
         });
         let streams = child.stdout.take().zip(child.stderr.take());
-        let process = Process {
-            program,
-            child,
-            input,
-            output,
-        };
+        let process = Process { program, child, input, output };
         let (out, err) = streams.expect("both streams were asked to be pipes");
         process.collect(Stream::Out, out)?;
         process.collect(Stream::Err, err)?;
@@ -136,11 +119,7 @@ impl Process {
             let left = deadline.saturating_duration_since(Instant::now());
             if left.is_zero() {
                 let what = format!("{}: {what}", self.program);
-                return Err(Error::TimedOut {
-                    what,
-                    limit,
-                    log: log(),
-                });
+                return Err(Error::TimedOut { what, limit, log: log() });
             }
             transcript = self.output.wait(transcript, left);
         }
@@ -153,23 +132,14 @@ impl Process {
 
     /// Waits until it and all its children have ended, and returns how it did.
     pub fn wait_end(&mut self, limit: Duration) -> Result<ExitStatus> {
-        self.wait_for("its end", limit, |transcript| {
-            transcript.is_complete().then_some(())
-        })?;
-        self.child
-            .wait()
-            .doing(format!("waiting for {}", self.program))
+        self.wait_for("its end", limit, |transcript| transcript.is_complete().then_some(()))?;
+        self.child.wait().doing(format!("waiting for {}", self.program))
     }
 
     /// Sends it a signal; nothing happens when it has ended.
     pub fn signal(&mut self, signal: c_int) -> Result<()> {
         // One that was waited for has no pid any more: it may be another's by now.
-        if self
-            .child
-            .try_wait()
-            .doing("asking for a process")?
-            .is_some()
-        {
+        if self.child.try_wait().doing("asking for a process")?.is_some() {
             return Ok(());
         }
         send_signal(self.pid(), signal)
@@ -228,9 +198,7 @@ impl Drop for Process {
 
 impl Output {
     fn lock(&self) -> MutexGuard<'_, Transcript> {
-        self.transcript
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+        self.transcript.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn wait<'a>(
@@ -266,10 +234,7 @@ impl Transcript {
     }
 
     fn lines_of(&self, stream: Stream) -> impl Iterator<Item = &str> {
-        self.lines
-            .iter()
-            .filter(move |(from, _)| *from == stream)
-            .map(|(_, line)| line.as_str())
+        self.lines.iter().filter(move |(from, _)| *from == stream).map(|(_, line)| line.as_str())
     }
 
     /// Nobody can print any more.
@@ -280,20 +245,17 @@ impl Transcript {
 
 impl std::fmt::Display for Transcript {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        self.lines
-            .iter()
-            .try_for_each(|(stream, line)| match stream {
-                Stream::Out => writeln!(f, "{line}"),
-                Stream::Err => writeln!(f, "! {line}"),
-            })
+        self.lines.iter().try_for_each(|(stream, line)| match stream {
+            Stream::Out => writeln!(f, "{line}"),
+            Stream::Err => writeln!(f, "! {line}"),
+        })
     }
 }
 
 /// Sends `signal` to a process that is known to exist, such as a worker that a server named.
 pub(crate) fn send_signal(pid: u32, signal: c_int) -> Result<()> {
-    let pid = libc::pid_t::try_from(pid)
-        .map_err(std::io::Error::other)
-        .doing("naming a process")?;
+    let pid =
+        libc::pid_t::try_from(pid).map_err(std::io::Error::other).doing("naming a process")?;
     // SAFETY: kill takes two integers and touches no memory of ours.
     match unsafe { libc::kill(pid, signal) } {
         0 => Ok(()),
@@ -318,16 +280,11 @@ fn die_with_us(command: &mut Command) {
 }
 
 fn program_name(command: &Command) -> String {
-    let name = Path::new(command.get_program())
-        .file_name()
-        .unwrap_or(command.get_program());
+    let name = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
     name.to_string_lossy().into_owned()
 }
 
-#[expect(
-    clippy::print_stderr,
-    reason = "the log of a failed test belongs on its terminal"
-)]
+#[expect(clippy::print_stderr, reason = "the log of a failed test belongs on its terminal")]
 fn dump(text: &str) {
     eprintln!("{text}");
 }

@@ -74,10 +74,7 @@ impl Server {
             .into_iter()
             .find(|it| (it.worker, it.thread) == (worker, thread))
             .map(|it| it.address)
-            .ok_or_else(|| {
-                self.process
-                    .unexpected(format!("no loop {worker}.{thread}"))
-            })
+            .ok_or_else(|| self.process.unexpected(format!("no loop {worker}.{thread}")))
     }
 
     /// Its loops as they are now, in the order of worker and thread.
@@ -103,24 +100,16 @@ impl Server {
     /// Kills one worker and waits until another process has taken its place.
     pub fn kill_worker(&mut self, worker: u32) -> Result<()> {
         let of_worker = |transcript: &Transcript| {
-            newest_loops(transcript)
-                .into_iter()
-                .filter(move |it| it.worker == worker)
+            newest_loops(transcript).into_iter().filter(move |it| it.worker == worker)
         };
         let old = of_worker(&self.process.transcript())
             .next()
             .ok_or_else(|| self.process.unexpected(format!("no worker {worker}")))?;
 
         send_signal(old.pid, libc::SIGKILL)?;
-        self.process.wait_for(
-            "the worker's successor",
-            self.settings.start_limit,
-            |transcript| {
-                of_worker(transcript)
-                    .all(|it| it.pid != old.pid)
-                    .then_some(())
-            },
-        )
+        self.process.wait_for("the worker's successor", self.settings.start_limit, |transcript| {
+            of_worker(transcript).all(|it| it.pid != old.pid).then_some(())
+        })
     }
 
     /// Sends SIGHUP: the server makes a new ticket key (needs `--handle`).
@@ -141,9 +130,7 @@ impl Server {
     /// Starts it anew on the same shared address; direct addresses change.
     pub fn restart(&mut self) -> Result<()> {
         self.stop()?;
-        self.process = self
-            .settings
-            .spawn(self.folder.path(), Some(self.address))?;
+        self.process = self.settings.spawn(self.folder.path(), Some(self.address))?;
         self.settings.await_ready(&self.process)?;
         Ok(())
     }
@@ -183,19 +170,12 @@ impl Settings {
         let folder = Folder::new()?;
         let process = self.spawn(folder.path(), None)?;
         let address = self.await_ready(&process)?;
-        Ok(Server {
-            settings: self,
-            address,
-            process,
-            folder,
-        })
+        Ok(Server { settings: self, address, process, folder })
     }
 
     fn spawn(&self, folder: &Path, listen: Option<SocketAddr>) -> Result<Process> {
         let path = &self.program;
-        let program = path
-            .canonicalize()
-            .doing(format!("looking for {}", path.display()))?;
+        let program = path.canonicalize().doing(format!("looking for {}", path.display()))?;
         let mut command = Command::new(program);
         command.current_dir(folder).args(&self.args);
         if let Some(address) = listen {
@@ -210,9 +190,7 @@ impl Settings {
 
     fn await_ready(&self, process: &Process) -> Result<SocketAddr> {
         process.wait_for("ready", self.start_limit, |transcript| {
-            transcript
-                .stdout()
-                .find_map(|line| line.strip_prefix("ready ")?.parse().ok())
+            transcript.stdout().find_map(|line| line.strip_prefix("ready ")?.parse().ok())
         })
     }
 }
@@ -221,16 +199,7 @@ impl ServingLoop {
     /// Reads `worker 0 thread 1 pid 123 listening 127.0.0.1:4567`.
     fn parse(line: &str) -> Option<ServingLoop> {
         let words: Vec<&str> = line.split(' ').collect();
-        let [
-            "worker",
-            worker,
-            "thread",
-            thread,
-            "pid",
-            pid,
-            "listening",
-            address,
-        ] = words[..]
+        let ["worker", worker, "thread", thread, "pid", pid, "listening", address] = words[..]
         else {
             return None;
         };
@@ -276,12 +245,7 @@ mod tests {
     fn a_loop_is_what_its_announcement_says() {
         let line = "worker 1 thread 2 pid 345 listening 127.0.0.1:4567";
         let address = "127.0.0.1:4567".parse().unwrap();
-        let expected = ServingLoop {
-            worker: 1,
-            thread: 2,
-            pid: 345,
-            address,
-        };
+        let expected = ServingLoop { worker: 1, thread: 2, pid: 345, address };
         assert_eq!(ServingLoop::parse(line), Some(expected));
         assert_eq!(ServingLoop::parse("ready 127.0.0.1:4567"), None);
     }

@@ -17,11 +17,7 @@ pub fn wait_until(
     let deadline = Instant::now() + limit;
     while !condition() {
         if Instant::now() >= deadline {
-            return Err(Error::TimedOut {
-                what: what.into(),
-                limit,
-                log: String::new(),
-            });
+            return Err(Error::TimedOut { what: what.into(), limit, log: String::new() });
         }
         thread::park_timeout(PAUSE);
     }

@@ -7,9 +7,7 @@ use tlsresume_testkit::{Client, Connection, Load, Mode, Result, Server, client};
 const LOAD_LIMIT: Duration = Duration::from_secs(15);
 
 fn plain_server(name: &str) -> Result<Server> {
-    Server::example()?
-        .args(["--plain", "--direct", "--name", name])
-        .start()
+    Server::example()?.args(["--plain", "--direct", "--name", name]).start()
 }
 
 /// Client and server agree that the session was, or was not, resumed.
@@ -18,14 +16,7 @@ fn assert_resumed(connection: &Connection, expected: bool, client: &dyn Client, 
     assert_eq!(connection.reused, expected, "{who}");
     let answer = connection.answer.as_ref().expect(&who);
     assert_eq!(answer.resumed, expected, "{who}");
-    assert_eq!(
-        answer.version,
-        if mode == Mode::Tls13 {
-            "TLSv1.3"
-        } else {
-            "TLSv1.2"
-        }
-    );
+    assert_eq!(answer.version, if mode == Mode::Tls13 { "TLSv1.3" } else { "TLSv1.2" });
 }
 
 #[test]
@@ -50,10 +41,7 @@ fn no_client_resumes_at_a_server_that_shares_nothing() -> Result<()> {
             let visitor = client.visit(one.direct(0, 0)?, mode)?;
             let back = visitor.come_back(other.direct(0, 0)?)?;
             assert_resumed(&back, false, &*client, mode);
-            assert_eq!(
-                back.answer.map(|answer| answer.server).as_deref(),
-                Some("other")
-            );
+            assert_eq!(back.answer.map(|answer| answer.server).as_deref(), Some("other"));
         }
     }
     Ok(())

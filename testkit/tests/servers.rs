@@ -21,9 +21,7 @@ fn a_killed_worker_is_replaced_and_keeps_its_port() -> Result<()> {
     assert_eq!(before[0], after[0]);
     assert_ne!(before[1].pid, after[1].pid);
     assert_eq!(before[1].address, after[1].address);
-    OpenSsl::new()
-        .visit(after[1].address, Mode::Tls13)
-        .map(drop)
+    OpenSsl::new().visit(after[1].address, Mode::Tls13).map(drop)
 }
 
 #[test]
@@ -38,9 +36,7 @@ fn a_restarted_server_keeps_its_address() -> Result<()> {
 
 #[test]
 fn workers_die_with_a_killed_parent() -> Result<()> {
-    let mut server = Server::example()?
-        .args(["--plain", "--workers", "3"])
-        .start()?;
+    let mut server = Server::example()?.args(["--plain", "--workers", "3"]).start()?;
     let workers: Vec<u32> = server.loops().iter().map(|it| it.pid).collect();
     server.kill()?;
     wait_until("the end of all workers", Duration::from_secs(5), || {
@@ -60,23 +56,13 @@ fn dropping_a_server_leaves_nothing_behind() -> Result<()> {
 
 #[test]
 fn a_wrong_option_fails_with_what_the_server_said() {
-    let error = Server::example()
-        .unwrap()
-        .arg("--wrong")
-        .start()
-        .unwrap_err();
-    assert!(
-        error.to_string().contains("usage: prefork_server"),
-        "{error}"
-    );
+    let error = Server::example().unwrap().arg("--wrong").start().unwrap_err();
+    assert!(error.to_string().contains("usage: prefork_server"), "{error}");
 }
 
 #[test]
 fn a_missing_program_names_its_package() {
     let error = Process::start(Command::new("no-such-program"), "its-package").unwrap_err();
     assert!(matches!(error, Error::MissingProgram { .. }));
-    assert!(
-        error.to_string().contains("apt-get install its-package"),
-        "{error}"
-    );
+    assert!(error.to_string().contains("apt-get install its-package"), "{error}");
 }

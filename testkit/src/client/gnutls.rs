@@ -29,21 +29,12 @@ impl Client for GnuTls {
         // Its return tells that both sides are done with the first connection: its output, which
         // it buffers, does not.
         let has_returned = || forwarder.arrivals() == 2;
-        wait_until("gnutls-cli's return", LIMIT, || {
-            has_returned() || process.has_ended()
-        })?;
+        wait_until("gnutls-cli's return", LIMIT, || has_returned() || process.has_ended())?;
         if !has_returned() {
             return Err(process.unexpected(format!("cannot talk to {at}")));
         }
-        let first = Connection {
-            reused: false,
-            answer: None,
-        };
-        Ok(Box::new(GnuTlsVisitor {
-            process,
-            forwarder,
-            first,
-        }))
+        let first = Connection { reused: false, answer: None };
+        Ok(Box::new(GnuTlsVisitor { process, forwarder, first }))
     }
 }
 
@@ -61,9 +52,7 @@ impl Visitor for GnuTlsVisitor {
         }
         let transcript = self.process.transcript();
         Ok(Connection {
-            reused: transcript
-                .stdout()
-                .any(|line| line == "*** This is a resumed session"),
+            reused: transcript.stdout().any(|line| line == "*** This is a resumed session"),
             answer: Answer::find_in(&transcript),
         })
     }
@@ -71,12 +60,7 @@ impl Visitor for GnuTlsVisitor {
 
 fn command(at: SocketAddr, mode: Mode) -> Command {
     let mut command = Command::new("gnutls-cli");
-    command.args([
-        "--resume",
-        "--no-ca-verification",
-        "--priority",
-        priority(mode),
-    ]);
+    command.args(["--resume", "--no-ca-verification", "--priority", priority(mode)]);
     if mode == Mode::Tls13 {
         command.arg("--waitresumption");
     }

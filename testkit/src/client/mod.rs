@@ -107,9 +107,6 @@ impl fmt::Display for Mode {
 impl Answer {
     /// The last answer among what a client printed.
     fn find_in(transcript: &Transcript) -> Option<Answer> {
-        transcript
-            .stdout()
-            .filter_map(|line| serde_json::from_str(line).ok())
-            .last()
+        transcript.stdout().filter_map(|line| serde_json::from_str(line).ok()).last()
     }
 }

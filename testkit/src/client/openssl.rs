@@ -42,12 +42,7 @@ impl OpenSsl {
     pub fn first_visit(&self, at: SocketAddr, mode: Mode) -> Result<OpenSslVisitor> {
         let folder = Folder::new()?;
         let first = self.connect(at, mode, "-sess_out", &folder.file(SESSION))?;
-        Ok(OpenSslVisitor {
-            client: self.clone(),
-            mode,
-            first,
-            folder,
-        })
+        Ok(OpenSslVisitor { client: self.clone(), mode, first, folder })
     }
 
     /// Requests `path` and returns the whole response, for instance of `/stats`.

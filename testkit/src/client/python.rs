@@ -61,10 +61,7 @@ fn connect(process: &mut Process, to: SocketAddr, nth: usize) -> Result<Connecti
     })?;
     let reply: Reply = serde_json::from_str(&line)
         .map_err(|error| process.unexpected(format!("cannot talk to {to}: {error}")))?;
-    Ok(Connection {
-        reused: reply.reused,
-        answer: serde_json::from_str(&reply.body).ok(),
-    })
+    Ok(Connection { reused: reply.reused, answer: serde_json::from_str(&reply.body).ok() })
 }
 
 fn mode_argument(mode: Mode) -> &'static str {

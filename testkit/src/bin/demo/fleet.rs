@@ -22,15 +22,17 @@ pub(crate) struct Fleet {
 impl Fleet {
     pub(crate) fn start(with_library: bool) -> Result<Fleet> {
         let memory = with_library.then(Folder::in_memory).transpose()?;
-        let servers = [
-            start_server("a", memory.as_ref())?,
-            start_server("b", memory.as_ref())?,
-        ];
+        let servers = [start_server("a", memory.as_ref())?, start_server("b", memory.as_ref())?];
         Ok(Fleet { servers, memory })
     }
 
     pub(crate) fn has_library(&self) -> bool {
         self.memory.is_some()
+    }
+
+    /// What the servers have printed since their last start.
+    pub(crate) fn log(&self) -> String {
+        self.servers.each_ref().map(Server::log).concat()
     }
 
     /// One address for each server. They stay the same.
@@ -49,9 +51,7 @@ impl Fleet {
         let old_key = client.ticket_key_name(address)?;
         wait_until("another ticket key", ROTATION_LIMIT, || {
             interrupt::check().is_err()
-                || client
-                    .ticket_key_name(address)
-                    .is_ok_and(|key| key.is_some() && key != old_key)
+                || client.ticket_key_name(address).is_ok_and(|key| key.is_some() && key != old_key)
         })?;
         interrupt::check()
     }

@@ -33,11 +33,7 @@ fn main() -> ExitCode {
     interrupt::catch();
     match run() {
         Ok(report) => {
-            let text = if as_json {
-                report.to_json()
-            } else {
-                report.to_table()
-            };
+            let text = if as_json { report.to_json() } else { report.to_table() };
             print!("{text}");
             ExitCode::from(u8::from(!report.ok))
         }
@@ -57,11 +53,7 @@ fn main() -> ExitCode {
 fn run() -> Outcome<Report> {
     let without = measure_all(Fleet::start(false)?)?;
     let with = measure_all(Fleet::start(true)?)?;
-    Ok(Report::new(
-        &Situation::ALL.map(Situation::name),
-        without,
-        with,
-    ))
+    Ok(Report::new(&Situation::ALL.map(Situation::name), without, with))
 }
 
 fn measure_all(mut fleet: Fleet) -> Outcome<Vec<Measurement>> {

@@ -95,21 +95,14 @@ impl Measurement {
         self.failed += failed;
         if unresumed + failed > 0 {
             let counts = format!("{unresumed} not resumed, {failed} failed");
-            self.troubles.push(format!(
-                "load_client, {mode}: {counts}. {}",
-                report.first_error
-            ));
+            self.troubles.push(format!("load_client, {mode}: {counts}. {}", report.first_error));
         }
     }
 }
 
 /// Sends every client on its first visit, brings the situation about, and has them all come back.
 pub(crate) fn measure(fleet: &mut Fleet, situation: Situation) -> Outcome<Measurement> {
-    let half = if fleet.has_library() {
-        "with"
-    } else {
-        "without"
-    };
+    let half = if fleet.has_library() { "with" } else { "without" };
     progress(&format!("{half} the library: {}", situation.name()));
     let addresses = fleet.addresses();
     let guests = first_visits(addresses)?;
@@ -123,10 +116,9 @@ pub(crate) fn measure(fleet: &mut Fleet, situation: Situation) -> Outcome<Measur
         measurement.add_guest(&guest.name, guest.visitor.come_back(guest.next));
     }
     finish_loads(loads, &mut measurement)?;
-    if fleet.has_library() {
-        for trouble in &measurement.troubles {
-            progress(&format!("  {trouble}"));
-        }
+    if fleet.has_library() && !measurement.troubles.is_empty() {
+        progress(&measurement.troubles.join("\n"));
+        progress(&fleet.log());
     }
     Ok(measurement)
 }
@@ -144,18 +136,10 @@ fn first_visits([a, b]: [SocketAddr; 2]) -> Outcome<Vec<Guest>> {
     for client in client::all() {
         for mode in Mode::ALL {
             interrupt::check()?;
-            let (at, next) = if guests.len() % 2 == 0 {
-                (a, b)
-            } else {
-                (b, a)
-            };
+            let (at, next) = if guests.len() % 2 == 0 { (a, b) } else { (b, a) };
             let name = format!("{}, {mode}", client.name());
             let visitor = client.visit(at, mode)?;
-            guests.push(Guest {
-                name,
-                visitor,
-                next,
-            });
+            guests.push(Guest { name, visitor, next });
         }
     }
     Ok(guests)

@@ -40,15 +40,8 @@ impl Report {
     ) -> Report {
         let ok = with.iter().all(Measurement::is_perfect);
         let columns = without.into_iter().zip(with);
-        let row = |(situation, (without, with))| Row {
-            situation,
-            without,
-            with,
-        };
-        Report {
-            situations: situations.iter().copied().zip(columns).map(row).collect(),
-            ok,
-        }
+        let row = |(situation, (without, with))| Row { situation, without, with };
+        Report { situations: situations.iter().copied().zip(columns).map(row).collect(), ok }
     }
 
     pub(crate) fn to_json(&self) -> String {
@@ -71,8 +64,5 @@ const SUCCESS: &str = "\nWith the library every client was resumed.\n";
 const FAILURE: &str = "\nFAILED: with the library a client was not resumed; see the lines above.\n";
 
 fn cells(it: &Measurement) -> String {
-    format!(
-        "{:>10} {:>7} {:>6} {:>5} us",
-        it.handshakes, it.resumed, it.failed, it.server_cpu_us
-    )
+    format!("{:>10} {:>7} {:>6} {:>5} us", it.handshakes, it.resumed, it.failed, it.server_cpu_us)
 }
