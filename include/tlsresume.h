@@ -242,7 +242,7 @@ extern "C" {
  * # Safety
  * ctx is NULL or a valid context.
  */
-int tlsresume_install(SSL_CTX *ctx);
+TLSRESUME_NODISCARD int tlsresume_install(SSL_CTX *ctx);
 
 /**
  * As tlsresume_install(), for a caller compiled against the headers of the OpenSSL version given. The macro of that
@@ -257,7 +257,7 @@ int tlsresume_install(SSL_CTX *ctx);
  * # Safety
  * ctx is NULL or a valid context of the OpenSSL that this library uses.
  */
-int tlsresume_install_checked(SSL_CTX *ctx, unsigned long openssl_version);
+TLSRESUME_NODISCARD int tlsresume_install_checked(SSL_CTX *ctx, unsigned long openssl_version);
 
 /**
  * Makes an instance from a configuration file.
@@ -274,7 +274,7 @@ int tlsresume_install_checked(SSL_CTX *ctx, unsigned long openssl_version);
  * # Safety
  * config_path is NULL or a C string.
  */
-TLSRESUME *tlsresume_new(const char *config_path);
+TLSRESUME_NODISCARD TLSRESUME *tlsresume_new(const char *config_path);
 
 /**
  * Makes an instance from configuration text.
@@ -287,7 +287,7 @@ TLSRESUME *tlsresume_new(const char *config_path);
  * # Safety
  * toml is NULL or a C string.
  */
-TLSRESUME *tlsresume_new_from_string(const char *toml);
+TLSRESUME_NODISCARD TLSRESUME *tlsresume_new_from_string(const char *toml);
 
 /**
  * Attaches a context to an instance: tlsresume_install() for programs with an instance of their own.
@@ -305,7 +305,7 @@ TLSRESUME *tlsresume_new_from_string(const char *toml);
  * # Safety
  * tr is NULL or an instance that was not released; ctx is NULL or a valid context.
  */
-int tlsresume_attach(TLSRESUME *tr, SSL_CTX *ctx);
+TLSRESUME_NODISCARD int tlsresume_attach(TLSRESUME *tr, SSL_CTX *ctx);
 
 /**
  * As tlsresume_attach(), for a caller compiled against the headers of the OpenSSL version given; the macro of that
@@ -321,7 +321,7 @@ int tlsresume_attach(TLSRESUME *tr, SSL_CTX *ctx);
  * # Safety
  * As tlsresume_attach().
  */
-int tlsresume_attach_checked(TLSRESUME *tr, SSL_CTX *ctx, unsigned long openssl_version);
+TLSRESUME_NODISCARD int tlsresume_attach_checked(TLSRESUME *tr, SSL_CTX *ctx, unsigned long openssl_version);
 
 /**
  * Detaches a context: puts back the options, cache mode, timeout, number of tickets and session callbacks that it had,
@@ -399,7 +399,7 @@ int tlsresume_early_data_allowed(SSL *ssl);
  * # Safety
  * tr is NULL or an instance that was not released; data is NULL or points to len bytes.
  */
-int tlsresume_keys_import(TLSRESUME *tr, const uint8_t *data, size_t len, int format);
+int tlsresume_keys_import(TLSRESUME *tr, const unsigned char *data, size_t len, int format);
 
 /**
  * Makes a new ticket key that takes over after keys.activation_delay; the old ones go on opening their tickets.
@@ -426,8 +426,9 @@ int tlsresume_keys_rotate(TLSRESUME *tr);
  *
  * # Safety
  * tr is NULL or an instance that was not released; name is NULL or points to 16 bytes.
+ *
  */
-int tlsresume_keys_revoke(TLSRESUME *tr, const uint8_t *name);
+int tlsresume_keys_revoke(TLSRESUME *tr, const unsigned char name[16]);
 
 /**
  * Forgets every session in the store, and those authenticated before now wherever they turn up. Tickets that carry
@@ -456,7 +457,7 @@ int tlsresume_sessions_flush(TLSRESUME *tr);
  * # Safety
  * tr is NULL or an instance that was not released; id is NULL or points to id_len bytes.
  */
-int tlsresume_session_remove(TLSRESUME *tr, const uint8_t *id, size_t id_len);
+int tlsresume_session_remove(TLSRESUME *tr, const unsigned char *id, size_t id_len);
 
 /**
  * Fills in a node's counters and state.

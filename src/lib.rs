@@ -17,6 +17,7 @@ pub mod engine;
 pub mod error;
 pub mod ffi;
 mod log;
+mod recent;
 pub mod ring;
 pub mod secret;
 pub mod stats;

@@ -6,7 +6,7 @@ use hkdf::Hkdf;
 use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
-use super::recent::Recent;
+use crate::recent::Recent;
 use crate::ring::{Digest, KeyName, TicketKey};
 use crate::secret::Secret;
 

@@ -12,7 +12,6 @@ mod binding;
 mod early_data;
 mod learned;
 mod metrics;
-mod recent;
 mod sessions;
 mod tickets;
 mod view;

@@ -75,8 +75,11 @@ impl Engine {
         binding: &Binding,
         verifies: bool,
     ) -> Option<Arc<TicketKey>> {
-        let bind = self.config.resumption.bind;
-        match (record.imported, bind) {
+        // A ticket that carries its session can be used again and again.
+        if self.config.resumption.single_use {
+            return None;
+        }
+        match (record.imported, self.config.resumption.bind) {
             (true, true) if verifies => None,
             (true, _) | (_, false) => Some(Arc::new(key.clone())),
             (false, true) => Some(self.bindings.bound_key(key, binding)),

@@ -1,9 +1,11 @@
 //! Our errors on OpenSSL's error queue: library "tlsresume", one reason number for each kind, the text as data.
 
-use std::ffi::{CString, c_char, c_int, c_ulong};
+use std::cell::UnsafeCell;
+use std::ffi::{CStr, CString, c_char, c_int, c_ulong};
 use std::ptr;
 
 use once_cell::sync::OnceCell;
+use openssl_sys::ERR_STRING_DATA;
 
 use crate::error::Error;
 
@@ -22,7 +24,7 @@ fn reason(error: &Error) -> c_int {
 }
 
 /// What ERR_reason_error_string(3) says for each of them.
-const REASONS: [(c_int, &std::ffi::CStr); 8] = [
+const REASONS: [(c_ulong, &CStr); 8] = [
     (100, c"bad argument"),
     (101, c"bad configuration"),
     (102, c"bad key file"),
@@ -72,18 +74,36 @@ fn library() -> c_int {
     static LIBRARY: OnceCell<c_int> = OnceCell::new();
     *LIBRARY.get_or_init(|| {
         std::panic::set_hook(Box::new(|info| log::error!("{info}")));
-        // SAFETY: no precondition.
-        let library = unsafe { openssl_sys::ERR_get_next_error_library() };
-        let names = [(0, c"tlsresume")].into_iter().chain(REASONS);
-        let entry = |(code, text): (c_int, &'static std::ffi::CStr)| openssl_sys::ERR_STRING_DATA {
-            error: c_ulong::try_from(code).unwrap_or(0),
-            string: text.as_ptr(),
-        };
-        let end = openssl_sys::ERR_STRING_DATA { error: 0, string: ptr::null::<c_char>() };
-        // OpenSSL keeps the table and writes to it: it is never freed.
-        let table: &'static mut [_] = names.map(entry).chain([end]).collect::<Vec<_>>().leak();
-        // SAFETY: the table lives for ever and ends with an entry of zeros.
-        unsafe { openssl_sys::ERR_load_strings(library, table.as_mut_ptr()) };
-        library
+        // SAFETY: nobody else has the table yet; it lives for ever and ends with an entry of zeros.
+        unsafe {
+            let library = openssl_sys::ERR_get_next_error_library();
+            // OpenSSL adds the library's number to the reasons; to a zero it does not.
+            (*TABLE.0.get())[0].error = openssl_sys::ERR_PACK(library, 0, 0);
+            openssl_sys::ERR_load_strings(library, TABLE.0.get().cast());
+            library
+        }
     })
+}
+
+/// The name of the library, the reasons, and the end. OpenSSL keeps it and writes our number into it. Not on the heap:
+/// leak checkers run when OpenSSL has forgotten it.
+struct Table(UnsafeCell<[ERR_STRING_DATA; REASONS.len() + 2]>);
+
+// SAFETY: nobody but OpenSSL looks at it, under a lock of its own.
+unsafe impl Sync for Table {}
+
+static TABLE: Table = {
+    let mut table = [const { entry(0, ptr::null()) }; REASONS.len() + 2];
+    table[0] = entry(0, c"tlsresume".as_ptr());
+    let mut at = 0;
+    while at < REASONS.len() {
+        let (reason, text) = REASONS[at];
+        at += 1;
+        table[at] = entry(reason, text.as_ptr());
+    }
+    Table(UnsafeCell::new(table))
+};
+
+const fn entry(error: c_ulong, string: *const c_char) -> ERR_STRING_DATA {
+    ERR_STRING_DATA { error, string }
 }

@@ -45,6 +45,7 @@ static DEFAULT: OnceCell<Arc<Engine>> = OnceCell::new();
 ///
 /// # Safety
 /// ctx is NULL or a valid context.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tlsresume_install(ctx: *mut SSL_CTX) -> c_int {
     status(|| {
@@ -68,6 +69,7 @@ pub unsafe extern "C" fn tlsresume_install(ctx: *mut SSL_CTX) -> c_int {
 ///
 /// # Safety
 /// ctx is NULL or a valid context of the OpenSSL that this library uses.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tlsresume_install_checked(
     ctx: *mut SSL_CTX,
@@ -93,6 +95,7 @@ pub unsafe extern "C" fn tlsresume_install_checked(
 ///
 /// # Safety
 /// config_path is NULL or a C string.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tlsresume_new(config_path: *const c_char) -> *mut TLSRESUME {
     new_instance(|| {
@@ -111,6 +114,7 @@ pub unsafe extern "C" fn tlsresume_new(config_path: *const c_char) -> *mut TLSRE
 ///
 /// # Safety
 /// toml is NULL or a C string.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tlsresume_new_from_string(toml: *const c_char) -> *mut TLSRESUME {
     new_instance(|| {
@@ -135,6 +139,7 @@ pub unsafe extern "C" fn tlsresume_new_from_string(toml: *const c_char) -> *mut 
 ///
 /// # Safety
 /// tr is NULL or an instance that was not released; ctx is NULL or a valid context.
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tlsresume_attach(tr: *mut TLSRESUME, ctx: *mut SSL_CTX) -> c_int {
     status(|| {
@@ -159,6 +164,7 @@ pub unsafe extern "C" fn tlsresume_attach(tr: *mut TLSRESUME, ctx: *mut SSL_CTX)
 ///
 /// # Safety
 /// As tlsresume_attach().
+#[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tlsresume_attach_checked(
     tr: *mut TLSRESUME,

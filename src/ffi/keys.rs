@@ -1,6 +1,6 @@
 //! An administrator's requests: keys and stored sessions.
 
-use std::ffi::c_int;
+use std::ffi::{c_int, c_uchar};
 
 use super::boundary::{bytes, status};
 use super::instance::{TLSRESUME, engine};
@@ -45,7 +45,7 @@ pub const TLSRESUME_KEYS_DNSDIST: c_int = 8;
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tlsresume_keys_import(
     tr: *mut TLSRESUME,
-    data: *const u8,
+    data: *const c_uchar,
     len: usize,
     format: c_int,
 ) -> c_int {
@@ -84,8 +84,10 @@ pub unsafe extern "C" fn tlsresume_keys_rotate(tr: *mut TLSRESUME) -> c_int {
 ///
 /// # Safety
 /// tr is NULL or an instance that was not released; name is NULL or points to 16 bytes.
+///
+/// cbindgen:ptrs-as-arrays=[[name; 16]]
 #[unsafe(no_mangle)]
-pub unsafe extern "C" fn tlsresume_keys_revoke(tr: *mut TLSRESUME, name: *const u8) -> c_int {
+pub unsafe extern "C" fn tlsresume_keys_revoke(tr: *mut TLSRESUME, name: *const c_uchar) -> c_int {
     status(|| {
         // SAFETY: as the caller promises.
         let (engine, name) = unsafe { (engine(tr)?, name.cast::<[u8; KeyName::LEN]>().as_ref()) };
@@ -123,7 +125,7 @@ pub unsafe extern "C" fn tlsresume_sessions_flush(tr: *mut TLSRESUME) -> c_int {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tlsresume_session_remove(
     tr: *mut TLSRESUME,
-    id: *const u8,
+    id: *const c_uchar,
     id_len: usize,
 ) -> c_int {
     status(|| {

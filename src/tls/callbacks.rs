@@ -311,13 +311,7 @@ fn find_session(slot: Slot, ssl: *mut SSL, id: &[u8]) -> Option<ptr::NonNull<SSL
     let single_use = engine.config().resumption.single_use && is_tls13(ssl);
     let lookup = if single_use { Lookup::Consume } else { Lookup::Keep };
     let stored = engine.find_session(id, &binding, lookup, clock::now())?;
-    let session = session::decode(&stored.value, stored.note, id).filter(|session| {
-        let whole = session::has_id(*session, id);
-        if !whole {
-            session::free(*session);
-        }
-        whole
-    });
+    let session = session::decode(&stored.value, stored.note, id);
     engine.counters().count(if session.is_some() {
         Counter::SessionsHit
     } else {

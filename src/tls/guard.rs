@@ -8,9 +8,14 @@ use crate::sys::ErrnoGuard;
 
 /// Runs `answer`. OpenSSL's error queue and errno are afterwards as they were; a panic becomes `None`.
 pub(super) fn guarded<T>(answer: impl FnOnce() -> T) -> Option<T> {
-    static PANICKED: Once = Once::new();
     let _errno = ErrnoGuard::new();
     let _errors = ErrorMark::new();
+    contained(answer)
+}
+
+/// Runs `answer`, which touches neither errno nor the error queue; a panic becomes `None`.
+pub(super) fn contained<T>(answer: impl FnOnce() -> T) -> Option<T> {
+    static PANICKED: Once = Once::new();
     // What a panic leaves half done are caches and counters, each valid in every state.
     let answer = catch_unwind(AssertUnwindSafe(answer)).ok();
     if answer.is_none() && PANICKED.first() {

@@ -7,7 +7,7 @@ use once_cell::sync::OnceCell;
 use openssl_sys::{CRYPTO_EX_DATA, SSL};
 use zeroize::Zeroizing;
 
-use super::guard::guarded;
+use super::guard::contained;
 use super::slots::Slot;
 use crate::clock::UnixMillis;
 use crate::engine::Binding;
@@ -194,7 +194,7 @@ unsafe extern "C" fn free(
     if state.is_null() {
         return;
     }
-    guarded(|| {
+    contained(|| {
         // SAFETY: a value that is not NULL is a Handshake of `of`, and nobody uses it after its connection.
         let mut state = unsafe { Box::from_raw(state.cast::<Handshake>()) };
         // In TLS 1.3 (and QUIC, whose inner connection may be gone by now) the next ticket has told already.

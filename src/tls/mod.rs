@@ -14,6 +14,7 @@ mod policy;
 mod session;
 mod slots;
 mod sys;
+mod template;
 mod ticket;
 
 pub(crate) use attach::{attach, detach, early_data_allowed};

@@ -9,7 +9,7 @@ use std::ptr::{self, NonNull};
 use openssl_sys::SSL_SESSION;
 use zeroize::Zeroizing;
 
-use super::sys;
+use super::{sys, template};
 use crate::clock::UnixMillis;
 use crate::ring::session_id::SESSION_ID_LEN;
 
@@ -84,7 +84,20 @@ impl Session {
 
 /// The session that these bytes are, with its id put back; `None` when OpenSSL cannot parse them. The caller owns it.
 pub(super) fn decode(value: &[u8], note: u8, id: &[u8]) -> Option<NonNull<SSL_SESSION>> {
-    let der = put_back_id(value, note, id)?;
+    if let Some(session) = template::instantiate(value, note, id) {
+        return Some(session);
+    }
+    let session = parse(&put_back_id(value, note, id)?)?;
+    // OpenSSL 3.6 and later insist on the id, and so do we everywhere.
+    if Session(session).id() != id {
+        free(session);
+        return None;
+    }
+    template::remember(session, value, note, id);
+    Some(session)
+}
+
+fn parse(der: &[u8]) -> Option<NonNull<SSL_SESSION>> {
     let mut start = der.as_ptr();
     let len = c_long::try_from(der.len()).ok()?;
     // SAFETY: `start` points to `len` readable bytes; on success OpenSSL returns a new object.
@@ -92,15 +105,17 @@ pub(super) fn decode(value: &[u8], note: u8, id: &[u8]) -> Option<NonNull<SSL_SE
     NonNull::new(session)
 }
 
+/// What [`Session::encode`] makes of a session that the caller owns, which is freed.
+pub(super) fn encode_owned(session: NonNull<SSL_SESSION>) -> Option<(Zeroizing<Vec<u8>>, u8)> {
+    let encoded = Session(session).encode();
+    free(session);
+    encoded
+}
+
 /// Frees a session that `decode` returned and nobody wants.
 pub(super) fn free(session: NonNull<SSL_SESSION>) {
     // SAFETY: the caller gives up its reference.
     unsafe { openssl_sys::SSL_SESSION_free(session.as_ptr()) };
-}
-
-/// Whether the session has this id: OpenSSL 3.6 and later insist, and so do we everywhere.
-pub(super) fn has_id(session: NonNull<SSL_SESSION>, id: &[u8]) -> bool {
-    Session(session).id() == id
 }
 
 fn take_out_id(mut der: Zeroizing<Vec<u8>>, id: &[u8]) -> (Zeroizing<Vec<u8>>, u8) {

@@ -54,6 +54,22 @@ unsafe extern "C" {
     ) -> *const c_uchar;
     pub(super) fn SSL_SESSION_set_timeout(session: *mut SSL_SESSION, seconds: c_long) -> c_long;
 
+    pub(super) fn SSL_SESSION_dup(session: *const SSL_SESSION) -> *mut SSL_SESSION;
+    pub(super) fn SSL_SESSION_set1_id(
+        session: *mut SSL_SESSION,
+        id: *const c_uchar,
+        len: c_uint,
+    ) -> c_int;
+    pub(super) fn SSL_SESSION_set1_master_key(
+        session: *mut SSL_SESSION,
+        key: *const c_uchar,
+        len: usize,
+    ) -> c_int;
+    pub(super) fn SSL_SESSION_set_time(session: *mut SSL_SESSION, seconds: c_long) -> c_long;
+    pub(super) fn SSL_SESSION_get0_peer(session: *mut SSL_SESSION) -> *mut openssl_sys::X509;
+    pub(super) fn SSL_SESSION_get_ex_data(session: *const SSL_SESSION, index: c_int)
+    -> *mut c_void;
+
     pub(super) fn SSL_CTX_get_timeout(ctx: *const SSL_CTX) -> c_long;
     pub(super) fn SSL_CTX_set_timeout(ctx: *mut SSL_CTX, seconds: c_long) -> c_long;
     pub(super) fn SSL_CTX_get_client_CA_list(ctx: *const SSL_CTX) -> *mut stack_st_X509_NAME;

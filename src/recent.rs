@@ -1,4 +1,8 @@
 //! A small cache of what was used last.
+//!
+//! Owns: nothing; caches belong to `engine` and `tls`. Threads and forks: see [`Recent`]. Failure: a miss.
+
+#![forbid(unsafe_code)]
 
 use parking_lot::Mutex;
 
@@ -6,30 +10,41 @@ use parking_lot::Mutex;
 ///
 /// Never waits: while another thread uses it, or was using it when this process was forked off, the cache is passed by
 /// and the value computed anew.
-pub(super) struct Recent<K, V, const N: usize>(Mutex<Vec<(K, V)>>);
+pub(crate) struct Recent<K, V, const N: usize>(Mutex<Vec<(K, V)>>);
 
 impl<K, V: Clone, const N: usize> Recent<K, V, N> {
-    pub(super) const fn new() -> Self {
+    pub(crate) const fn new() -> Self {
         Recent(Mutex::new(Vec::new()))
     }
 
     /// The value whose key `matches`, or else the one that `make` computes, which is then kept.
-    pub(super) fn get_or(&self, matches: impl Fn(&K) -> bool, make: impl FnOnce() -> (K, V)) -> V {
-        let Some(mut pairs) = self.0.try_lock() else {
-            return make().1;
-        };
-        if let Some(at) = pairs.iter().position(|(key, _)| matches(key)) {
-            pairs[..=at].rotate_right(1);
-            return pairs[0].1.clone();
+    pub(crate) fn get_or(&self, matches: impl Fn(&K) -> bool, make: impl FnOnce() -> (K, V)) -> V {
+        if let Some(value) = self.find(matches) {
+            return value;
         }
         let (key, value) = make();
-        pairs.truncate(N - 1);
-        pairs.insert(0, (key, value.clone()));
+        self.keep(key, value.clone());
         value
     }
 
+    /// The value whose key `matches`, which is now the most recently used.
+    pub(crate) fn find(&self, matches: impl Fn(&K) -> bool) -> Option<V> {
+        let mut pairs = self.0.try_lock()?;
+        let at = pairs.iter().position(|(key, _)| matches(key))?;
+        pairs[..=at].rotate_right(1);
+        Some(pairs[0].1.clone())
+    }
+
+    /// Keeps a pair, in the place of the least recently used one if need be.
+    pub(crate) fn keep(&self, key: K, value: V) {
+        if let Some(mut pairs) = self.0.try_lock() {
+            pairs.truncate(N - 1);
+            pairs.insert(0, (key, value));
+        }
+    }
+
     /// Drops the pairs whose keys do not fit any more.
-    pub(super) fn retain(&self, keep: impl Fn(&K) -> bool) {
+    pub(crate) fn retain(&self, keep: impl Fn(&K) -> bool) {
         if let Some(mut pairs) = self.0.try_lock() {
             pairs.retain(|(key, _)| keep(key));
         }
