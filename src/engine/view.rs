@@ -35,7 +35,7 @@ impl Engine {
             return view;
         }
         drop(view);
-        self.refresh();
+        self.refresh(now);
         if now >= self.view.load().due {
             self.maintain(now);
         }
@@ -68,7 +68,7 @@ impl Engine {
                 }
             }
         });
-        self.refresh();
+        self.refresh(clock::now());
         if done {
             outcome
         } else {
@@ -77,13 +77,13 @@ impl Engine {
     }
 
     /// Takes over the ring that is in force in shared memory, if there is a readable one.
-    fn refresh(&self) {
+    fn refresh(&self, now: UnixMillis) {
         let (generation, bytes) = self.store.read_ring();
         let decoded = bytes.as_ref().and_then(|bytes: &Zeroizing<Vec<u8>>| wire::decode(bytes));
         let readable = decoded.is_some();
         let ring = decoded.unwrap_or_else(|| self.view.load().ring.clone());
         // What cannot be read is repaired at the next maintenance, which is due at once.
-        let due = if readable { ring.maintenance_due(&self.schedule) } else { UnixMillis(0) };
+        let due = if readable { ring.maintenance_due(&self.schedule, now) } else { UnixMillis(0) };
         self.bindings.forget_keys(|name| ring.knows(name));
         self.view.store(Arc::new(View { generation, ring, due }));
     }

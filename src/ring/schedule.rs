@@ -46,20 +46,31 @@ impl Ring {
     ) -> Option<Ring> {
         let mut ring = self.clone();
         ring.forget(now);
+        if schedule.makes_tickets {
+            ring.drop_endless_tickets();
+        }
         ring.make_due(schedule, now, random);
-        ring.tickets = accepted_long_enough(&ring.tickets, schedule.lifetime, now);
-        ring.ids = accepted_long_enough(&ring.ids, schedule.lifetime, now);
+        ring.extend(schedule, now);
         (ring != *self).then_some(ring)
     }
 
-    /// From when on [`Ring::maintain`] has work to do; any handshake may compare it with its clock.
-    pub fn maintenance_due(&self, schedule: &Schedule) -> UnixMillis {
-        let covered = |keys: &[Arc<Record>], schedule: &Schedule| {
-            last_retires(keys).map_or(UnixMillis(0), |end| end - schedule.rotate * schedule.ahead)
+    /// From when on [`Ring::maintain`] has work to do; any handshake may compare it with its clock. At once when keys
+    /// that other schedules made are not accepted for long enough after `now`.
+    pub fn maintenance_due(&self, schedule: &Schedule, now: UnixMillis) -> UnixMillis {
+        let due = |keys: &[Arc<Record>], schedule: &Schedule| match last_retires(keys) {
+            Some(end)
+                if extensions(keys, schedule.lifetime, now).all(|needed| needed.is_none()) =>
+            {
+                end - schedule.rotate * schedule.ahead
+            }
+            _ => UnixMillis(0),
         };
-        let tickets =
-            if schedule.makes_tickets { covered(&self.tickets, schedule) } else { UnixMillis::MAX };
-        tickets.min(covered(&self.ids, &schedule.for_ids()))
+        let tickets = match schedule.makes_tickets {
+            true if self.tickets.iter().any(|record| is_endless(record)) => UnixMillis(0),
+            true => due(&self.tickets, schedule),
+            false => UnixMillis::MAX,
+        };
+        tickets.min(due(&self.ids, &schedule.for_ids()))
     }
 
     /// A new key that takes over after the activation delay: an administrator's "rotate now".
@@ -72,13 +83,14 @@ impl Ring {
         now: UnixMillis,
         random: Random<'_>,
     ) -> crate::error::Result<Ring> {
-        let ring =
-            self.with([ticket_record(schedule, now, now + schedule.activation_delay, random)])?;
+        let activates = now + schedule.activation_delay;
+        let ring = self.with([ticket_record(schedule, self.making(now), activates, random)])?;
         Ok(ring.maintain(schedule, now, random).unwrap_or(ring))
     }
 
     fn make_due(&mut self, schedule: &Schedule, now: UnixMillis, random: Random<'_>) {
         let mut made = Vec::new();
+        let making = self.making(now);
         let ids = schedule.for_ids();
         let room = MAX_RECORDS.saturating_sub(self.records().count());
         let mut make = |keys: &[Arc<Record>], schedule: &Schedule, record: MakeRecord| {
@@ -88,7 +100,7 @@ impl Ring {
             {
                 let earliest = now + schedule.activation_delay;
                 let activates = end.map_or(earliest, |end| end.max(earliest));
-                made.push(Arc::new(record(schedule, now, activates, random)));
+                made.push(Arc::new(record(schedule, making, activates, random)));
                 end = Some(activates + schedule.rotate);
             }
         };
@@ -102,6 +114,24 @@ impl Ring {
     }
 }
 
+impl Ring {
+    /// When a key counts as made that is made now: not before what is revoked, wherever the clock was or is.
+    fn making(&self, now: UnixMillis) -> UnixMillis {
+        now.max(self.keys_since)
+    }
+
+    /// Drops what is left from a time when keys came from files, which alone have no end.
+    pub(super) fn drop_endless_tickets(&mut self) {
+        self.tickets.retain(|record| !is_endless(record));
+    }
+
+    /// Has every key accepted for as long as tickets may live that it makes.
+    pub(super) fn extend(&mut self, schedule: &Schedule, now: UnixMillis) {
+        self.tickets = extended(&self.tickets, schedule.lifetime, now);
+        self.ids = extended(&self.ids, schedule.lifetime, now);
+    }
+}
+
 type MakeRecord = fn(&Schedule, UnixMillis, UnixMillis, Random<'_>) -> Record;
 
 /// When the keys that the schedule made run out. Imported keys have no successor to wait for.
@@ -109,59 +139,66 @@ fn last_retires(keys: &[Arc<Record>]) -> Option<UnixMillis> {
     keys.iter().filter(|record| !record.imported).map(|record| record.retires).max()
 }
 
-/// A key encrypts until its successor activates, which may be later than planned (an idle node, a revocation): as long
-/// as it may encrypt, it must be accepted for a lifetime after.
-fn accepted_long_enough(
+fn is_endless(record: &Record) -> bool {
+    record.imported && record.accept_until == UnixMillis::MAX
+}
+
+/// The keys, each accepted for long enough.
+fn extended(keys: &[Arc<Record>], lifetime: Duration, now: UnixMillis) -> Vec<Arc<Record>> {
+    let extend = |(record, needed): (&Arc<Record>, Option<UnixMillis>)| match needed {
+        None => Arc::clone(record),
+        Some(accept_until) => Arc::new(Record { accept_until, ..Record::clone(record) }),
+    };
+    keys.iter().zip(extensions(keys, lifetime, now)).map(extend).collect()
+}
+
+/// For each key, until when it must be accepted if it is not yet: it encrypts until its successor activates, which may
+/// be later than planned (an idle node, a revocation), and the last ticket that it made lives for a lifetime after.
+fn extensions(
     keys: &[Arc<Record>],
     lifetime: Duration,
     now: UnixMillis,
-) -> Vec<Arc<Record>> {
+) -> impl Iterator<Item = Option<UnixMillis>> {
     let successors = keys.iter().skip(1).map(|record| record.activates).chain([now]);
-    keys.iter()
-        .zip(successors)
-        .map(|(record, successor)| {
-            let encrypts_until = record.retires.max(successor);
-            let needed = encrypts_until + lifetime;
-            if encrypts_until < now || record.accept_until >= needed {
-                Arc::clone(record)
-            } else {
-                Arc::new(Record { accept_until: needed, ..Record::clone(record) })
-            }
-        })
-        .collect()
+    keys.iter().zip(successors).map(move |(record, successor)| {
+        let encrypts_until = record.retires.max(successor);
+        let needed = encrypts_until + lifetime;
+        // Also where that is past: a clock that is put back may find the key encrypting again.
+        (record.accept_until < needed).then_some(needed)
+    })
 }
 
 fn ticket_record(
     schedule: &Schedule,
-    now: UnixMillis,
+    made: UnixMillis,
     activates: UnixMillis,
     random: Random<'_>,
 ) -> Record {
     let mut bytes = zeroize::Zeroizing::new([0u8; TICKET_KEY_BYTES]);
     random(&mut bytes[..]);
-    record(Material::Ticket(ticket_key(&bytes)), schedule, now, activates)
+    record(Material::Ticket(ticket_key(&bytes)), schedule, made, activates)
 }
 
 fn id_record(
     schedule: &Schedule,
-    now: UnixMillis,
+    made: UnixMillis,
     activates: UnixMillis,
     random: Random<'_>,
 ) -> Record {
     let mut bytes = zeroize::Zeroizing::new([0u8; ID_KEY_BYTES]);
     random(&mut bytes[..]);
-    record(Material::SessionId(id_key(&bytes)), schedule, now, activates)
+    record(Material::SessionId(id_key(&bytes)), schedule, made, activates)
 }
 
 fn record(
     material: Material,
     schedule: &Schedule,
-    now: UnixMillis,
+    made: UnixMillis,
     activates: UnixMillis,
 ) -> Record {
     let retires = activates + schedule.rotate;
     let accept_until = retires + schedule.lifetime;
-    Record { material, imported: false, made: now, activates, retires, accept_until }
+    Record { material, imported: false, made, activates, retires, accept_until }
 }
 
 /// Bytes that make a ticket key: name, AES-256 key, HMAC-SHA256 key.

@@ -6,7 +6,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::time::Duration;
@@ -76,12 +76,9 @@ impl Region {
             let region = Self::create(file, size).inspect_err(|_| give_up(file, path));
             return Ok((region.map_err(io_error(path, "allocate"))?, Origin::Created, None));
         }
-        let old = usize::try_from(found)
-            .ok()
-            .and_then(|size| Geometry::of(size).map(|_| Self::new(Some(file), size)))
-            .transpose()
-            .map_err(io_error(path, "map"))?;
-        let problem = old.as_ref().map_or(Some("is too small to be ours"), |old| old.misfit(size));
+        check_magic(file, path)?;
+        let old = Self::find(file, found).map_err(io_error(path, "map"))?;
+        let problem = old.as_ref().map_or(Some("is cut short"), |old| old.misfit(size));
         match (problem, old) {
             (None, Some(old)) => Ok((old, Origin::Found, None)),
             (problem, old) => {
@@ -90,6 +87,16 @@ impl Region {
                 Ok((region, Origin::Replaced(problem), old.filter(Self::header_is_whole)))
             }
         }
+    }
+
+    /// Maps a file of ours as it is; `None` when it is too short to be whole.
+    fn find(file: &File, len: u64) -> io::Result<Option<Self>> {
+        let Some(geometry) = usize::try_from(len).ok().and_then(Geometry::of) else {
+            return Ok(None);
+        };
+        // A copy may have holes, which cannot be filled later if the file system is full by then.
+        sys::allocate(file, len)?;
+        Self::new(Some(file), geometry.size).map(Some)
     }
 
     pub(super) fn geometry(&self) -> &Geometry {
@@ -196,13 +203,24 @@ impl Region {
         let at = |index| self.word(index).load(Ordering::Relaxed);
         let boot = [word::BOOT_ID, word::BOOT_ID + 1].map(at);
         match () {
-            () if at(word::MAGIC) != MAGIC => Some("is not a libtlsresume file"),
             () if at(word::VERSION) != VERSION => Some("has the layout of another version"),
             () if !self.header_is_whole() => Some("is damaged"),
             () if self.geometry.size != size => Some("has another size than memory.size"),
             () if boot != words_of(sys::boot_id()) => Some("is from before the last boot"),
             () => None,
         }
+    }
+}
+
+/// Refuses a file that something else made: putting ours in its place would destroy it.
+fn check_magic(file: &File, path: &Path) -> Result<()> {
+    let mut magic = [0; WORD];
+    match file.read_exact_at(&mut magic, 0) {
+        Ok(()) if u64::from_le_bytes(magic) == MAGIC => Ok(()),
+        _ => Err(unusable(
+            path,
+            "is not a libtlsresume file; remove it or choose another memory.path",
+        )),
     }
 }
 
@@ -241,8 +259,12 @@ fn check_owner(file: &File, path: &Path) -> Result<()> {
         () if meta.permissions().mode() & 0o077 != 0 => "can be opened by others; chmod 600 it",
         () => return Ok(()),
     };
+    Err(unusable(path, problem))
+}
+
+fn unusable(path: &Path, problem: &'static str) -> Error {
     let source = io::Error::new(io::ErrorKind::PermissionDenied, problem);
-    Err(Error::Io { path: path.into(), action: "use", source })
+    Error::Io { path: path.into(), action: "use", source }
 }
 
 /// Makes a new file beside `path` and puts it in its place, so that nobody ever sees one half made.

@@ -304,13 +304,9 @@ unsafe fn set_ticket_callback(ctx: *mut SSL_CTX, callback: Option<sys::TicketKey
         sys::SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, callback);
     }
     #[cfg(not(ossl300))]
-    // SAFETY: as the caller promises; OpenSSL casts the function back to the type that it has here.
+    // SAFETY: as the caller promises; OpenSSL knows by the command which type the function has.
     unsafe {
-        let callback = std::mem::transmute::<
-            Option<sys::TicketKeyCallback>,
-            Option<unsafe extern "C" fn()>,
-        >(callback);
-        openssl_sys::SSL_CTX_callback_ctrl(ctx, sys::SSL_CTRL_SET_TLSEXT_TICKET_KEY_CB, callback);
+        sys::SSL_CTX_callback_ctrl(ctx, sys::SSL_CTRL_SET_TLSEXT_TICKET_KEY_CB, callback);
     }
 }
 
@@ -363,7 +359,10 @@ fn index() -> Option<c_int> {
     static INDEX: OnceCell<c_int> = OnceCell::new();
     let index = INDEX.get_or_init(|| {
         // SAFETY: the function has the signature that OpenSSL documents for CRYPTO_get_ex_new_index.
-        unsafe { openssl_sys::SSL_CTX_get_ex_new_index(0, ptr::null_mut(), None, None, Some(free)) }
+        unsafe {
+            let class = sys::CRYPTO_EX_INDEX_SSL_CTX;
+            sys::CRYPTO_get_ex_new_index(class, 0, ptr::null_mut(), ptr::null(), None, Some(free))
+        }
     });
     (*index >= 0).then_some(*index)
 }

@@ -9,6 +9,7 @@ use zeroize::Zeroizing;
 
 use super::guard::contained;
 use super::slots::Slot;
+use super::sys;
 use crate::clock::UnixMillis;
 use crate::engine::Binding;
 use crate::ring::Age;
@@ -32,6 +33,8 @@ pub(super) struct Handshake {
     pub(super) binding: Option<Binding>,
     /// The full handshake behind the stored session that this one resumes.
     pub(super) authenticated: Option<UnixMillis>,
+    /// Nothing is left of the lifetime of the session that this handshake resumes.
+    pub(super) over: bool,
     /// A session that was consumed: after a HelloRetryRequest it is asked for again.
     pub(super) consumed: Option<Consumed>,
 }
@@ -104,6 +107,7 @@ impl Handshake {
             pending: None,
             binding: None,
             authenticated: None,
+            over: false,
             consumed: None,
         }
     }
@@ -157,10 +161,11 @@ pub(super) fn index() -> Option<c_int> {
     let index = INDEX.get_or_init(|| {
         // SAFETY: the functions have the signatures that OpenSSL documents for CRYPTO_get_ex_new_index.
         unsafe {
-            openssl_sys::SSL_get_ex_new_index(
+            sys::CRYPTO_get_ex_new_index(
+                sys::CRYPTO_EX_INDEX_SSL,
                 0,
                 ptr::null_mut(),
-                None,
+                ptr::null(),
                 Some(not_copied),
                 Some(free),
             )

@@ -1,9 +1,10 @@
 //! Declarations that `openssl-sys` does not have. c-tests/sys_decls.c holds them against the real headers.
 
-use std::ffi::{c_char, c_int, c_long, c_uchar, c_uint, c_void};
+use std::ffi::{c_int, c_long, c_uchar, c_uint, c_void};
 
 use openssl_sys::{
-    EVP_CIPHER_CTX, SSL, SSL_CTX, SSL_SESSION, X509_STORE, stack_st_X509_NAME, stack_st_X509_OBJECT,
+    CRYPTO_EX_DATA, EVP_CIPHER_CTX, SSL, SSL_CTX, SSL_SESSION, X509_STORE, stack_st_X509_NAME,
+    stack_st_X509_OBJECT,
 };
 
 /// The MAC that authenticates a ticket, as the ticket-key callback gets it.
@@ -42,7 +43,31 @@ pub(super) const SSL_SESS_CACHE_NO_INTERNAL: c_long = 0x300;
 #[cfg(not(ossl300))]
 pub(super) const SSL_CTRL_SET_TLSEXT_TICKET_KEY_CB: c_int = 72;
 
+/// How OpenSSL 3 has it; 1.1.1 calls `value` a plain pointer, and passes the same address.
+pub(super) type ExDataDup = unsafe extern "C" fn(
+    *mut CRYPTO_EX_DATA,
+    *const CRYPTO_EX_DATA,
+    *mut *mut c_void,
+    c_int,
+    c_long,
+    *mut c_void,
+) -> c_int;
+pub(super) type ExDataFree =
+    unsafe extern "C" fn(*mut c_void, *mut c_void, *mut CRYPTO_EX_DATA, c_int, c_long, *mut c_void);
+
+pub(super) const CRYPTO_EX_INDEX_SSL: c_int = 0;
+pub(super) const CRYPTO_EX_INDEX_SSL_CTX: c_int = 1;
+
 unsafe extern "C" {
+    pub(super) fn CRYPTO_get_ex_new_index(
+        class: c_int,
+        argl: c_long,
+        argp: *mut c_void,
+        new: *const c_void,
+        dup: Option<ExDataDup>,
+        free: Option<ExDataFree>,
+    ) -> c_int;
+
     pub(super) fn ERR_set_mark() -> c_int;
     pub(super) fn ERR_pop_to_mark() -> c_int;
 
@@ -90,10 +115,16 @@ unsafe extern "C" {
         ctx: *mut SSL_CTX,
         callback: Option<TicketKeyCallback>,
     ) -> c_int;
+    #[cfg(not(ossl300))]
+    pub(super) fn SSL_CTX_callback_ctrl(
+        ctx: *mut SSL_CTX,
+        command: c_int,
+        callback: Option<TicketKeyCallback>,
+    ) -> c_long;
     #[cfg(ossl300)]
     pub(super) fn OSSL_PARAM_construct_utf8_string(
-        key: *const c_char,
-        text: *mut c_char,
+        key: *const std::ffi::c_char,
+        text: *mut std::ffi::c_char,
         size: usize,
     ) -> openssl_sys::OSSL_PARAM;
 

@@ -1,7 +1,6 @@
 //! Ticket keys into OpenSSL's cipher and MAC contexts.
 
 use std::ptr;
-use std::sync::atomic::{AtomicPtr, Ordering};
 
 use openssl_sys::{EVP_CIPHER, EVP_CIPHER_CTX};
 
@@ -99,6 +98,8 @@ unsafe fn set_mac_key(key: &TicketKey, mac: *mut MacCtx) -> bool {
 /// AES-CBC for a key of that many bytes: the only kind of cipher that OpenSSL can make tickets with.
 #[cfg(ossl300)]
 fn algorithm(key_len: usize) -> Option<*const EVP_CIPHER> {
+    use std::sync::atomic::{AtomicPtr, Ordering};
+
     static AES_128: AtomicPtr<EVP_CIPHER> = AtomicPtr::new(ptr::null_mut());
     static AES_256: AtomicPtr<EVP_CIPHER> = AtomicPtr::new(ptr::null_mut());
     let (fetched, name) = match key_len {
