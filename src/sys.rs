@@ -147,6 +147,10 @@ impl Drop for FileLock {
 
 /// Gives a file that size with every byte of it backed by storage, so that no later access can fail.
 pub(crate) fn allocate(file: &File, size: u64) -> io::Result<()> {
+    // Beyond the limit on file sizes the kernel would not only refuse, but send SIGXFSZ, which ends the process.
+    if size > file_size_limit() {
+        return Err(io::Error::from_raw_os_error(libc::EFBIG));
+    }
     let size =
         libc::off_t::try_from(size).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
     // SAFETY: the descriptor is open for as long as `file` lives.
@@ -154,6 +158,14 @@ pub(crate) fn allocate(file: &File, size: u64) -> io::Result<()> {
         0 => Ok(()),
         error => Err(io::Error::from_raw_os_error(error)),
     }
+}
+
+/// `RLIMIT_FSIZE`, or no limit when it cannot be read.
+fn file_size_limit() -> u64 {
+    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
+    // SAFETY: `limit` is an rlimit that the call may write.
+    unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) };
+    limit.rlim_cur
 }
 
 /// Whether a file lives in memory only (tmpfs, ramfs).

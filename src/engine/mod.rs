@@ -122,7 +122,7 @@ impl Engine {
 
 fn schedule(config: &Config) -> Schedule {
     Schedule {
-        makes_tickets: config.keys.source == KeySource::Random
+        makes_tickets: config.keys.source != KeySource::Files
             && config.resumption.mode != Mode::Off,
         rotate: config.keys.rotate,
         ahead: config.keys.ahead,

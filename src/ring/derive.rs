@@ -33,9 +33,12 @@ pub fn derived(
     let kdf = Hkdf::<Sha256>::new(Some(realm.as_bytes()), secret.expose());
     let mut ring = ring.clone();
     ring.forget(now);
+    ring.drop_endless_tickets();
     let tickets = (first..=last).map(|index| ticket_record(&kdf, index, period, schedule));
     let id = id_record(&kdf, ring.keys_since);
-    ring.with(tickets.chain([id]))
+    let mut ring = ring.with(tickets.chain([id]))?;
+    ring.extend(schedule, now);
+    Ok(ring)
 }
 
 fn ticket_record(kdf: &Hkdf<Sha256>, index: u64, period: u64, schedule: &Schedule) -> Record {

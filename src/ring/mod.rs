@@ -188,25 +188,39 @@ impl Ring {
             ..Ring::default()
         };
         merged.adopt(self.records().chain(other.records()).cloned());
+        merged.keep_within_limits();
         merged
     }
 
-    /// Merges what arrived from another node. Left out, and counted, are records whose time is over and those that
-    /// activate further ahead than any node with this schedule makes them: a wrong clock elsewhere poisons nobody.
+    /// Merges what arrived from another node. Left out, and counted, are records whose time is over, keys that activate
+    /// and watermarks that lie further ahead than any node with this schedule makes them (a wrong clock elsewhere
+    /// poisons nobody), and keys for which there is no room.
     #[must_use]
     pub fn admit(&self, arrived: &Ring, schedule: &Schedule, now: UnixMillis) -> (Ring, usize) {
         let horizon = now + schedule.rotate * (schedule.ahead + 1) + schedule.activation_delay;
         let id_horizon = now + schedule.for_ids().rotate * 2 + schedule.activation_delay;
-        let fits = |record: &&Arc<Record>| {
+        let mut room = MAX_RECORDS.saturating_sub(self.records().count());
+        let mut refused = 0;
+        let mut fits = |record: &&Arc<Record>| {
             let limit = match record.material {
                 Material::Ticket(_) => horizon,
                 Material::SessionId(_) => id_horizon,
             };
-            now < record.accept_until && record.activates <= limit
+            let is_new = !self.knows(&record.name());
+            let fits =
+                now < record.accept_until && record.activates <= limit && !(is_new && room == 0);
+            room -= usize::from(fits && is_new);
+            refused += usize::from(!fits);
+            fits
         };
         let mut checked = Ring { tickets: Vec::new(), ids: Vec::new(), ..arrived.clone() };
-        checked.adopt(arrived.records().filter(fits).cloned());
-        let refused = arrived.records().filter(|record| !fits(record)).count();
+        checked.adopt(arrived.records().filter(&mut fits).cloned());
+        for watermark in [&mut checked.keys_since, &mut checked.sessions_since] {
+            if *watermark > horizon {
+                *watermark = UnixMillis(0);
+                refused += 1;
+            }
+        }
         (self.merge(&checked), refused)
     }
 
@@ -225,13 +239,13 @@ impl Ring {
         Ok(ring)
     }
 
-    /// The ring whose imported keys are exactly `records`: what follows a key file that changed.
+    /// The ring whose ticket keys are exactly `records`: what follows a key file that changed. Keys that were generated
+    /// before the source became files go too, or they would take turns with the files'.
     ///
     /// # Errors
     /// As [`Ring::with`].
     pub fn with_imported(&self, records: impl IntoIterator<Item = Record>) -> Result<Ring> {
-        let mut ring = self.clone();
-        ring.tickets.retain(|record| !record.imported);
+        let ring = Ring { tickets: Vec::new(), ..self.clone() };
         ring.with(records)
     }
 
@@ -243,24 +257,24 @@ impl Ring {
         if self.revoked.len() >= MAX_REVOCATIONS && !self.revoked.contains_key(&name) {
             return Err(Error::Ring("256 keys are revoked already; revoke all keys instead"));
         }
-        let end = self
-            .records()
-            .filter(|record| record.name() == name)
-            .map(|record| record.accept_until)
-            .max();
-        let remember =
-            end.filter(|end| *end < UnixMillis::MAX).unwrap_or(now).max(now) + REVOCATION_OUTLIVES;
+        let records = self.records().filter(|record| record.name() == name);
+        let end = records.map(|record| record.accept_until).max().unwrap_or(now);
+        let remember = end.max(now) + REVOCATION_OUTLIVES;
         let mut ring = self.clone();
         ring.revoked.insert(name, remember);
         ring.adopt(self.records().cloned());
         Ok(ring)
     }
 
-    /// The ring without any key made before `now`, on every node that it reaches.
+    /// The ring without any key made so far, on every node that it reaches. Derived keys count as made when they
+    /// activate: those of periods to come stay.
     #[must_use]
     pub fn revoke_all(&self, now: UnixMillis) -> Ring {
+        let is_made = |record: &&Arc<Record>| record.imported || record.made < record.activates;
+        let made = self.records().filter(is_made).map(|record| record.made);
+        let newest = made.chain([now, self.keys_since]).max().unwrap_or(now);
         let mut ring = self.clone();
-        ring.keys_since = ring.keys_since.max(now);
+        ring.keys_since = newest + Duration::from_millis(1);
         ring.adopt(self.records().cloned());
         ring
     }
@@ -277,6 +291,20 @@ impl Ring {
         self.tickets.retain(keep);
         self.ids.retain(keep);
         self.revoked.retain(|_, until| now < *until);
+    }
+
+    /// Drops what would not fit into a ring's bytes: the keys that end soonest, the revocations forgotten soonest.
+    fn keep_within_limits(&mut self) {
+        if self.records().count() > MAX_RECORDS {
+            let mut records: Vec<_> = self.records().cloned().collect();
+            records.sort_by_key(|record| (record.accept_until, record.name()));
+            let superfluous = records.len() - MAX_RECORDS;
+            self.adopt(records.into_iter().skip(superfluous));
+        }
+        while self.revoked.len() > MAX_REVOCATIONS {
+            let soonest = self.revoked.iter().map(|(name, until)| (*until, *name)).min();
+            soonest.and_then(|(_, name)| self.revoked.remove(&name));
+        }
     }
 
     /// Replaces the records by those of `candidates` that are not revoked, one per name.

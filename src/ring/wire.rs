@@ -66,7 +66,7 @@ pub fn decode(bytes: &[u8]) -> Option<Ring> {
         ring.revoked.insert(input.name()?, input.time()?);
     }
     ring.adopt(records.into_iter());
-    input.0.is_empty().then_some(ring)
+    (encode(&ring).as_slice() == bytes).then_some(ring)
 }
 
 fn put_record(out: &mut Vec<u8>, record: &Record) {

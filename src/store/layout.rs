@@ -40,8 +40,9 @@ const SHARDS_AT: usize = PAGE + 2 * SLOT_BYTES;
 /// The smallest mapping: one shard that takes the largest session several times.
 pub(super) const SMALLEST: usize = 512 * 1024;
 
-/// A shard's log is addressed by 17 bits of 8-byte units.
-const LARGEST_SHARD: usize = 1024 * 1024;
+/// A shard's log is addressed by 19 bits of 8-byte units, half of what an index entry can tell apart. Large shards fill
+/// evenly: the more keys share one, the less chance has it.
+const LARGEST_SHARD: usize = 4 * 1024 * 1024;
 
 /// Bytes at the start of a shard: its lease, and where its log begins and ends.
 pub(super) const SHARD_HEADER: usize = 64;
@@ -50,8 +51,9 @@ pub(super) const SHARD_HEADER: usize = 64;
 pub(super) const BUCKET: usize = 16;
 const BUCKET_BYTES: usize = BUCKET * 4;
 
-/// Bytes of the log per index bucket: 16 entries, filled to 15/16, of the records of 168-byte sessions.
-const LOG_PER_BUCKET: usize = 15 * 184;
+/// Bytes of the log per index bucket: 16 entries, filled to 14/16, of the records of 168-byte sessions. Fuller ones
+/// overflow, with two to choose from, before the log is full.
+const LOG_PER_BUCKET: usize = 14 * 184;
 
 /// Where the parts of a mapping of a given size are: a function of the size alone.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -112,7 +114,7 @@ mod tests {
         for size in (SMALLEST..64 << 20).step_by(123_457) {
             let geometry = Geometry::of(size).expect("large enough");
             assert!(geometry.shards > 0 && geometry.buckets > 0, "{geometry:?}");
-            assert!(geometry.log_units <= 1 << 17, "{geometry:?}");
+            assert!(geometry.log_units <= 1 << 19, "{geometry:?}");
             assert!(geometry.log_units * WORD > 4 * 65_536, "{geometry:?}");
             assert_eq!(geometry.log_at(0) % WORD, 0);
             let end = geometry.log_at(geometry.shards - 1) + geometry.log_units * WORD;

@@ -84,8 +84,7 @@ impl Store {
     /// # Errors
     /// When the file cannot be opened, made or mapped, or is not private to this user; the text says what to do.
     pub fn open(path: &Path, size: usize) -> Result<Self> {
-        let (region, origin, old) = Region::open(path, size)?;
-        let store = Store { region };
+        let (region, origin) = Region::open(path, size, take_over_ring)?;
         match origin {
             Origin::Created => log::info!("{}: made, {size} bytes", path.display()),
             Origin::Found => log::info!("{}: found, {size} bytes", path.display()),
@@ -94,10 +93,9 @@ impl Store {
                     "{}: {problem}; a new file takes its place (servers that run keep the old one until restarted)",
                     path.display()
                 );
-                store.take_over_ring(old.map(|region| Store { region }));
             }
         }
-        Ok(store)
+        Ok(Store { region })
     }
 
     /// Keeps the memory out of swap.
@@ -160,7 +158,7 @@ impl Store {
         now: UnixMillis,
         patience: Duration,
     ) -> std::result::Result<Evicted, NotInserted> {
-        self.insert_if(meta, value, now, patience, |_| true)
+        self.insert_if(meta, value, now, patience, |_| true).map(|(evicted, _)| evicted)
     }
 
     /// Keeps a record unless one of that key is there whose time is not over.
@@ -174,9 +172,14 @@ impl Store {
         now: UnixMillis,
         patience: Duration,
     ) -> std::result::Result<Evicted, NotInserted> {
-        self.insert_if(meta, value, now, patience, |shard| {
+        let is_new = |shard: &Shard<'_>| {
             shard.lookup(&meta.key).is_none_or(|(found, _)| found.expires <= seconds(now))
-        })
+        };
+        match self.insert_if(meta, value, now, patience, is_new)? {
+            (evicted, true) => Ok(evicted),
+            // Whoever took over may not have seen our record, and think that its own is the first.
+            (_, false) => Err(NotInserted::Busy),
+        }
     }
 
     /// A copy of the record of that key, whatever its times say.
@@ -189,9 +192,11 @@ impl Store {
         self.shard_of(key).1.remove(key)
     }
 
-    /// Forgets and wipes every record.
+    /// Forgets and wipes every record. Strikes that go with them count as lost.
     pub fn clear(&self) {
-        (0..self.region.geometry().shards).for_each(|index| self.shard(index).1.clear());
+        let shards = 0..self.region.geometry().shards;
+        let strikes_counted_until = shards.map(|index| self.shard(index).1.clear()).max();
+        self.note_lost_strikes(UnixMillis::from_secs(strikes_counted_until.unwrap_or(0).into()));
     }
 
     /// How many sessions could be resumed. Looks at every index entry: for reports.
@@ -218,6 +223,7 @@ impl Store {
         self.region.word(word::STRIKES_LOST_UNTIL).fetch_max(until.0, Ordering::Relaxed);
     }
 
+    /// The second value tells whether nobody has taken the shard over meanwhile.
     fn insert_if(
         &self,
         meta: &Meta,
@@ -225,28 +231,22 @@ impl Store {
         now: UnixMillis,
         patience: Duration,
         wanted: impl FnOnce(&Shard<'_>) -> bool,
-    ) -> std::result::Result<Evicted, NotInserted> {
+    ) -> std::result::Result<(Evicted, bool), NotInserted> {
         if value.len() > MAX_VALUE {
             return Err(NotInserted::TooLong);
         }
         let (lease_word, shard) = self.shard_of(&meta.key);
-        let _lease = Lease::acquire(lease_word, SHARD_HOLD, patience, &BootClock)
+        let lease = Lease::acquire(lease_word, SHARD_HOLD, patience, &BootClock)
             .ok_or(NotInserted::Busy)?;
         if !wanted(&shard) {
             return Err(NotInserted::Present);
         }
-        shard.insert(meta, value, seconds(now)).ok_or(NotInserted::Busy)
-    }
-
-    fn take_over_ring(&self, old: Option<Store>) {
-        let bytes = old.and_then(|old| old.read_ring().1);
-        self.update_ring(RING_HOLD, |_| bytes);
+        let evicted = shard.insert(meta, value, seconds(now)).ok_or(NotInserted::Busy)?;
+        Ok((evicted, lease.still_held()))
     }
 
     fn slots(&self) -> Slots<'_> {
-        let slot = |index| self.region.units(Geometry::slot_at(index), SLOT_BYTES / WORD);
-        let generation = self.region.word(word::RING_GENERATION);
-        Slots { generation, slots: [slot(0), slot(1)], seed: self.region.seed() }
+        slots(&self.region)
     }
 
     fn shard_of(&self, key: &Key) -> (&sync::AtomicU64, Shard<'_>) {
@@ -266,6 +266,19 @@ impl Store {
             seed: self.region.seed(),
         };
         (&header[0], shard)
+    }
+}
+
+fn slots(region: &Region) -> Slots<'_> {
+    let slot = |index| region.units(Geometry::slot_at(index), SLOT_BYTES / WORD);
+    let generation = region.word(word::RING_GENERATION);
+    Slots { generation, slots: [slot(0), slot(1)], seed: region.seed() }
+}
+
+/// Puts the ring of a file into the one that takes its place, which nobody else has seen yet.
+fn take_over_ring(old: &Region, fresh: &Region) {
+    if let Some(bytes) = slots(old).read().1 {
+        slots(fresh).publish(0, &bytes);
     }
 }
 

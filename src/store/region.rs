@@ -61,8 +61,12 @@ impl Region {
         Ok(region)
     }
 
-    /// The file at `path`, made if need be. The second value is the mapping of a file that was replaced.
-    pub(super) fn open(path: &Path, size: usize) -> Result<(Self, Origin, Option<Self>)> {
+    /// The file at `path`, made if need be. What `take_over` copies from a file that is replaced, nobody sees missing.
+    pub(super) fn open(
+        path: &Path,
+        size: usize,
+        take_over: impl FnOnce(&Self, &Self),
+    ) -> Result<(Self, Origin)> {
         let locked = open_locked(path)?;
         let file = locked.file();
         if !sys::in_memory(file).unwrap_or(true) {
@@ -74,17 +78,21 @@ impl Region {
         let found = file.metadata().map_err(io_error(path, "examine"))?.len();
         if found == 0 {
             let region = Self::create(file, size).inspect_err(|_| give_up(file, path));
-            return Ok((region.map_err(io_error(path, "allocate"))?, Origin::Created, None));
+            return Ok((region.map_err(io_error(path, "allocate"))?, Origin::Created));
         }
         check_magic(file, path)?;
         let old = Self::find(file, found).map_err(io_error(path, "map"))?;
         let problem = old.as_ref().map_or(Some("is cut short"), |old| old.misfit(size));
         match (problem, old) {
-            (None, Some(old)) => Ok((old, Origin::Found, None)),
+            (None, Some(old)) => Ok((old, Origin::Found)),
             (problem, old) => {
-                let region = replace(path, size)?;
-                let problem = problem.unwrap_or("cannot be used");
-                Ok((region, Origin::Replaced(problem), old.filter(Self::header_is_whole)))
+                let old = old.filter(Self::header_is_whole);
+                let region = replace(path, size, |fresh| {
+                    if let Some(old) = &old {
+                        take_over(old, fresh);
+                    }
+                })?;
+                Ok((region, Origin::Replaced(problem.unwrap_or("cannot be used"))))
             }
         }
     }
@@ -268,7 +276,7 @@ fn unusable(path: &Path, problem: &'static str) -> Error {
 }
 
 /// Makes a new file beside `path` and puts it in its place, so that nobody ever sees one half made.
-fn replace(path: &Path, size: usize) -> Result<Region> {
+fn replace(path: &Path, size: usize, fill: impl FnOnce(&Region)) -> Result<Region> {
     let mut suffix = [0; 8];
     let _ = sys::random(&mut suffix);
     let mut name = path.as_os_str().to_owned();
@@ -276,6 +284,7 @@ fn replace(path: &Path, size: usize) -> Result<Region> {
     let fresh = PathBuf::from(name);
     let file = sys::open_private(&fresh, true).map_err(io_error(&fresh, "create"))?;
     let made = Region::create(&file, size).and_then(|region| {
+        fill(&region);
         std::fs::rename(&fresh, path)?;
         Ok(region)
     });

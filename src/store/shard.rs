@@ -51,6 +51,9 @@ impl Evicted {
 const POSITION_BITS: u32 = 20;
 const POSITION_MASK: u64 = (1 << POSITION_BITS) - 1;
 
+/// No head gets here: a million records a second take longer than a hundred years.
+const FARTHEST: u64 = 1 << 62;
+
 impl Shard<'_> {
     /// Appends a record, replacing one of the same key. `None` when another writer moved the head meanwhile (our lease
     /// was taken over) or the record is longer than half the log.
@@ -60,16 +63,18 @@ impl Shard<'_> {
             return None;
         }
         let mut evicted = Evicted::default();
-        let begin = self.head.load(Ordering::Relaxed);
+        let head = self.head.load(Ordering::Relaxed);
+        // A place that no writer ever reaches is not from us: the log begins anew.
+        let begin = if head > FARTHEST { 0 } else { head };
         let start = self.skip_short_end(begin, units);
-        self.make_room(start + units as u64, now, &mut evicted);
+        self.make_room(begin, start + units as u64, now, &mut evicted);
         let offset = self.offset(start);
         if start != begin {
             record::write_pad(&self.log[self.offset(begin)..]);
         }
         record::write(&self.log[offset..offset + units], meta, value, self.seed);
         let end = start + units as u64;
-        self.head.compare_exchange(begin, end, Ordering::Release, Ordering::Relaxed).ok()?;
+        self.head.compare_exchange(head, end, Ordering::Release, Ordering::Relaxed).ok()?;
         self.point(&meta.key, start, now, &mut evicted);
         Some(evicted)
     }
@@ -88,30 +93,35 @@ impl Shard<'_> {
         })
     }
 
-    /// Forgets and wipes everything.
-    pub(super) fn clear(&self) {
-        self.index.iter().for_each(|entry| entry.store(0, Ordering::Relaxed));
+    /// Forgets and wipes everything. The result is the latest time (seconds since 1970) until which a strike counted
+    /// that is gone now.
+    pub(super) fn clear(&self) -> u32 {
+        let head = self.head.load(Ordering::Acquire);
+        let records = self.index.iter().filter_map(|entry| {
+            let seen = entry.swap(0, Ordering::AcqRel);
+            self.record_of(seen, head)
+        });
+        let strikes = records.filter(|meta| meta.kind == Kind::Strike);
+        let counted_until = strikes.map(|meta| meta.expires).max().unwrap_or(0);
         self.log.iter().for_each(|unit| unit.store(0, Ordering::Relaxed));
+        self.tail.store(head, Ordering::Relaxed);
+        counted_until
     }
 
     /// How many sessions are found in the index whose time is not over.
     pub(super) fn live(&self, now: u32) -> u64 {
         let head = self.head.load(Ordering::Relaxed);
         let entries = self.index.iter().map(|entry| entry.load(Ordering::Acquire));
-        let records =
-            entries.filter(|entry| *entry != 0).filter_map(|entry| self.resolve(entry, head));
-        let live =
-            records.filter(|position| match record::look(&self.log[self.offset(*position)..]) {
-                Stands::Record(meta, _) => meta.kind == Kind::Session && meta.expires > now,
-                Stands::Pad | Stands::Garbage => false,
-            });
+        let records = entries.filter_map(|entry| self.record_of(entry, head));
+        let live = records.filter(|meta| meta.kind == Kind::Session && meta.expires > now);
         live.count() as u64
     }
 
     /// Units of the log that hold records.
     pub(super) fn used_units(&self) -> usize {
         let head = self.head.load(Ordering::Relaxed);
-        usize::try_from(head).unwrap_or(usize::MAX).min(self.log.len())
+        let used = head.saturating_sub(self.tail.load(Ordering::Relaxed));
+        usize::try_from(used).unwrap_or(usize::MAX).min(self.log.len())
     }
 
     /// A record does not wrap: if it does not fit before the log's end, it starts over at its beginning.
@@ -121,9 +131,8 @@ impl Shard<'_> {
     }
 
     /// Accounts for the records that a head at `end` will have overwritten.
-    fn make_room(&self, end: u64, now: u32, evicted: &mut Evicted) {
+    fn make_room(&self, head: u64, end: u64, now: u32, evicted: &mut Evicted) {
         let keep_from = end.saturating_sub(self.log.len() as u64);
-        let head = self.head.load(Ordering::Relaxed);
         let mut tail = self.tail.load(Ordering::Relaxed);
         if tail > head || head - tail > self.log.len() as u64 {
             tail = keep_from;
@@ -138,15 +147,19 @@ impl Shard<'_> {
                     units as u64
                 }
                 Stands::Pad => (self.log.len() - offset) as u64,
-                // Not ours: there is no telling where the next record starts.
-                Stands::Garbage => keep_from - tail,
+                // Spoiled by a writer that woke up too late. It may have been a strike, and the next record starts
+                // at one of the next units.
+                Stands::Garbage => {
+                    evicted.strikes += 1;
+                    1
+                }
             };
         }
         self.tail.store(tail, Ordering::Relaxed);
     }
 
     /// Enters a position: in the place of the key's former record, else of an entry that points nowhere, else of the
-    /// oldest of both buckets.
+    /// oldest of a bucket.
     fn point(&self, key: &Key, position: u64, now: u32, evicted: &mut Evicted) {
         let new = entry_for(key, position);
         let former = self.entries(key).find(|(_, _, at)| record::has_key(at, key));
@@ -166,11 +179,19 @@ impl Shard<'_> {
         let bucket = if free(second) > free(first) { second } else { first };
         let oldest =
             bucket.iter().min_by_key(|entry| self.position(entry, head)).expect("16 entries");
-        let at = self.position(oldest, head).map(|position| &self.log[self.offset(position)..]);
-        if let Some(Stands::Record(meta, _)) = at.map(record::look) {
+        if let Some(meta) = self.record_of(oldest.load(Ordering::Relaxed), head) {
             evicted.count(&meta, now);
         }
         oldest
+    }
+
+    /// The record that an entry points to; `None` where another one, or none, has come to stand there.
+    fn record_of(&self, entry: u32, head: u64) -> Option<Meta> {
+        let position = if entry == 0 { None } else { self.resolve(entry, head) }?;
+        match record::look(&self.log[self.offset(position)..]) {
+            Stands::Record(meta, _) if entry_for(&meta.key, position) == entry => Some(meta),
+            _ => None,
+        }
     }
 
     /// Index entries that may be the key's, each with its value and the record that it points to.

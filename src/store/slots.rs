@@ -28,7 +28,7 @@ impl<'a> Slots<'a> {
     /// The generation of the ring in force, and its bytes; no bytes when neither slot holds any.
     pub(super) fn read(&self) -> (u64, Option<Zeroizing<Vec<u8>>>) {
         let generation = self.generation.load(Ordering::Acquire);
-        let bytes = self.read_slot(generation).or_else(|| self.read_slot(generation + 1));
+        let bytes = self.read_slot(generation).or_else(|| self.read_slot(generation.wrapping_add(1)));
         (generation, bytes)
     }
 
@@ -45,6 +45,9 @@ impl<'a> Slots<'a> {
             .is_ok();
         if moved {
             self.write_slot(generation, bytes);
+        } else {
+            // We are late, and the slot may be the one in force by now: the successor's copy in the other one counts.
+            self.slot(next)[0].store(0, Ordering::Relaxed);
         }
         moved
     }

@@ -1,1 +1,7 @@
+//! The store against its claims: density, eviction, a model, hostile memory, races, files.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::cast_possible_truncation, reason = "small numbers made here")]
+
+mod density;
+mod support;

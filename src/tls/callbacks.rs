@@ -16,7 +16,7 @@ use super::session::{self, Session};
 use super::slots::Slot;
 use super::sys::{self, MacCtx};
 use super::ticket::{self, Direction, IV_LEN};
-use crate::clock::{self, UnixMillis};
+use crate::clock;
 use crate::engine::{Binding, Engine, Lookup, NewSession};
 use crate::log::Once;
 use crate::ring::session_id::SESSION_ID_LEN;
@@ -209,7 +209,11 @@ unsafe fn issue_ticket(
         if lacks_id_context(ssl) {
             return None;
         }
+        let over = handshake.as_ref().is_some_and(|handshake| handshake.over);
         let binding = issue_binding(attachment, slot, ssl, handshake);
+        if over {
+            return None;
+        }
         attachment.engine.issuing_key(&binding, policy::any_context_verifies(), clock::now())
     });
     // Without a key of ours the ticket is made with one that nobody has: a refusal here is fatal to TLS 1.3 clients of
@@ -270,7 +274,11 @@ fn keep_session(attachment: &Attachment, slot: Slot, ssl: *mut SSL, session: Ses
     // SAFETY: the callback of this connection is running, and this is the only reference in it.
     let handshake = unsafe { Handshake::existing(ssl) };
     // A TLS 1.3 renewal has the time of the renewal; the full handshake is older.
-    let authenticated = handshake.and_then(|handshake| handshake.authenticated).filter(|_| resumed);
+    let authenticated =
+        handshake.as_ref().and_then(|handshake| handshake.authenticated).filter(|_| resumed);
+    if handshake.is_some_and(|handshake| handshake.over) {
+        return;
+    }
     let server_name = ServerName::negotiated(ssl);
     let binding = policy::serving_binding(attachment, slot, ssl, server_name.as_bytes());
     let Some((value, note)) = session.encode() else {
@@ -332,13 +340,16 @@ fn keep_remaining_lifetime(ssl: *mut SSL) {
     }
     // SAFETY: the connection is valid in its callback, and so is its session, which is its own.
     if let Some(session) = unsafe { Session::borrow(openssl_sys::SSL_get_session(ssl)) } {
-        session.set_timeout(remaining_seconds(session.expires(), clock::now()));
+        let remaining = session.expires().secs().saturating_sub(clock::now().secs());
+        // OpenSSL takes zero for its own default. A second each time is a life without end for who comes every second,
+        // so this ticket gets a key that nobody has.
+        session.set_timeout(remaining.max(1));
+        if remaining == 0 {
+            // SAFETY: the callback of this connection is running, and this is the only reference in it.
+            let handshake = unsafe { Handshake::existing(ssl) };
+            handshake.into_iter().for_each(|handshake| handshake.over = true);
+        }
     }
-}
-
-/// At least one second: OpenSSL takes zero for its own default.
-fn remaining_seconds(expires: UnixMillis, now: UnixMillis) -> u64 {
-    expires.secs().saturating_sub(now.secs()).max(1)
 }
 
 /// Whether the tickets of this connection carry the session themselves, so that there is nothing to keep: what its own

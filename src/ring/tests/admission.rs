@@ -47,8 +47,7 @@ fn expired_keys_are_not_taken_in_again() {
     let arrived = Ring::default().with([ticket(1, START - HOUR, START)]).unwrap();
     let (admitted, refused) = Ring::default().admit(&arrived, &HOURLY, START);
     assert_eq!((admitted, refused), (Ring::default(), 1));
-    let (admitted, refused) =
-        Ring::default().admit(&arrived, &HOURLY, UnixMillis(START.0 - 1));
+    let (admitted, refused) = Ring::default().admit(&arrived, &HOURLY, UnixMillis(START.0 - 1));
     assert_eq!((admitted.records().count(), refused), (1, 0));
 }
 

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::support::*;
 use crate::clock::UnixMillis;
-use crate::ring::{MAX_REVOCATIONS, KeyName, Ring};
+use crate::ring::{KeyName, MAX_REVOCATIONS, Ring};
 
 const NOW: UnixMillis = UnixMillis(START.0 + 2 * 3_600_000);
 
@@ -84,12 +84,10 @@ fn a_revoked_key_without_an_end_stays_revoked_for_good() {
 fn no_more_single_keys_are_revoked_than_a_ring_can_remember() {
     let mut ring = Ring::default();
     for number in 0..MAX_REVOCATIONS {
-        ring = ring.revoke(KeyName([number as u8; 16]), NOW).unwrap();
+        ring = ring.revoke(KeyName((number as u128).to_be_bytes()), NOW).unwrap();
     }
-    let mut other = [1; 16];
-    other[0] = 2;
-    assert!(ring.revoke(KeyName(other), NOW).is_err());
-    assert!(ring.revoke(KeyName([1; 16]), NOW).is_ok(), "again is no more");
+    assert!(ring.revoke(KeyName([9; 16]), NOW).is_err());
+    assert!(ring.revoke(KeyName(7u128.to_be_bytes()), NOW).is_ok(), "again is no more");
 }
 
 #[test]

@@ -70,7 +70,7 @@ impl Node {
 
     /// What the engine does before each use: maintenance when it is due.
     pub(super) fn keep_up(&mut self, now: UnixMillis) {
-        if now >= self.ring.maintenance_due(&self.schedule) {
+        if now >= self.ring.maintenance_due(&self.schedule, now) {
             self.maintain(now);
         }
     }
@@ -123,7 +123,7 @@ pub(super) fn arb_schedule() -> impl Strategy<Value = Schedule> {
             rotate: seconds(rotate),
             ahead,
             activation_delay: seconds(delay),
-            lifetime: seconds(lifetime),
+            lifetime: seconds(lifetime.min(rotate * 100)),
         }
     })
 }
