@@ -302,13 +302,22 @@ static void keep_newest_session(struct client *client, SSL *ssl)
     client->session = session;
 }
 
+/* A copy, because OpenSSL never offers the session of a connection that was cut again. */
+static int offer_copy(SSL *ssl, SSL_SESSION *session)
+{
+    SSL_SESSION *copy = SSL_SESSION_dup(session);
+    int done = copy != NULL && SSL_set_session(ssl, copy);
+    SSL_SESSION_free(copy);
+    return done;
+}
+
 static enum outcome shake_hands_and_talk(struct client *client, SSL *ssl)
 {
     struct tally *tally = &client->tally;
     uint64_t start = clock_us(CLOCK_MONOTONIC);
     int offered = client->session != NULL;
 
-    if (offered && !SSL_set_session(ssl, client->session))
+    if (offered && !offer_copy(ssl, client->session))
         return explain(tally, ssl, 0);
     int result = SSL_connect(ssl);
     if (result != 1)

@@ -227,8 +227,10 @@ extern "C" {
  * Attaches ctx to the process-wide default instance, which the first call makes as tlsresume_new(NULL) does.
  *
  * Call it once per context (for virtual hosts: for each of their contexts, not only the default one), after the
- * context is configured (certificate, session id context, verification, your own callbacks), before the first
- * SSL_new(3), and before fork(2) so that workers share one memory.
+ * context is configured (certificate, session id context, verification), before the first SSL_new(3), and before fork(2)
+ * so that workers share one memory. Callbacks of the same kinds that you set before are put aside until detach, those
+ * set later replace the library's. An allow-early-data callback of your own is the exception: set it after this call
+ * and have it ask tlsresume_early_data_allowed().
  *
  * @param ctx  Server context. Borrowed: the attachment goes with the context, or earlier with tlsresume_detach().
  * @return 1 on success. 0 on failure, with ctx as it was and the reason on the error queue: ctx is NULL or attached
@@ -468,7 +470,7 @@ int tlsresume_session_remove(TLSRESUME *tr, const unsigned char *id, size_t id_l
  *                  different age fit. out->struct_size tells how many bytes were.
  * @return 1 on success; 0 on failure, with out as it was: tr or out is NULL, or out_size has no room for one number.
  *
- * Looks at every entry of the store's index (about a millisecond for 16 MiB): for reports, not for handshakes.
+ * Looks at every entry of the store's index (a few milliseconds for 16 MiB): for reports, not for handshakes.
  * Thread safety: any thread. Fork safety: the numbers are the node's, the same in every process.
  *
  * # Safety

@@ -13,6 +13,7 @@ binutils     nm and readelf read what the library exports
 valgrind     memory errors and leaks in the C tests
 openssl      s_client and s_server, and certificates for tests and demo
 gnutls-bin   gnutls-cli, a client that is not OpenSSL
+faketime     steps the clock of a server
 python3      a server that loads OpenSSL by dlopen, and test scripts
 '
 

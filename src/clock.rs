@@ -58,6 +58,12 @@ pub fn now() -> UnixMillis {
     UnixMillis(millis(sys::wall_clock()))
 }
 
+/// The clock that OpenSSL stamps its sessions with, in seconds since 1970. It may lag behind [`now`] by a few
+/// milliseconds, hence by a whole second: what is compared with OpenSSL's times must use it.
+pub fn openssl_seconds() -> u64 {
+    sys::coarse_seconds()
+}
+
 /// Time since boot, suspended time included; the same clock in every process of a host.
 pub fn since_boot() -> Duration {
     sys::boot_clock()

@@ -23,6 +23,12 @@ pub(crate) fn boot_clock() -> Duration {
     read_clock(libc::CLOCK_BOOTTIME)
 }
 
+/// Seconds since 1970 as time(2) counts them: on the kernel's last tick, which may be a few milliseconds behind.
+pub(crate) fn coarse_seconds() -> u64 {
+    // SAFETY: without a place to write, the time is only returned.
+    u64::try_from(unsafe { libc::time(std::ptr::null_mut()) }).unwrap_or(0)
+}
+
 fn read_clock(clock: libc::clockid_t) -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a timespec that the call may write.

@@ -12,7 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["engine"],
     &["ring", "store", "cluster"],
     &["config"],
-    &["stats", "secret"],
+    &["stats", "secret", "recent"],
     &["log"],
     &["clock"],
     &["sys"],

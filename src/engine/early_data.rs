@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::Engine;
 use crate::clock::UnixMillis;
+use crate::config::KeySource;
 use crate::ring::session_id::{SESSION_ID_LEN, session_key};
 use crate::stats::Counter;
 use crate::store::{Evicted, Kind, Meta};
@@ -22,6 +23,10 @@ impl Engine {
     }
 
     fn strike(&self, id: &[u8], now: UnixMillis, patience: Duration) -> bool {
+        // Keys that other hosts may have, and no register in common with them: each would say yes once.
+        if self.config.keys.source != KeySource::Random {
+            return false;
+        }
         let window = self.config.early_data.replay_window;
         let complete_from = (self.store.created() + window).max(self.store.strikes_lost_until());
         let Ok(id) = <&[u8; SESSION_ID_LEN]>::try_from(id) else {

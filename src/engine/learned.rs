@@ -7,15 +7,28 @@ use parking_lot::RwLock;
 
 use super::binding::Policy;
 
-/// The context that accepted a connection, by its number in this process; `None` beyond the numbered ones.
-pub type Accepting = Option<u8>;
+/// The context that accepted a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Accepting {
+    /// One that has a number in this process.
+    Numbered(u8),
+    /// One beyond those, by a number that no other context ever has: the context that the connection had when the
+    /// client asked to resume. That may be another than the one that accepted it, if the application chose so early.
+    Beyond(u64),
+}
+
+impl Accepting {
+    fn is_certain(self) -> bool {
+        matches!(self, Accepting::Numbered(_))
+    }
+}
 
 /// What is known about a name on an accepting context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Learned {
     /// This policy served it last.
     Policy(Policy),
-    /// Several did, and the accepting context cannot be told from others.
+    /// Several did, and it is not certain which context accepts.
     Ambiguous,
     /// None has yet.
     Nothing,
@@ -43,12 +56,14 @@ impl Policies {
         known.copied().unwrap_or(Learned::Nothing)
     }
 
-    /// Remembers which policy served; the last one counts, except where contexts cannot be told apart.
+    /// Remembers which policy served; the last one counts, except where the context is not certain.
     pub(super) fn learn(&self, accepting: Accepting, name: &[u8], policy: Policy) {
         let before = self.recall(accepting, name);
         let now = match before {
             Learned::Ambiguous => Learned::Ambiguous,
-            Learned::Policy(other) if other != policy && accepting.is_none() => Learned::Ambiguous,
+            Learned::Policy(other) if other != policy && !accepting.is_certain() => {
+                Learned::Ambiguous
+            }
             Learned::Policy(_) | Learned::Nothing => Learned::Policy(policy),
         };
         if now == before {
@@ -82,30 +97,33 @@ mod tests {
     #[test]
     fn the_last_policy_counts_where_the_accepting_context_is_known() {
         let policies = Policies::new();
-        assert_eq!(policies.recall(Some(3), b"a"), Learned::Nothing);
-        policies.learn(Some(3), b"a", Policy::NoVerification);
-        policies.learn(Some(3), b"a", MUTUAL);
-        assert_eq!(policies.recall(Some(3), b"a"), Learned::Policy(MUTUAL));
-        assert_eq!(policies.recall(Some(4), b"a"), Learned::Nothing);
-        policies.forget(Some(3));
-        assert_eq!(policies.recall(Some(3), b"a"), Learned::Nothing);
+        let (three, four) = (Accepting::Numbered(3), Accepting::Numbered(4));
+        assert_eq!(policies.recall(three, b"a"), Learned::Nothing);
+        policies.learn(three, b"a", Policy::NoVerification);
+        policies.learn(three, b"a", MUTUAL);
+        assert_eq!(policies.recall(three, b"a"), Learned::Policy(MUTUAL));
+        assert_eq!(policies.recall(four, b"a"), Learned::Nothing);
+        policies.forget(three);
+        assert_eq!(policies.recall(three, b"a"), Learned::Nothing);
     }
 
     #[test]
-    fn two_policies_for_a_name_on_unknown_contexts_are_ambiguous_for_good() {
+    fn two_policies_for_a_name_on_an_uncertain_context_are_ambiguous_for_good() {
         let policies = Policies::new();
-        policies.learn(None, b"a", Policy::NoVerification);
-        policies.learn(None, b"a", MUTUAL);
-        policies.learn(None, b"a", MUTUAL);
-        assert_eq!(policies.recall(None, b"a"), Learned::Ambiguous);
+        let (one, other) = (Accepting::Beyond(1), Accepting::Beyond(2));
+        policies.learn(one, b"a", Policy::NoVerification);
+        assert_eq!(policies.recall(other, b"a"), Learned::Nothing);
+        policies.learn(one, b"a", MUTUAL);
+        policies.learn(one, b"a", MUTUAL);
+        assert_eq!(policies.recall(one, b"a"), Learned::Ambiguous);
     }
 
     #[test]
     fn invented_names_do_not_grow_it_beyond_its_capacity() {
         let policies = Policies::new();
         for name in 0..CAPACITY + 100 {
-            policies.learn(None, format!("{name}").as_bytes(), MUTUAL);
+            policies.learn(Accepting::Beyond(1), format!("{name}").as_bytes(), MUTUAL);
         }
-        assert_eq!(policies.0.read()[&None].len(), CAPACITY);
+        assert_eq!(policies.0.read()[&Accepting::Beyond(1)].len(), CAPACITY);
     }
 }

@@ -19,9 +19,12 @@ mod view;
 #[cfg(test)]
 mod tests;
 
+use std::io;
+use std::path::Path;
 use std::sync::atomic::AtomicU64;
 
 use arc_swap::ArcSwap;
+use sha2::{Digest, Sha256};
 
 use crate::clock;
 use crate::config::{Config, KeySource, Mode};
@@ -139,15 +142,14 @@ fn log_level(config: &Config) -> log::LevelFilter {
 fn open_store(config: &Config) -> Result<Store> {
     let memory = &config.memory;
     let size = usize::try_from(memory.size).unwrap_or(usize::MAX);
-    let store = match &memory.path {
+    let shared = memory.path.as_ref().map(|path| open_shared(path, size, &config.realm));
+    let store = match shared {
+        Some(Ok(store)) => store,
+        Some(Err(error)) => {
+            log::warn!("{error}; using memory that only this server's own processes share");
+            Store::anonymous(size)?
+        }
         None => Store::anonymous(size)?,
-        Some(path) => match Store::open(path, size) {
-            Ok(store) => store,
-            Err(error) => {
-                log::warn!("{error}; using memory that only this server's own processes share");
-                Store::anonymous(size)?
-            }
-        },
     };
     if memory.lock
         && let Err(error) = store.lock_in_memory()
@@ -157,6 +159,24 @@ fn open_store(config: &Config) -> Result<Store> {
         );
     }
     Ok(store)
+}
+
+/// The memory at `path`, unless it is another realm's: keys and sessions are never shared across realms.
+fn open_shared(path: &Path, size: usize, realm: &str) -> Result<Store> {
+    let store = Store::open(path, size)?;
+    if store.belongs_to(realm_digest(realm)) {
+        return Ok(store);
+    }
+    let problem = "belongs to another realm; choose another memory.path, or remove it";
+    let source = io::Error::new(io::ErrorKind::PermissionDenied, problem);
+    Err(Error::Io { path: path.into(), action: "use", source })
+}
+
+/// What tells realms apart in shared memory; never zero.
+fn realm_digest(realm: &str) -> u64 {
+    let digest = Sha256::new_with_prefix(b"tlsresume realm 1\0").chain_update(realm).finalize();
+    let head = digest.first_chunk().copied().unwrap_or_default();
+    u64::from_le_bytes(head).max(1)
 }
 
 /// Refuses what this release cannot do, rather than run without it.

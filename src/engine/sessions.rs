@@ -120,9 +120,8 @@ impl Engine {
             self.store.lookup(session_key(id)).filter(|(meta, _)| meta.kind == Kind::Session);
         let (meta, value) = found.ok_or(Counter::SessionsAbsent)?;
         let authenticated = UnixMillis::from_secs(meta.authenticated.into());
-        if UnixMillis::from_secs(meta.expires.into()) <= now
-            || authenticated < view.ring.sessions_since()
-        {
+        // Its last second counts, as for OpenSSL.
+        if u64::from(meta.expires) < now.secs() || authenticated < view.ring.sessions_since() {
             return Err(Counter::SessionsExpired);
         }
         if meta.binding != maker.bind(&binding.0) {

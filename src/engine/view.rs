@@ -96,6 +96,9 @@ impl Engine {
             return;
         }
         let maintained = self.change_ring(Duration::ZERO, |ring| self.maintained(ring, now));
+        if let Err(error) = &maintained {
+            log::debug!("the ring is not maintained now: {error}");
+        }
         let still_due = now >= self.view.load().due;
         if maintained.is_err() || still_due {
             let retry = boot.saturating_add(RETRY_MILLIS);

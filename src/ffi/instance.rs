@@ -31,8 +31,10 @@ static DEFAULT: OnceCell<Arc<Engine>> = OnceCell::new();
 /// Attaches ctx to the process-wide default instance, which the first call makes as tlsresume_new(NULL) does.
 ///
 /// Call it once per context (for virtual hosts: for each of their contexts, not only the default one), after the
-/// context is configured (certificate, session id context, verification, your own callbacks), before the first
-/// SSL_new(3), and before fork(2) so that workers share one memory.
+/// context is configured (certificate, session id context, verification), before the first SSL_new(3), and before fork(2)
+/// so that workers share one memory. Callbacks of the same kinds that you set before are put aside until detach, those
+/// set later replace the library's. An allow-early-data callback of your own is the exception: set it after this call
+/// and have it ask tlsresume_early_data_allowed().
 ///
 /// @param ctx  Server context. Borrowed: the attachment goes with the context, or earlier with tlsresume_detach().
 /// @return 1 on success. 0 on failure, with ctx as it was and the reason on the error queue: ctx is NULL or attached

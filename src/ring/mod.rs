@@ -96,8 +96,8 @@ pub struct Census {
 }
 
 impl Ring {
-    /// The key that encrypts at `now`: the greatest (activates, name) of those that have activated; if none has (first
-    /// start, a clock that stepped back) the least of all. Depends on the ring and the time alone.
+    /// The key that encrypts at `now`: the greatest (activates, name) of those that have activated and are accepted; if
+    /// there is none (first start, a clock that stepped back) the least of all. Depends on the ring and the time alone.
     pub fn encrypting(&self, now: UnixMillis) -> Option<(&Arc<Record>, &TicketKey)> {
         let (record, material) = in_use(&self.tickets, now)?;
         match material {
@@ -333,6 +333,8 @@ const MAX_ID_KEYS: usize = 8;
 
 fn in_use(keys: &[Arc<Record>], now: UnixMillis) -> Option<(&Arc<Record>, &Material)> {
     let activated = keys.partition_point(|record| record.activates <= now);
-    let record = keys.get(activated.saturating_sub(1))?;
+    // A key file may end its newest key before its older ones.
+    let accepted = keys[..activated].iter().rev().find(|record| now < record.accept_until);
+    let record = accepted.or(keys.first())?;
     Some((record, &record.material))
 }

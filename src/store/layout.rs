@@ -23,6 +23,7 @@ pub(super) mod word {
     pub(crate) const RING_GENERATION: usize = 16;
     pub(crate) const RING_LEASE: usize = 17;
     pub(crate) const STRIKES_LOST_UNTIL: usize = 18;
+    pub(crate) const REALM: usize = 19;
     pub(crate) const COUNTERS: usize = 64;
 }
 

@@ -15,7 +15,9 @@ mod shard;
 mod slots;
 mod sync;
 
-#[cfg(test)]
+#[cfg(all(test, loom))]
+mod loom_tests;
+#[cfg(all(test, not(loom)))]
 mod tests;
 
 use std::path::Path;
@@ -98,6 +100,13 @@ impl Store {
         Ok(Store { region })
     }
 
+    /// Whether this memory is the realm's of that (non-zero) digest: the first who asks makes it so.
+    pub fn belongs_to(&self, realm: u64) -> bool {
+        let word = self.region.word(word::REALM);
+        let claimed = word.compare_exchange(0, realm, Ordering::Relaxed, Ordering::Relaxed);
+        claimed.is_ok() || claimed == Err(realm)
+    }
+
     /// Keeps the memory out of swap.
     ///
     /// # Errors
@@ -107,9 +116,18 @@ impl Store {
     }
 
     /// The node's counters.
+    #[cfg(not(loom))]
     pub fn counters(&self) -> Counters<'_> {
         let words = self.region.units(word::COUNTERS * WORD, Counter::COUNT);
         Counters(words.first_chunk().expect("as many words as counters"))
+    }
+
+    /// The model checker's atomics are not memory: its models count nothing.
+    #[cfg(loom)]
+    pub fn counters(&self) -> Counters<'_> {
+        use std::sync::atomic::AtomicU64;
+        static NOTHING: [AtomicU64; Counter::COUNT] = [const { AtomicU64::new(0) }; Counter::COUNT];
+        Counters(&NOTHING)
     }
 
     /// When the memory was made.
@@ -275,8 +293,10 @@ fn slots(region: &Region) -> Slots<'_> {
     Slots { generation, slots: [slot(0), slot(1)], seed: region.seed() }
 }
 
-/// Puts the ring of a file into the one that takes its place, which nobody else has seen yet.
+/// Puts the ring of a file, and whose it is, into the one that takes its place, which nobody else has seen yet.
 fn take_over_ring(old: &Region, fresh: &Region) {
+    let realm = old.word(word::REALM).load(Ordering::Relaxed);
+    fresh.word(word::REALM).store(realm, Ordering::Relaxed);
     if let Some(bytes) = slots(old).read().1 {
         slots(fresh).publish(0, &bytes);
     }

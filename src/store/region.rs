@@ -192,7 +192,7 @@ impl Region {
         self.word(word::CHECK).store(self.header_check(), Ordering::Release);
     }
 
-    fn header_check(&self) -> u64 {
+    pub(super) fn header_check(&self) -> u64 {
         let words = (0..word::CHECK)
             .flat_map(|index| self.word(index).load(Ordering::Relaxed).to_le_bytes());
         SipHasher13::new().hash(&words.collect::<Vec<u8>>())

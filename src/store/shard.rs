@@ -196,14 +196,14 @@ impl Shard<'_> {
 
     /// Index entries that may be the key's, each with its value and the record that it points to.
     fn entries(&self, key: &Key) -> impl Iterator<Item = (&AtomicU32, u32, &[AtomicU64])> {
-        let head = self.head.load(Ordering::Acquire);
         let tag = tag_of(key);
         self.buckets(key).into_iter().flatten().filter_map(move |entry| {
             let seen = entry.load(Ordering::Acquire);
             if seen >> POSITION_BITS != tag {
                 return None;
             }
-            let position = self.resolve(seen, head)?;
+            // After the entry: an older head would not know the position of a record that was just replaced.
+            let position = self.resolve(seen, self.head.load(Ordering::Acquire))?;
             Some((entry, seen, &self.log[self.offset(position)..]))
         })
     }

@@ -28,7 +28,8 @@ impl<'a> Slots<'a> {
     /// The generation of the ring in force, and its bytes; no bytes when neither slot holds any.
     pub(super) fn read(&self) -> (u64, Option<Zeroizing<Vec<u8>>>) {
         let generation = self.generation.load(Ordering::Acquire);
-        let bytes = self.read_slot(generation).or_else(|| self.read_slot(generation.wrapping_add(1)));
+        let bytes =
+            self.read_slot(generation).or_else(|| self.read_slot(generation.wrapping_add(1)));
         (generation, bytes)
     }
 

@@ -4,4 +4,10 @@
 #![allow(clippy::cast_possible_truncation, reason = "small numbers made here")]
 
 mod density;
+mod files;
+mod hostile;
+mod model;
+mod races;
+mod records;
+mod ring_slots;
 mod support;

@@ -3,6 +3,7 @@
 use std::ffi::{c_int, c_long, c_void};
 use std::ptr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use once_cell::race::OnceBox;
@@ -31,6 +32,8 @@ pub(crate) struct Attachment {
     /// Never followed after the context is gone: the attachment goes with it.
     ctx: *mut SSL_CTX,
     slot: Slot,
+    /// A number that no other attachment of this process ever has.
+    pub(super) serial: u64,
     before: Settings,
 }
 
@@ -49,6 +52,8 @@ struct Settings {
     get_session: Option<GetSessionCallback>,
     remove_session: Option<RemoveSessionCallback>,
 }
+
+static SERIAL: AtomicU64 = AtomicU64::new(0);
 
 /// Guards the set of attached contexts, in the order in which they come and go.
 static REGISTRY: Mutex<()> = Mutex::new(());
@@ -82,6 +87,7 @@ pub(crate) unsafe fn attach(engine: Arc<Engine>, ctx: *mut SSL_CTX) -> Result<()
             trust: OnceBox::new(),
             ctx,
             slot: Slot::SHARED,
+            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             before,
         }));
         if openssl_sys::SSL_CTX_set_ex_data(ctx, index, attachment.cast()) != 1 {
@@ -351,7 +357,7 @@ unsafe fn discard(attachment: *mut Attachment) {
     let attachment = unsafe { Box::from_raw(attachment) };
     let _registry = REGISTRY.try_lock_for(REGISTRY_PATIENCE);
     attachment.slot.release();
-    attachment.engine.forget_policies(attachment.slot.accepting());
+    attachment.engine.forget_policies(attachment.slot.accepting(&attachment));
 }
 
 /// Our place in the ex_data of contexts; taken once in a process.

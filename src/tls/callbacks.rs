@@ -173,6 +173,7 @@ unsafe fn open_ticket(
         engine.counters().count(Counter::TicketsOverLimit);
         return NO_TICKET;
     }
+    handshake.accepting = Some(slot.accepting(attachment));
     let server_name = ServerName::in_client_hello(ssl);
     let Some(binding) = policy::expected_binding(attachment, slot, server_name.as_bytes()) else {
         engine.counters().count(Counter::TicketsMac);
@@ -238,13 +239,17 @@ fn issue_binding(
     ssl: *mut SSL,
     handshake: Option<&mut Handshake>,
 ) -> Binding {
-    let opened = handshake.and_then(|handshake| {
+    let (accepting, opened) = handshake.map_or((None, None), |handshake| {
         handshake.settle(ssl);
-        handshake.binding
+        (handshake.accepting, handshake.binding)
     });
     match opened {
         Some(binding) if is_resumed(ssl) && !is_tls13(ssl) => binding,
-        _ => policy::serving_binding(attachment, slot, ssl, ServerName::negotiated(ssl).as_bytes()),
+        _ => {
+            let server_name = ServerName::negotiated(ssl);
+            let accepted = slot.accepted(accepting);
+            policy::serving_binding(attachment, accepted, ssl, server_name.as_bytes())
+        }
     }
 }
 
@@ -276,11 +281,12 @@ fn keep_session(attachment: &Attachment, slot: Slot, ssl: *mut SSL, session: Ses
     // A TLS 1.3 renewal has the time of the renewal; the full handshake is older.
     let authenticated =
         handshake.as_ref().and_then(|handshake| handshake.authenticated).filter(|_| resumed);
+    let accepted = slot.accepted(handshake.as_ref().and_then(|handshake| handshake.accepting));
     if handshake.is_some_and(|handshake| handshake.over) {
         return;
     }
     let server_name = ServerName::negotiated(ssl);
-    let binding = policy::serving_binding(attachment, slot, ssl, server_name.as_bytes());
+    let binding = policy::serving_binding(attachment, accepted, ssl, server_name.as_bytes());
     let Some((value, note)) = session.encode() else {
         return engine.counters().count(Counter::SessionsDropped);
     };
@@ -310,6 +316,7 @@ fn find_session(slot: Slot, ssl: *mut SSL, id: &[u8]) -> Option<ptr::NonNull<SSL
         engine.counters().count(Counter::SessionsOverLimit);
         return None;
     }
+    handshake.accepting = Some(slot.accepting(attachment));
     let server_name = ServerName::in_client_hello(ssl);
     let Some(binding) = policy::expected_binding(attachment, slot, server_name.as_bytes()) else {
         engine.counters().count(Counter::SessionsBinding);
@@ -340,7 +347,7 @@ fn keep_remaining_lifetime(ssl: *mut SSL) {
     }
     // SAFETY: the connection is valid in its callback, and so is its session, which is its own.
     if let Some(session) = unsafe { Session::borrow(openssl_sys::SSL_get_session(ssl)) } {
-        let remaining = session.expires().secs().saturating_sub(clock::now().secs());
+        let remaining = session.expires().secs().saturating_sub(clock::openssl_seconds());
         // OpenSSL takes zero for its own default. A second each time is a life without end for who comes every second,
         // so this ticket gets a key that nobody has.
         session.set_timeout(remaining.max(1));

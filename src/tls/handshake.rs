@@ -11,7 +11,7 @@ use super::guard::contained;
 use super::slots::Slot;
 use super::sys;
 use crate::clock::UnixMillis;
-use crate::engine::Binding;
+use crate::engine::{Accepting, Binding};
 use crate::ring::Age;
 use crate::stats::Counter;
 
@@ -29,6 +29,8 @@ pub(super) struct Handshake {
     lookups: u8,
     /// The ticket whose keys were handed out last and whose fate is not known yet.
     pending: Option<Pending>,
+    /// The context that the connection had when the client asked to resume.
+    pub(super) accepting: Option<Accepting>,
     /// What the ticket or session was tied to that this handshake may resume.
     pub(super) binding: Option<Binding>,
     /// The full handshake behind the stored session that this one resumes.
@@ -105,6 +107,7 @@ impl Handshake {
             tickets: 0,
             lookups: 0,
             pending: None,
+            accepting: None,
             binding: None,
             authenticated: None,
             over: false,

@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use super::attach::{self, Attachment};
 use super::slots::Slot;
 use super::sys;
-use crate::engine::{Binding, Learned, Policy};
+use crate::engine::{Accepting, Binding, Learned, Policy};
 
 const SSL_VERIFY_PEER: c_int = 1;
 const SHA256_LEN: usize = 32;
@@ -66,7 +66,7 @@ pub(super) fn expected_binding(
     if !engine.config().resumption.bind || !any_context_verifies() {
         return Some(engine.binding(name, Policy::NoVerification));
     }
-    match engine.recall_policy(slot.accepting(), name) {
+    match engine.recall_policy(slot.accepting(attachment), name) {
         Learned::Policy(policy) => Some(engine.binding(name, policy)),
         Learned::Nothing | Learned::Ambiguous => None,
     }
@@ -75,7 +75,7 @@ pub(super) fn expected_binding(
 /// The binding of what is issued now, under the policy that served; it is remembered for the name's next visit.
 pub(super) fn serving_binding(
     attachment: &Attachment,
-    slot: Slot,
+    accepted: Option<Accepting>,
     ssl: *mut SSL,
     name: &[u8],
 ) -> Binding {
@@ -85,7 +85,7 @@ pub(super) fn serving_binding(
     }
     let policy = serving_policy(ssl);
     if any_context_verifies() {
-        engine.learn_policy(slot.accepting(), name, policy);
+        accepted.into_iter().for_each(|accepting| engine.learn_policy(accepting, name, policy));
     }
     engine.binding(name, policy)
 }

@@ -72,8 +72,18 @@ impl Slot {
     }
 
     /// What `engine` knows the accepting context by.
-    pub(super) fn accepting(self) -> Accepting {
-        (self != Slot::SHARED).then_some(self.0)
+    /// `attachment` is [`Slot::attachment_for`] a connection whose client asks to resume.
+    pub(super) fn accepting(self, attachment: &Attachment) -> Accepting {
+        match self {
+            Slot::SHARED => Accepting::Beyond(attachment.serial),
+            Slot(number) => Accepting::Numbered(number),
+        }
+    }
+
+    /// The same for a connection whose servername callback may have switched contexts: without a number only what was
+    /// noted before that tells.
+    pub(super) fn accepted(self, noted: Option<Accepting>) -> Option<Accepting> {
+        if self == Slot::SHARED { noted } else { Some(Accepting::Numbered(self.0)) }
     }
 
     /// This slot's functions.

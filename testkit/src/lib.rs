@@ -5,7 +5,11 @@
 //! |---|---|
 //! | [`server`] | [`Server`]: `examples/prefork_server`, started, killed and restarted |
 //! | [`client`] | [`Client`]: a visit with `openssl s_client`, `gnutls-cli` or Python's `ssl`, and its return |
-//! | [`load`] | [`Load`]: many returning visits by `examples/load_client` |
+//! | [`load`] | [`Load`] and [`Traffic`]: many returning visits by `examples/load_client` |
+//! | [`matrix`] | every kind of session, at every other place |
+//! | [`stats`] | [`Stats`]: a server's metrics as numbers |
+//! | [`faketime`] | [`FakeClock`]: a wall clock that the test steps |
+//! | [`random`] | [`Random`]: chance that can be repeated |
 //! | [`process`] | [`Process`]: what all of these are made of |
 //! | [`forwarder`] | [`Forwarder`]: sends each connection where the test says |
 //! | [`folder`], [`net`], [`wait`] | own folders, free ports, conditions with a deadline |
@@ -32,20 +36,27 @@
 
 pub mod client;
 pub mod error;
+pub mod faketime;
 pub mod folder;
 pub mod forwarder;
 pub mod load;
+pub mod matrix;
 pub mod net;
 pub mod process;
+pub mod random;
 pub mod server;
+pub mod stats;
 pub mod wait;
 
 pub use client::{Answer, Client, Connection, Mode, Visitor};
 pub use error::{Error, Result};
+pub use faketime::FakeClock;
 pub use folder::Folder;
 pub use forwarder::Forwarder;
-pub use load::{Load, LoadReport};
+pub use load::{Load, LoadReport, Traffic, alone};
 pub use net::free_port;
-pub use process::Process;
+pub use process::{Process, say};
+pub use random::Random;
 pub use server::Server;
+pub use stats::Stats;
 pub use wait::wait_until;

@@ -1,11 +1,16 @@
-//! The load client of the examples, as a child process.
+//! The load client of the examples, as a child process: a given number of connections, or traffic
+//! that goes on until the test has seen enough.
 
 use std::net::SocketAddr;
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use serde::Deserialize;
 
+use crate::error::Doing;
 use crate::server::{OURS, example};
 use crate::{Mode, Process, Result};
 
@@ -20,7 +25,7 @@ pub struct Load {
 }
 
 /// What `load_client` says at its end.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub struct LoadReport {
     /// Connections whose handshake and response were in order.
     pub handshakes: u64,
@@ -41,7 +46,7 @@ pub struct LoadReport {
 }
 
 /// Percentiles in microseconds.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub struct Latency {
     /// The median.
     pub p50: u64,
@@ -69,13 +74,139 @@ impl Load {
     /// Makes all other connections, which may take `limit` together.
     pub fn finish(mut self, limit: Duration) -> Result<LoadReport> {
         self.process.close_input();
-        self.process.wait_end(limit)?;
-        let transcript = self.process.transcript();
-        transcript
-            .stdout()
-            .find_map(|line| serde_json::from_str(line).ok())
-            .ok_or_else(|| self.process.unexpected("ended without a report"))
+        report(&mut self.process, limit)
     }
+}
+
+/// Keeps the other tests of this program that call it waiting: traffic of one would be noise, or
+/// delay, to another.
+pub fn alone() -> MutexGuard<'static, ()> {
+    static ALONE: Mutex<()> = Mutex::new(());
+    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Traffic until [`stop`](Traffic::stop): several clients at the same time, each returning with its
+/// newest session. They start anew, with full handshakes, every second.
+#[derive(Debug)]
+pub struct Traffic {
+    over: Arc<AtomicBool>,
+    thread: Option<JoinHandle<Result<LoadReport>>>,
+}
+
+/// What traffic is like.
+#[derive(Debug, Clone)]
+pub struct TrafficSettings {
+    addresses: Vec<SocketAddr>,
+    mode: Mode,
+    threads: u32,
+    sni: Option<String>,
+}
+
+impl Traffic {
+    /// Settings for clients that go round `addresses`, two at the same time.
+    pub fn to(addresses: impl IntoIterator<Item = SocketAddr>, mode: Mode) -> TrafficSettings {
+        let addresses = addresses.into_iter().collect();
+        TrafficSettings { addresses, mode, threads: 2, sni: None }
+    }
+
+    /// Ends it, after at most a second, and returns all that happened.
+    pub fn stop(mut self) -> Result<LoadReport> {
+        self.over.store(true, Ordering::Relaxed);
+        let thread = self.thread.take().expect("it is taken here alone, and in drop");
+        thread.join().expect("the thread does not panic")
+    }
+}
+
+impl Drop for Traffic {
+    fn drop(&mut self) {
+        self.over.store(true, Ordering::Relaxed);
+        if let Some(thread) = self.thread.take() {
+            // What it reports matters to nobody any more.
+            let _ = thread.join();
+        }
+    }
+}
+
+impl TrafficSettings {
+    /// How many clients there are at the same time.
+    #[must_use]
+    pub fn threads(mut self, threads: u32) -> TrafficSettings {
+        self.threads = threads;
+        self
+    }
+
+    /// The server name that they ask for.
+    #[must_use]
+    pub fn sni(mut self, name: impl Into<String>) -> TrafficSettings {
+        self.sni = Some(name.into());
+        self
+    }
+
+    /// Starts it.
+    pub fn start(self) -> Result<Traffic> {
+        let over = Arc::new(AtomicBool::new(false));
+        let stop = Arc::clone(&over);
+        let thread = thread::Builder::new()
+            .name("traffic".into())
+            .spawn(move || {
+                let mut total = LoadReport::default();
+                while !stop.load(Ordering::Relaxed) {
+                    total.add(&self.run("--seconds", 1, LIMIT)?);
+                }
+                Ok(total)
+            })
+            .doing("starting a thread")?;
+        Ok(Traffic { over, thread: Some(thread) })
+    }
+
+    /// Goes on for so many seconds, with one set of clients.
+    pub fn seconds(&self, count: u32) -> Result<LoadReport> {
+        self.run("--seconds", count, LIMIT + Duration::from_secs(count.into()))
+    }
+
+    /// Makes so many connections, all clients together, and waits for their end.
+    pub fn connections(&self, count: u32, limit: Duration) -> Result<LoadReport> {
+        self.run("--connections", count, limit)
+    }
+
+    fn run(&self, until: &str, count: u32, limit: Duration) -> Result<LoadReport> {
+        let mut command = Command::new(example("load_client")?);
+        command.args([until, &count.to_string(), "--threads", &self.threads.to_string()]);
+        command.args(mode_options(self.mode));
+        for address in &self.addresses {
+            command.args(["--connect", &address.to_string()]);
+        }
+        if let Some(name) = &self.sni {
+            command.args(["--sni", name]);
+        }
+        report(&mut Process::start(command, OURS)?, limit)
+    }
+}
+
+impl LoadReport {
+    /// Counts another report in; of latencies the worse ones stay.
+    pub fn add(&mut self, other: &LoadReport) {
+        self.handshakes += other.handshakes;
+        self.resumed += other.resumed;
+        self.failed += other.failed;
+        self.reset += other.reset;
+        self.not_resumed_after_first += other.not_resumed_after_first;
+        self.server_cpu_us += other.server_cpu_us;
+        self.latency_us.p50 = self.latency_us.p50.max(other.latency_us.p50);
+        self.latency_us.p99 = self.latency_us.p99.max(other.latency_us.p99);
+        if self.first_error.is_empty() {
+            self.first_error.clone_from(&other.first_error);
+        }
+    }
+}
+
+fn report(process: &mut Process, limit: Duration) -> Result<LoadReport> {
+    process.wait_end(limit)?;
+    let transcript = process.transcript();
+    transcript
+        .stdout()
+        .find_map(|line| serde_json::from_str(line).ok())
+        .ok_or_else(|| process.unexpected("ended without a report"))
 }
 
 fn mode_options(mode: Mode) -> &'static [&'static str] {

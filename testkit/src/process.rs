@@ -284,6 +284,12 @@ fn program_name(command: &Command) -> String {
     name.to_string_lossy().into_owned()
 }
 
+/// Prints what a test says about itself; the test harness shows it when the test failed.
+#[expect(clippy::print_stdout, reason = "the harness collects what tests print")]
+pub fn say(text: &str) {
+    println!("{text}");
+}
+
 #[expect(clippy::print_stderr, reason = "the log of a failed test belongs on its terminal")]
 fn dump(text: &str) {
     eprintln!("{text}");

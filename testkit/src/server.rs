@@ -4,7 +4,7 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use crate::error::Doing;
@@ -112,6 +112,24 @@ impl Server {
         })
     }
 
+    /// Sends a worker a signal and returns its process id.
+    pub fn signal_worker(&mut self, worker: u32, signal: libc::c_int) -> Result<u32> {
+        let found = self.loops().into_iter().find(|it| it.worker == worker);
+        let pid = found.ok_or_else(|| self.process.unexpected(format!("no worker {worker}")))?.pid;
+        send_signal(pid, signal)?;
+        Ok(pid)
+    }
+
+    /// Sends the parent a signal.
+    pub fn signal(&mut self, signal: libc::c_int) -> Result<()> {
+        self.process.signal(signal)
+    }
+
+    /// Waits until it and its workers have ended, and returns how the parent did.
+    pub fn wait_end(&mut self, limit: Duration) -> Result<ExitStatus> {
+        self.process.wait_end(limit)
+    }
+
     /// Sends SIGHUP: the server makes a new ticket key (needs `--handle`).
     pub fn hang_up(&mut self) -> Result<()> {
         self.process.signal(libc::SIGHUP)
@@ -173,6 +191,15 @@ impl Settings {
         Ok(Server { settings: self, address, process, folder })
     }
 
+    /// Starts the server, which is expected to end by itself, and returns how it did and what it
+    /// said.
+    pub fn start_in_vain(self) -> Result<(ExitStatus, String)> {
+        let folder = Folder::new()?;
+        let mut process = self.spawn(folder.path(), None)?;
+        let status = process.wait_end(self.start_limit)?;
+        Ok((status, process.transcript().to_string()))
+    }
+
     fn spawn(&self, folder: &Path, listen: Option<SocketAddr>) -> Result<Process> {
         let path = &self.program;
         let program = path.canonicalize().doing(format!("looking for {}", path.display()))?;
@@ -231,6 +258,13 @@ fn newest_loops(transcript: &Transcript) -> Vec<ServingLoop> {
     }
     loops.sort_by_key(|it| (it.worker, it.thread));
     loops
+}
+
+/// The library that `make library` built beside the examples.
+pub fn library() -> Result<PathBuf> {
+    let name = "libtlsresume.so";
+    let path = example("prefork_server")?.with_file_name("../release").join(name);
+    path.canonicalize().map_err(|_| Error::MissingExample { name: name.into() })
 }
 
 fn is_ours(variable: &OsStr) -> bool {

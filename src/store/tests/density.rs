@@ -1,21 +1,42 @@
 //! How many sessions fit.
 
+#![allow(clippy::print_stdout, reason = "the number is what the test is for")]
+
 use super::support::*;
 use crate::store::Store;
 
+const MIB: u64 = 16;
+const PER_MIB: u64 = 5_400;
+
 #[test]
-fn zz_measure() {
-    for seed in 0..12u64 {
-        let store = Store::anonymous(16 << 20).unwrap();
-        let n = 5400 * 16u64;
-        let mut ev = 0;
-        let mut first = None;
-        for number in 0..n {
-            let e = insert(&store, number | seed << 40, TYPICAL).unwrap();
-            ev += e.sessions;
-            if e.sessions > 0 && first.is_none() { first = Some(number as f64 / 16.0); }
+fn the_default_memory_keeps_5400_typical_sessions_per_mib_and_finds_every_one() {
+    let store = Store::anonymous((MIB << 20) as usize).unwrap();
+    let mut kept = 0;
+    // Until the first live session has to make room for another.
+    while insert(&store, kept, TYPICAL).unwrap().sessions == 0 {
+        kept += 1;
+        if kept == MIB * PER_MIB {
+            assert!((0..kept).all(|number| finds(&store, number, TYPICAL)));
+            assert_eq!(store.live(NOW), kept);
         }
-        let found = (0..n).filter(|number| finds(&store, number | seed << 40, TYPICAL)).count();
-        println!("seed {seed}: found {found} of {n}, evicted {ev}, first at {first:?}/MiB");
     }
+    println!("{} sessions of 168 bytes per MiB before the first makes room", kept / MIB);
+    assert!(kept >= MIB * PER_MIB, "{} per MiB", kept / MIB);
+    let usage = store.usage();
+    assert_eq!(usage.used + usage.free + usage.overhead, MIB << 20);
+    assert!(usage.overhead < MIB << 16, "{usage:?}");
+}
+
+#[test]
+fn a_full_memory_goes_on_with_the_newest_sessions() {
+    let store = Store::anonymous((MIB << 20) as usize).unwrap();
+    let total = MIB * PER_MIB * 3 / 2;
+    for number in 0..total {
+        insert(&store, number, TYPICAL).unwrap();
+    }
+    let newest = total - MIB * 5_000..total;
+    let lost = newest.clone().filter(|number| !finds(&store, *number, TYPICAL)).count() as u64;
+    println!("{lost} of the newest {} sessions lost", newest.end - newest.start);
+    // An index bucket may overflow before the log does.
+    assert!(lost * 1000 < newest.end - newest.start, "{lost} lost");
 }

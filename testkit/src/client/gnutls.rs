@@ -8,13 +8,43 @@ use crate::{Forwarder, Process, Result, wait_until};
 
 /// The client. It waits for a ticket in TLS 1.3, so the server must send one.
 #[derive(Debug, Clone, Copy)]
-pub struct GnuTls;
+pub struct GnuTls {
+    waits_for_tickets: bool,
+}
 
 /// The program has left the first server and is waiting at the forwarder.
 struct GnuTlsVisitor {
     process: Process,
     forwarder: Forwarder,
     first: Connection,
+}
+
+impl GnuTls {
+    /// One for servers that send tickets.
+    pub fn new() -> GnuTls {
+        GnuTls { waits_for_tickets: true }
+    }
+
+    /// One for servers that send none: it leaves as soon as it can, with what it has.
+    pub fn without_waiting() -> GnuTls {
+        GnuTls { waits_for_tickets: false }
+    }
+
+    fn command(self, at: SocketAddr, mode: Mode) -> Command {
+        let mut command = Command::new("gnutls-cli");
+        command.args(["--resume", "--no-ca-verification", "--priority", priority(mode)]);
+        if mode == Mode::Tls13 && self.waits_for_tickets {
+            command.arg("--waitresumption");
+        }
+        command.args(["--port", &at.port().to_string(), &at.ip().to_string()]);
+        command
+    }
+}
+
+impl Default for GnuTls {
+    fn default() -> GnuTls {
+        GnuTls::new()
+    }
 }
 
 impl Client for GnuTls {
@@ -25,7 +55,7 @@ impl Client for GnuTls {
     fn visit(&self, at: SocketAddr, mode: Mode) -> Result<Box<dyn Visitor>> {
         let forwarder = Forwarder::start()?;
         forwarder.send_next_to(at);
-        let process = Process::start(command(forwarder.address(), mode), "gnutls-bin")?;
+        let process = Process::start(self.command(forwarder.address(), mode), "gnutls-bin")?;
         // Its return tells that both sides are done with the first connection: its output, which
         // it buffers, does not.
         let has_returned = || forwarder.arrivals() == 2;
@@ -56,16 +86,6 @@ impl Visitor for GnuTlsVisitor {
             answer: Answer::find_in(&transcript),
         })
     }
-}
-
-fn command(at: SocketAddr, mode: Mode) -> Command {
-    let mut command = Command::new("gnutls-cli");
-    command.args(["--resume", "--no-ca-verification", "--priority", priority(mode)]);
-    if mode == Mode::Tls13 {
-        command.arg("--waitresumption");
-    }
-    command.args(["--port", &at.port().to_string(), &at.ip().to_string()]);
-    command
 }
 
 fn priority(mode: Mode) -> &'static str {

@@ -86,7 +86,19 @@ pub trait Visitor {
 
 /// One of each.
 pub fn all() -> [Box<dyn Client>; 3] {
-    [Box::new(OpenSsl::new()), Box::new(GnuTls), Box::new(Python)]
+    [Box::new(OpenSsl::new()), Box::new(GnuTls::new()), Box::new(Python)]
+}
+
+impl Connection {
+    /// Client and server agree that the session was resumed.
+    pub fn resumed(&self) -> bool {
+        self.reused && self.answer.as_ref().is_some_and(|answer| answer.resumed)
+    }
+
+    /// Client and server agree that it was not.
+    pub fn refused(&self) -> bool {
+        !self.reused && self.answer.as_ref().is_some_and(|answer| !answer.resumed)
+    }
 }
 
 impl Mode {

@@ -13,6 +13,7 @@ use crate::{Folder, Process, Result};
 #[derive(Debug, Clone, Default)]
 pub struct OpenSsl {
     args: Vec<OsString>,
+    envs: Vec<(OsString, OsString)>,
 }
 
 /// An [`OpenSsl`] that was at a server.
@@ -35,6 +36,13 @@ impl OpenSsl {
     #[must_use]
     pub fn args(mut self, args: impl IntoIterator<Item: Into<OsString>>) -> OpenSsl {
         self.args.extend(args.into_iter().map(Into::into));
+        self
+    }
+
+    /// Sets a variable of the client.
+    #[must_use]
+    pub fn env(mut self, name: impl Into<OsString>, value: impl Into<OsString>) -> OpenSsl {
+        self.envs.push((name.into(), value.into()));
         self
     }
 
@@ -79,6 +87,7 @@ impl OpenSsl {
         let mut command = Command::new("openssl");
         command.args(["s_client", "-ign_eof", "-connect", &at.to_string()]);
         command.args(args).args(&self.args);
+        command.envs(self.envs.iter().map(|(name, value)| (name, value)));
 
         let mut process = Process::start(command, "openssl")?;
         process.write(request)?;
@@ -104,7 +113,10 @@ impl OpenSslVisitor {
     /// Comes back with this session as another client, for instance one that asks for another
     /// server name; as often as one likes.
     pub fn come_back_as(&self, client: &OpenSsl, to: SocketAddr) -> Result<Connection> {
-        client.connect(to, self.mode, "-sess_in", &self.folder.file(SESSION))
+        let session = self.folder.file(SESSION);
+        // The program writes no file when the server gave no session: there is nothing to offer.
+        let option = if session.exists() { "-sess_in" } else { "-sess_out" };
+        client.connect(to, self.mode, option, &session)
     }
 }
 

@@ -1,0 +1,285 @@
+//! Every order in which the steps of two or three threads can come, by the model checker.
+//!
+//! `RUSTFLAGS="--cfg loom" cargo test --release --lib loom`
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::time::Duration;
+
+use loom::sync::Arc;
+use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use loom::thread;
+
+use super::layout::BUCKET;
+use super::lease::{Lease, Waiter};
+use super::record::{Kind, Meta};
+use super::shard::Shard;
+use super::slots::Slots;
+
+/// All orders with at most so many switches that nobody asked for.
+fn model(switches: usize, run: impl Fn() + Send + Sync + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(switches);
+    builder.check(run);
+}
+
+/// A clock that stands still at a time in milliseconds.
+struct At(u64);
+
+impl Waiter for At {
+    fn now(&self) -> Duration {
+        Duration::from_millis(self.0)
+    }
+
+    fn pause(&self) {
+        thread::yield_now();
+    }
+}
+
+const HOLD: Duration = Duration::from_millis(10);
+
+fn take(word: &AtomicU64, now: u64) -> Option<Lease<'_>> {
+    Lease::acquire(word, HOLD, Duration::ZERO, &At(now))
+}
+
+#[test]
+fn loom_a_lease_that_has_not_expired_has_one_holder() {
+    model(4, || {
+        let shared = Arc::new((AtomicU64::new(0), AtomicUsize::new(0)));
+        let work = |(word, holders): &(AtomicU64, AtomicUsize), now| {
+            if let Some(lease) = take(word, now) {
+                assert_eq!(holders.fetch_add(1, Ordering::Relaxed), 0, "two holders");
+                assert!(lease.still_held());
+                holders.fetch_sub(1, Ordering::Relaxed);
+            }
+        };
+        let threads: Vec<_> = [100, 100, 103]
+            .into_iter()
+            .map(|now| {
+                let shared = shared.clone();
+                move || work(&shared, now)
+            })
+            .collect();
+        let mut threads = threads.into_iter();
+        let mine = threads.next().unwrap();
+        let handles: Vec<_> = threads.map(thread::spawn).collect();
+        mine();
+        handles.into_iter().for_each(|handle| handle.join().unwrap());
+        assert_eq!(shared.0.load(Ordering::Relaxed), 0, "given back");
+    });
+}
+
+#[test]
+fn loom_what_a_holder_wrote_its_successor_sees() {
+    model(4, || {
+        let shared = Arc::new((AtomicU64::new(0), AtomicU64::new(0)));
+        let work = |(word, data): &(AtomicU64, AtomicU64)| match take(word, 100) {
+            Some(_lease) => {
+                let seen = data.load(Ordering::Relaxed);
+                data.store(seen + 1, Ordering::Relaxed);
+                1
+            }
+            None => 0,
+        };
+        let other = shared.clone();
+        let handle = thread::spawn(move || work(&other));
+        let held = work(&shared) + handle.join().unwrap();
+        assert_eq!(shared.1.load(Ordering::Relaxed), held, "a write was lost");
+    });
+}
+
+#[test]
+fn loom_an_expired_lease_has_one_successor_and_its_late_return_takes_nothing_away() {
+    model(4, || {
+        let word = Arc::new(AtomicU64::new(0));
+        let taken = Arc::new(AtomicUsize::new(0));
+        let late = take(&word, 100).expect("free");
+        let successors: Vec<_> = (0..2)
+            .map(|_| {
+                let (word, taken) = (word.clone(), taken.clone());
+                thread::spawn(move || {
+                    // It dies with the lease, so what is seen below is its word.
+                    if let Some(lease) = take(&word, 110) {
+                        taken.fetch_add(1, Ordering::Relaxed);
+                        std::mem::forget(lease);
+                    }
+                })
+            })
+            .collect();
+        drop(late);
+        successors.into_iter().for_each(|handle| handle.join().unwrap());
+        // The late one may have given back before anybody looked; whoever took it still has it.
+        assert_eq!(taken.load(Ordering::Relaxed), 1);
+        assert_eq!(word.load(Ordering::Relaxed), 120_000_000);
+    });
+}
+
+const SEED: [u64; 2] = [1, 2];
+
+/// The ring's places, with room for one unit.
+struct Places {
+    generation: AtomicU64,
+    slots: [Vec<AtomicU64>; 2],
+}
+
+impl Places {
+    fn new(bytes: &[u8]) -> Self {
+        let slot = || (0..3).map(|_| AtomicU64::new(0)).collect();
+        let places = Places { generation: AtomicU64::new(0), slots: [slot(), slot()] };
+        assert!(places.slots().publish(0, bytes));
+        places
+    }
+
+    fn slots(&self) -> Slots<'_> {
+        let [first, second] = &self.slots;
+        Slots { generation: &self.generation, slots: [first, second], seed: SEED }
+    }
+}
+
+#[test]
+fn loom_a_reader_sees_the_old_ring_or_the_new_never_a_mix() {
+    model(3, || {
+        let places = Arc::new(Places::new(b"old"));
+        let writer = places.clone();
+        let handle = thread::spawn(move || assert!(writer.slots().publish(1, b"newer")));
+        let (generation, bytes) = places.slots().read();
+        let bytes = bytes.expect("one of the places is whole while one writer writes");
+        match bytes.as_slice() {
+            b"old" => assert_eq!(generation, 1, "never the old ring under the new generation"),
+            b"newer" => {}
+            mix => panic!("{mix:?}"),
+        }
+        handle.join().unwrap();
+        let (generation, bytes) = places.slots().read();
+        assert_eq!((generation, bytes.unwrap().as_slice()), (2, &b"newer"[..]));
+    });
+}
+
+#[test]
+fn loom_of_two_writers_the_first_wins_and_the_late_one_spoils_nothing() {
+    model(2, || {
+        let places = Arc::new(Places::new(b"old"));
+        let late = places.clone();
+        let late = thread::spawn(move || late.slots().publish(1, b"late"));
+        let won = places.slots().publish(1, b"winner");
+        let late_won = late.join().unwrap();
+        assert!(won != late_won, "one of them wins");
+        let expected: &[u8] = if won { b"winner" } else { b"late" };
+        let (generation, bytes) = places.slots().read();
+        assert_eq!((generation, bytes.unwrap().as_slice()), (2, expected));
+    });
+}
+
+#[test]
+fn loom_a_reader_beside_two_writers_sees_a_whole_ring_or_none() {
+    model(2, || {
+        let places = Arc::new(Places::new(b"old"));
+        let writers = [b"winner", b"latest"].map(|bytes| {
+            let places = places.clone();
+            thread::spawn(move || places.slots().publish(1, bytes))
+        });
+        if let Some(bytes) = places.slots().read().1 {
+            let whole: [&[u8]; 3] = [b"old", b"winner", b"latest"];
+            assert!(whole.contains(&bytes.as_slice()), "{bytes:?}");
+        }
+        writers.map(|handle| handle.join().unwrap());
+    });
+}
+
+/// A shard with one bucket of entries and room for a few records.
+struct Memory {
+    head: AtomicU64,
+    tail: AtomicU64,
+    index: Vec<AtomicU32>,
+    log: Vec<AtomicU64>,
+}
+
+impl Memory {
+    fn new() -> Self {
+        Memory {
+            head: AtomicU64::new(0),
+            tail: AtomicU64::new(0),
+            index: (0..BUCKET).map(|_| AtomicU32::new(0)).collect(),
+            log: (0..28).map(|_| AtomicU64::new(0)).collect(),
+        }
+    }
+
+    fn shard(&self) -> Shard<'_> {
+        let Memory { head, tail, index, log } = self;
+        Shard { head, tail, index, log, seed: SEED }
+    }
+}
+
+fn record(key: u8) -> Meta {
+    Meta { key: [key; 24], binding: 3, expires: 9, authenticated: 1, kind: Kind::Session, note: 5 }
+}
+
+#[test]
+fn loom_of_all_who_remove_a_record_one_does() {
+    model(3, || {
+        let memory = Arc::new(Memory::new());
+        memory.shard().insert(&record(1), b"value", 0).unwrap();
+        let others: Vec<_> = (0..2)
+            .map(|_| {
+                let memory = memory.clone();
+                thread::spawn(move || u32::from(memory.shard().remove(&[1; 24])))
+            })
+            .collect();
+        let mine = u32::from(memory.shard().remove(&[1; 24]));
+        let removed: u32 = others.into_iter().map(|handle| handle.join().unwrap()).sum();
+        assert_eq!(removed + mine, 1);
+        assert!(memory.shard().lookup(&[1; 24]).is_none());
+    });
+}
+
+#[test]
+fn loom_a_lookup_beside_an_insert_finds_the_record_whole_or_not_at_all() {
+    model(2, || {
+        let memory = Arc::new(Memory::new());
+        let writer = memory.clone();
+        let handle =
+            thread::spawn(move || drop(writer.shard().insert(&record(1), b"value", 0).unwrap()));
+        if let Some((meta, value)) = memory.shard().lookup(&[1; 24]) {
+            assert_eq!((meta, value.as_slice()), (record(1), &b"value"[..]));
+        }
+        handle.join().unwrap();
+        assert!(memory.shard().lookup(&[1; 24]).is_some());
+    });
+}
+
+#[test]
+fn loom_a_record_that_is_replaced_is_found_old_or_new() {
+    model(2, || {
+        let memory = Arc::new(Memory::new());
+        memory.shard().insert(&record(1), b"old", 0).unwrap();
+        let writer = memory.clone();
+        let handle =
+            thread::spawn(move || drop(writer.shard().insert(&record(1), b"new", 0).unwrap()));
+        let (_, value) = memory.shard().lookup(&[1; 24]).expect("there all the time");
+        assert!([&b"old"[..], b"new"].contains(&value.as_slice()));
+        handle.join().unwrap();
+        assert_eq!(memory.shard().lookup(&[1; 24]).unwrap().1.as_slice(), b"new");
+    });
+}
+
+#[test]
+fn loom_a_writer_whose_lease_was_taken_over_gives_nobody_a_wrong_value() {
+    model(2, || {
+        let memory = Arc::new(Memory::new());
+        let seen = Arc::new(AtomicBool::new(false));
+        let writers = [1, 2].map(|key| {
+            let (memory, seen) = (memory.clone(), seen.clone());
+            thread::spawn(move || {
+                let inserted = memory.shard().insert(&record(key), &[key; 8], 0).is_some();
+                seen.fetch_or(inserted, Ordering::Relaxed);
+            })
+        });
+        writers.map(|handle| handle.join().unwrap());
+        for key in [1, 2] {
+            if let Some((meta, value)) = memory.shard().lookup(&[key; 24]) {
+                assert_eq!((meta, value.as_slice()), (record(key), &[key; 8][..]));
+            }
+        }
+        assert!(seen.load(Ordering::Relaxed), "one of them gets through");
+    });
+}

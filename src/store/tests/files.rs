@@ -1,0 +1,217 @@
+//! The file at `memory.path`: found again, replaced, refused.
+
+use std::fs::{self, File, Permissions};
+use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+use tempfile::TempDir;
+use zeroize::Zeroizing;
+
+use super::records::SMALL;
+use super::support::*;
+use crate::store::{Store, layout, word};
+
+/// A directory in memory, so that no test warns of a disk.
+fn directory() -> (TempDir, PathBuf) {
+    let directory = TempDir::new_in("/dev/shm").unwrap();
+    let path = directory.path().join("store");
+    (directory, path)
+}
+
+fn with_contents(path: &Path) -> Store {
+    let store = Store::open(path, SMALL).unwrap();
+    assert!(store.update_ring(PATIENT, |_| Some(Zeroizing::new(value(1, 300)))));
+    insert(&store, 1, TYPICAL).unwrap();
+    store
+}
+
+fn has_ring(store: &Store) -> bool {
+    store.read_ring().1.is_some_and(|bytes| *bytes == value(1, 300))
+}
+
+fn refusal(path: &Path) -> String {
+    match Store::open(path, SMALL) {
+        Ok(_) => panic!("{} was used", path.display()),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn a_file_opened_again_has_its_sessions_and_its_ring() {
+    let (_directory, path) = directory();
+    let first = with_contents(&path);
+    let second = Store::open(&path, SMALL).unwrap();
+    assert!(finds(&second, 1, TYPICAL) && has_ring(&second));
+    insert(&second, 2, TYPICAL).unwrap();
+    assert!(finds(&first, 2, TYPICAL), "both are the same memory");
+    drop((first, second));
+    let third = Store::open(&path, SMALL).unwrap();
+    assert!(finds(&third, 1, TYPICAL) && finds(&third, 2, TYPICAL) && has_ring(&third));
+}
+
+#[test]
+fn a_new_file_is_private_allocated_and_not_empty() {
+    let (_directory, path) = directory();
+    let _store = with_contents(&path);
+    let meta = fs::metadata(&path).unwrap();
+    assert_eq!(meta.permissions().mode() & 0o7777, 0o600);
+    assert_eq!(meta.len(), SMALL as u64);
+    assert!(meta.blocks() * 512 >= SMALL as u64, "every byte has its storage");
+}
+
+#[test]
+fn another_size_makes_a_new_file_with_the_ring_of_the_old() {
+    let (_directory, path) = directory();
+    let old = with_contents(&path);
+    let new = Store::open(&path, SMALL * 2).unwrap();
+    assert!(has_ring(&new));
+    assert!(new.lookup(&key(1)).is_none(), "sessions stay behind");
+    assert!(finds(&old, 1, TYPICAL), "who has the old file goes on with it");
+    assert_eq!(fs::metadata(&path).unwrap().len(), SMALL as u64 * 2);
+    let back = Store::open(&path, SMALL).unwrap();
+    assert!(has_ring(&back));
+    let left = fs::read_dir(path.parent().unwrap()).unwrap().count();
+    assert_eq!(left, 1, "no file is left over");
+}
+
+#[test]
+fn a_file_from_before_the_last_boot_is_replaced_and_its_ring_kept() {
+    let (_directory, path) = directory();
+    let store = with_contents(&path);
+    let word = store.region.word(word::BOOT_ID);
+    word.fetch_xor(1, std::sync::atomic::Ordering::Relaxed);
+    let check = store.region.header_check();
+    store.region.word(word::CHECK).store(check, std::sync::atomic::Ordering::Relaxed);
+    let new = Store::open(&path, SMALL).unwrap();
+    assert!(new.lookup(&key(1)).is_none() && has_ring(&new));
+}
+
+#[test]
+fn a_flipped_bit_in_any_word_of_the_header_is_noticed() {
+    for index in (0..word::CHECK).filter(|index| *index != word::MAGIC).chain([word::CHECK]) {
+        for bit in [0, 13, 63] {
+            let (_directory, path) = directory();
+            let store = with_contents(&path);
+            let word = store.region.word(index);
+            word.fetch_xor(1 << bit, std::sync::atomic::Ordering::Relaxed);
+            let new = Store::open(&path, SMALL).unwrap();
+            assert!(new.lookup(&key(1)).is_none(), "word {index}, bit {bit}: used");
+            assert!(new.read_ring().1.is_none(), "word {index}, bit {bit}: nothing is believed");
+            insert(&new, 2, TYPICAL).unwrap();
+            let again = Store::open(&path, SMALL).unwrap();
+            assert!(finds(&again, 2, TYPICAL), "the new one is sound");
+        }
+    }
+}
+
+#[test]
+fn a_file_of_something_else_is_refused_and_left_as_it_was() {
+    let (_directory, path) = directory();
+    for contents in [vec![b'#'; 10], vec![0; SMALL], value(3, SMALL), value(3, 40_000)] {
+        fs::write(&path, &contents).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        let error = refusal(&path);
+        assert!(error.contains("is not a libtlsresume file"), "{error}");
+        assert_eq!(fs::read(&path).unwrap(), contents);
+    }
+}
+
+#[test]
+fn an_empty_file_is_filled() {
+    let (_directory, path) = directory();
+    File::create(&path).unwrap();
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    let store = with_contents(&path);
+    assert!(finds(&store, 1, TYPICAL));
+    assert_eq!(fs::metadata(&path).unwrap().len(), SMALL as u64);
+}
+
+#[test]
+fn a_file_cut_short_or_grown_is_replaced() {
+    for len in [8, 64, layout::PAGE as u64, SMALL as u64 / 2, SMALL as u64 - 8, SMALL as u64 + 8] {
+        let (_directory, path) = directory();
+        drop(with_contents(&path));
+        File::options().write(true).open(&path).unwrap().set_len(len).unwrap();
+        let store = Store::open(&path, SMALL).unwrap();
+        assert!(store.lookup(&key(1)).is_none(), "{len} bytes");
+        insert(&store, 2, TYPICAL).unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().len(), SMALL as u64);
+    }
+}
+
+#[test]
+fn a_file_of_another_layout_is_replaced_without_its_ring() {
+    let (_directory, path) = directory();
+    drop(with_contents(&path));
+    let file = File::options().write(true).open(&path).unwrap();
+    file.write_all_at(&99u64.to_le_bytes(), word::VERSION as u64 * 8).unwrap();
+    let store = Store::open(&path, SMALL).unwrap();
+    assert!(store.lookup(&key(1)).is_none() && store.read_ring().1.is_none());
+}
+
+#[test]
+fn symbolic_links_are_not_followed() {
+    let (_directory, path) = directory();
+    drop(with_contents(&path));
+    let link = path.with_extension("link");
+    symlink(&path, &link).unwrap();
+    refusal(&link);
+    let dangling = path.with_extension("dangling");
+    let target = path.with_extension("target");
+    symlink(&target, &dangling).unwrap();
+    refusal(&dangling);
+    assert!(!target.exists());
+}
+
+#[test]
+fn what_is_no_file_is_refused_at_once() {
+    let (directory, path) = directory();
+    refusal(directory.path());
+    let name = std::ffi::CString::new(path.to_str().unwrap()).unwrap();
+    // SAFETY: a C string that lives through the call.
+    assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+    let error = refusal(&path);
+    assert!(error.contains("is not a regular file"), "{error}");
+    refusal(Path::new("/dev/null"));
+    refusal(&path.join("below"));
+    refusal(&directory.path().join("missing").join("store"));
+}
+
+#[test]
+fn a_file_that_others_can_open_is_refused() {
+    let (_directory, path) = directory();
+    drop(with_contents(&path));
+    for mode in [0o644, 0o640, 0o604, 0o620, 0o602, 0o611] {
+        fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        let error = refusal(&path);
+        assert!(error.contains("chmod 600"), "{mode:o}: {error}");
+    }
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+    assert!(finds(&Store::open(&path, SMALL).unwrap(), 1, TYPICAL));
+}
+
+#[test]
+fn a_file_of_another_user_is_refused() {
+    // Only root can give a file away.
+    if crate::sys::effective_user() != 0 {
+        return;
+    }
+    let (_directory, path) = directory();
+    drop(with_contents(&path));
+    std::os::unix::fs::chown(&path, Some(65_534), None).unwrap();
+    let error = refusal(&path);
+    assert!(error.contains("belongs to another user"), "{error}");
+}
+
+#[test]
+fn sizes_that_cannot_be_had_are_refused_and_leave_no_file() {
+    let (directory, path) = directory();
+    // Many times what any machine has; less than a mapping may be.
+    assert!(Store::open(&path, 1 << 46).is_err());
+    assert!(Store::open(&path, SMALL - 1).is_err(), "too small");
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    drop(with_contents(&path));
+    assert!(Store::open(&path, 1 << 46).is_err());
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
+    assert!(finds(&Store::open(&path, SMALL).unwrap(), 1, TYPICAL), "the old one stays");
+}

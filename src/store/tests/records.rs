@@ -1,0 +1,244 @@
+//! One process, one thread: what goes in, comes out, makes room.
+
+use std::time::Duration;
+
+use super::support::*;
+use crate::clock::UnixMillis;
+use crate::store::{Evicted, Lease, MAX_VALUE, NotInserted, Store};
+
+/// The smallest memory: one shard.
+pub(super) const SMALL: usize = 512 * 1024;
+
+#[test]
+fn a_session_of_every_length_comes_back_as_it_was() {
+    let store = Store::anonymous(SMALL).unwrap();
+    for len in (0..600).chain([4096, 16_384, MAX_VALUE - 1, MAX_VALUE]) {
+        insert(&store, len as u64, len).unwrap();
+        assert!(finds(&store, len as u64, len), "{len} bytes");
+    }
+}
+
+#[test]
+fn a_value_that_is_too_long_is_refused_and_harms_nothing() {
+    let store = Store::anonymous(SMALL).unwrap();
+    insert(&store, 1, TYPICAL).unwrap();
+    for len in [MAX_VALUE + 1, 65_535, 65_536, 65_536 + TYPICAL, 1 << 20] {
+        assert_eq!(insert(&store, 1, len), Err(NotInserted::TooLong));
+    }
+    assert!(finds(&store, 1, TYPICAL));
+}
+
+#[test]
+fn what_is_not_there_is_not_found() {
+    let store = Store::anonymous(SMALL).unwrap();
+    assert!(store.lookup(&[0; 24]).is_none(), "zeros, as fresh memory is");
+    assert!(store.lookup(&key(1)).is_none());
+    assert!(!store.remove(&key(1)));
+}
+
+#[test]
+fn the_newest_record_of_a_key_takes_the_place_of_the_former() {
+    let store = Store::anonymous(SMALL).unwrap();
+    for round in 0..100 {
+        insert(&store, 1, round).unwrap();
+        assert!(finds(&store, 1, round));
+        assert_eq!(store.live(NOW), 1);
+    }
+    assert!(store.remove(&key(1)));
+    assert!(store.lookup(&key(1)).is_none(), "and no former one comes back");
+}
+
+#[test]
+fn a_record_is_removed_once() {
+    let store = Store::anonymous(SMALL).unwrap();
+    insert(&store, 1, TYPICAL).unwrap();
+    assert!(store.remove(&key(1)));
+    assert!(!store.remove(&key(1)));
+    insert(&store, 1, TYPICAL).unwrap();
+    assert!(store.remove(&key(1)), "once for each time it is inserted");
+}
+
+#[test]
+fn the_time_of_a_record_is_the_callers_to_judge_and_counts_in_reports() {
+    let store = Store::anonymous(SMALL).unwrap();
+    insert(&store, 1, TYPICAL).unwrap();
+    let end = UnixMillis::from_secs(LATER.into());
+    assert_eq!(store.live(UnixMillis(end.0 - 1)), 1);
+    assert_eq!(store.live(end), 0);
+    assert!(finds(&store, 1, TYPICAL), "whatever its times say");
+}
+
+#[test]
+fn a_second_record_of_a_key_is_refused_until_the_first_one_ends() {
+    let store = Store::anonymous(SMALL).unwrap();
+    let end = (NOW.secs() + 20) as u32;
+    let put = |now| store.insert_new(&strike(1, end), &[], now, PATIENT);
+    assert!(put(NOW).is_ok());
+    assert_eq!(put(NOW), Err(NotInserted::Present));
+    assert_eq!(
+        put(UnixMillis::from_secs(end.into()) - Duration::from_millis(1)),
+        Err(NotInserted::Present)
+    );
+    assert!(put(UnixMillis::from_secs(end.into())).is_ok());
+}
+
+#[test]
+fn the_first_of_a_key_is_not_told_so_when_another_took_the_shard_over() {
+    let store = Store::anonymous(SMALL).unwrap();
+    let (lease, _) = store.shard_of(&key(1));
+    let frozen = store.insert_if(&strike(1, LATER), &[], NOW, PATIENT, |_| {
+        lease.store(0, std::sync::atomic::Ordering::Relaxed);
+        std::mem::forget(Lease::acquire(
+            lease,
+            Duration::from_secs(9),
+            PATIENT,
+            &crate::store::BootClock,
+        ));
+        true
+    });
+    assert!(matches!(frozen, Ok((_, false))), "{frozen:?}");
+}
+
+#[test]
+fn room_is_made_by_the_oldest_and_counted() {
+    let store = Store::anonymous(SMALL).unwrap();
+    let (mut evicted, total) = (0, 20_000);
+    for number in 0..total {
+        evicted += insert(&store, number, TYPICAL).unwrap().sessions;
+    }
+    let found: Vec<_> = (0..total).filter(|number| finds(&store, *number, TYPICAL)).collect();
+    assert_eq!(evicted + found.len() as u64, total, "each is either found or was counted");
+    assert_eq!(store.live(NOW), found.len() as u64);
+    let oldest = found[0];
+    let gaps = total - oldest - found.len() as u64;
+    assert!(gaps * 200 < found.len() as u64, "{gaps} went before older ones");
+}
+
+#[test]
+fn nothing_is_counted_that_was_over_removed_or_replaced() {
+    let store = Store::anonymous(SMALL).unwrap();
+    let over = UnixMillis::from_secs(LATER.into());
+    let mut evicted = Evicted::default();
+    let mut count = |more: Evicted| {
+        evicted.sessions += more.sessions;
+        evicted.strikes += more.strikes;
+    };
+    for number in 0..2000 {
+        count(store.insert(&session(number), &value(number, TYPICAL), NOW, PATIENT).unwrap());
+        if number % 2 == 0 {
+            store.remove(&key(number));
+        }
+    }
+    for _ in 0..5000 {
+        count(store.insert(&session(1_000_000), &value(1, TYPICAL), over, PATIENT).unwrap());
+    }
+    assert_eq!(evicted, Evicted::default());
+}
+
+#[test]
+fn strikes_that_make_room_are_counted_apart() {
+    let store = Store::anonymous(SMALL).unwrap();
+    let (mut strikes, mut sessions, total) = (0, 0, 30_000);
+    for number in 0..total {
+        let evicted = if number % 3 == 0 {
+            store.insert_new(&strike(number, LATER), &[], NOW, PATIENT).unwrap()
+        } else {
+            insert(&store, number, TYPICAL).unwrap()
+        };
+        strikes += evicted.strikes;
+        sessions += evicted.sessions;
+    }
+    let left = |strike: bool| {
+        let numbers = (0..total).filter(|number| (number % 3 == 0) == strike);
+        numbers.filter(|number| store.lookup(&key(*number)).is_some()).count() as u64
+    };
+    assert_eq!(strikes + left(true), total / 3);
+    assert_eq!(sessions + left(false), total - total / 3);
+}
+
+#[test]
+fn sessions_of_mixed_sizes_survive_many_laps_of_the_log() {
+    let store = Store::anonymous(SMALL).unwrap();
+    let len = |number: u64| mix(number) as usize % 9000;
+    let (mut evicted, total) = (0, 4000);
+    for number in 0..total {
+        evicted += insert(&store, number, len(number)).unwrap().sessions;
+        assert!(finds(&store, number, len(number)));
+        if number >= 30 {
+            assert!(finds(&store, number - 30, len(number - 30)), "thirty are less than a lap");
+        }
+    }
+    let found = (0..total).filter(|number| finds(&store, *number, len(*number))).count() as u64;
+    assert_eq!(evicted + found, total);
+    assert_eq!(store.live(NOW), found);
+}
+
+#[test]
+fn clearing_forgets_and_wipes_every_record() {
+    let store = Store::anonymous(SMALL).unwrap();
+    for number in 0..500 {
+        insert(&store, number, TYPICAL).unwrap();
+    }
+    assert!(store.usage().used > 0);
+    store.clear();
+    assert!((0..500).all(|number| store.lookup(&key(number)).is_none()));
+    assert_eq!((store.live(NOW), store.usage().used), (0, 0));
+    let (_, shard) = store.shard(0);
+    assert!(shard.log.iter().all(|unit| unit.load(std::sync::atomic::Ordering::Relaxed) == 0));
+}
+
+#[test]
+fn evictions_are_counted_after_clearing_as_before() {
+    let store = Store::anonymous(SMALL).unwrap();
+    for number in 0..1234 {
+        insert(&store, number, 100).unwrap();
+    }
+    store.clear();
+    let (mut strikes, total) = (0, 30_000);
+    for number in 10_000..10_000 + total {
+        strikes += store.insert_new(&strike(number, LATER), &[], NOW, PATIENT).unwrap().strikes;
+    }
+    let left = (10_000..10_000 + total).filter(|number| store.lookup(&key(*number)).is_some());
+    assert_eq!(strikes + left.count() as u64, total);
+}
+
+#[test]
+fn clearing_remembers_until_when_the_strikes_counted_that_it_wipes() {
+    let store = Store::anonymous(SMALL).unwrap();
+    insert(&store, 1, TYPICAL).unwrap();
+    store.clear();
+    assert_eq!(store.strikes_lost_until(), UnixMillis(0), "a session is no strike");
+    for number in 0..10 {
+        let end = (NOW.secs() + number) as u32;
+        store.insert_new(&strike(number, end), &[], NOW - Duration::from_secs(1), PATIENT).unwrap();
+    }
+    store.clear();
+    assert_eq!(store.strikes_lost_until(), NOW + Duration::from_secs(9));
+}
+
+#[test]
+fn lost_strikes_are_remembered_until_the_last_of_them_would_have_ended() {
+    let store = Store::anonymous(SMALL).unwrap();
+    store.note_lost_strikes(NOW + Duration::from_secs(5));
+    store.note_lost_strikes(NOW);
+    assert_eq!(store.strikes_lost_until(), NOW + Duration::from_secs(5));
+}
+
+#[test]
+fn a_shard_that_others_keep_costs_the_patience_and_lookups_nothing() {
+    let store = Store::anonymous(SMALL).unwrap();
+    insert(&store, 1, TYPICAL).unwrap();
+    let (lease, _) = store.shard_of(&key(1));
+    let hold = Duration::from_secs(9);
+    let held = Lease::acquire(lease, hold, PATIENT, &crate::store::BootClock).expect("is free");
+    let patience = Duration::from_millis(1);
+    let before = crate::clock::since_boot();
+    let refused = store.insert(&session(2), &[], NOW, patience);
+    let waited = crate::clock::since_boot() - before;
+    assert_eq!(refused, Err(NotInserted::Busy));
+    assert!(waited >= patience && waited < hold / 2, "{waited:?}");
+    assert!(finds(&store, 1, TYPICAL));
+    assert!(store.remove(&key(1)), "removing waits for nobody either");
+    drop(held);
+    assert!(store.insert(&session(2), &[], NOW, Duration::ZERO).is_ok());
+}

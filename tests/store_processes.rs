@@ -1,0 +1,406 @@
+//! The store under processes that race, stop and are killed.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+#![allow(clippy::cast_possible_truncation, reason = "small numbers made here")]
+
+use std::fs;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tlsresume::clock::{UnixMillis, since_boot};
+use tlsresume::stats::Counter;
+use tlsresume::store::{Key, Kind, Meta, NotInserted, Store};
+use zeroize::Zeroizing;
+
+const NOW: UnixMillis = UnixMillis::from_secs(1_700_000_000);
+const LATER: u32 = 1_700_100_000;
+
+/// One shard, so that all meet in it.
+const SMALL: usize = 512 * 1024;
+
+/// Much longer than a healthy machine needs: tests that wait for it fail.
+const PATIENT: Duration = Duration::from_secs(20);
+
+/// What a handshake waits for a shard.
+const HANDSHAKE: Duration = Duration::from_millis(1);
+
+/// A forked process; killed, if it still runs, when dropped.
+struct Child(libc::pid_t);
+
+impl Child {
+    /// Runs `work` in a child, which succeeds if that neither panics nor returns false.
+    fn new(work: impl FnOnce() -> bool) -> Self {
+        // SAFETY: the child has one thread, uses memory, the store and the file system alone, and ends by _exit.
+        match unsafe { libc::fork() } {
+            0 => {
+                let done = catch_unwind(AssertUnwindSafe(work)).unwrap_or(false);
+                // SAFETY: no precondition; nothing of the parent's runs at this exit.
+                unsafe { libc::_exit(i32::from(!done)) }
+            }
+            pid => {
+                assert!(pid > 0, "{}", std::io::Error::last_os_error());
+                Child(pid)
+            }
+        }
+    }
+
+    fn signal(&self, signal: i32) {
+        // SAFETY: a child of ours that was not waited for, so the number is still its.
+        assert_eq!(unsafe { libc::kill(self.0, signal) }, 0);
+    }
+
+    fn wait(&mut self) -> i32 {
+        let mut status = 0;
+        // SAFETY: as above; the status is an int that the call writes.
+        assert_eq!(unsafe { libc::waitpid(self.0, &raw mut status, 0) }, self.0);
+        self.0 = 0;
+        status
+    }
+
+    fn succeed(mut self) {
+        assert_eq!(self.wait(), 0, "a child failed: its message is above");
+    }
+
+    fn kill(mut self) {
+        self.signal(libc::SIGKILL);
+        self.wait();
+    }
+}
+
+impl Drop for Child {
+    fn drop(&mut self) {
+        if self.0 != 0 {
+            self.signal(libc::SIGKILL);
+            self.wait();
+        }
+    }
+}
+
+fn mix(number: u64) -> u64 {
+    let mut mixed = number.wrapping_mul(0x9e37_79b9_7f4a_7c15).wrapping_add(0x1234_5678_9abc);
+    mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+    mixed ^ mixed >> 31
+}
+
+fn key(number: u64) -> Key {
+    let mut key = [0; 24];
+    for (part, index) in key.chunks_mut(8).zip(1..) {
+        part.copy_from_slice(&mix(number ^ index << 56).to_le_bytes());
+    }
+    key
+}
+
+fn session(number: u64) -> Meta {
+    Meta {
+        key: key(number),
+        binding: mix(number ^ 1),
+        expires: LATER,
+        authenticated: number as u32,
+        kind: Kind::Session,
+        note: number as u8,
+    }
+}
+
+fn len(number: u64) -> usize {
+    mix(number) as usize % 3000
+}
+
+fn value(number: u64, len: usize) -> Vec<u8> {
+    let words = (0..len.div_ceil(8) as u64).flat_map(|at| mix(number ^ at << 40).to_le_bytes());
+    words.take(len).collect()
+}
+
+fn insert(store: &Store, number: u64, patience: Duration) -> Result<(), NotInserted> {
+    store.insert(&session(number), &value(number, len(number)), NOW, patience).map(|_| ())
+}
+
+/// Whether the session is there; it is then what was inserted.
+fn finds(store: &Store, number: u64) -> bool {
+    store.lookup(&key(number)).is_some_and(|(meta, found)| {
+        assert_eq!(meta, session(number));
+        assert_eq!(*found, value(number, len(number)), "the value of another");
+        true
+    })
+}
+
+fn look_at_all(store: &Store) {
+    for number in 0..50 {
+        finds(store, number);
+    }
+}
+
+fn counter(store: &Store) -> &AtomicU64 {
+    &store.counters().0[Counter::SessionsStored as usize]
+}
+
+/// Waits until `condition` holds.
+fn until(what: &str, mut condition: impl FnMut() -> bool) {
+    let give_up = since_boot() + PATIENT;
+    while !condition() {
+        assert!(since_boot() < give_up, "{what}: not in time");
+        std::thread::yield_now();
+    }
+}
+
+#[test]
+fn lookups_among_the_inserts_of_processes_never_give_a_wrong_value() {
+    const KEYS: u64 = 800;
+    let store = Store::anonymous(SMALL).unwrap();
+    let writers: Vec<_> = (0..2u64)
+        .map(|writer| {
+            Child::new(|| {
+                (0..6000).for_each(|round| {
+                    let number = mix(round << 1 | writer) % KEYS;
+                    let _ = insert(&store, number, PATIENT);
+                });
+                true
+            })
+        })
+        .collect();
+    let reader = Child::new(|| {
+        for round in 0..30_000 {
+            finds(&store, mix(round) % KEYS);
+        }
+        true
+    });
+    let found = (0..30_000).filter(|round| finds(&store, mix(*round ^ 7) % KEYS)).count();
+    reader.succeed();
+    writers.into_iter().for_each(Child::succeed);
+    let found_after = (0..KEYS).filter(|number| finds(&store, *number)).count();
+    assert!(found_after > 100, "{found} and {found_after} found");
+}
+
+#[test]
+fn of_processes_that_remove_or_mark_a_key_one_is_first() {
+    const KEYS: u64 = 500;
+    const CHILDREN: u64 = 4;
+    let store = Store::anonymous(SMALL).unwrap();
+    let counters = store.counters();
+    for number in 0..KEYS {
+        store.insert(&session(number), &[], NOW, PATIENT).unwrap();
+    }
+    let children: Vec<_> = (0..CHILDREN)
+        .map(|_| {
+            Child::new(|| {
+                let arrived = &counters.0[Counter::SessionsAbsent as usize];
+                for number in 0..KEYS {
+                    // Side by side, or the first would be done before the second starts.
+                    arrived.fetch_add(1, Ordering::Relaxed);
+                    until("the others", || {
+                        arrived.load(Ordering::Relaxed) >= (number + 1) * CHILDREN
+                    });
+                    if store.remove(&key(number)) {
+                        counters.count(Counter::SessionsHit);
+                    }
+                    let mark = Meta { kind: Kind::Strike, ..session(number + KEYS) };
+                    if store.insert_new(&mark, &[], NOW, PATIENT).is_ok() {
+                        counters.count(Counter::EarlyDataAllowed);
+                    }
+                }
+                true
+            })
+        })
+        .collect();
+    children.into_iter().for_each(Child::succeed);
+    assert_eq!(counters.value(Counter::SessionsHit), KEYS);
+    let first = counters.value(Counter::EarlyDataAllowed);
+    // A child that is off the processor for 10 ms in the midst is refused; nobody is first twice.
+    assert!(first <= KEYS && first > KEYS * 9 / 10, "{first} of {KEYS}");
+}
+
+#[test]
+fn writers_killed_at_random_moments_cost_the_others_nothing_but_their_record() {
+    let store = Store::anonymous(SMALL).unwrap();
+    let mut left_locked = 0;
+    for round in 0..200u64 {
+        let before = counter(&store).load(Ordering::Relaxed);
+        let long = value(round, 50_000);
+        let child = Child::new(|| {
+            for number in 0.. {
+                if number % 3 == 0 {
+                    let _ = insert(&store, number % 50, PATIENT);
+                } else {
+                    // Long ones, so that most are killed in the midst.
+                    let _ = store.insert(&session(1000 + number % 9), &long, NOW, PATIENT);
+                }
+                counter(&store).fetch_add(1, Ordering::Relaxed);
+            }
+            true
+        });
+        let progress = before + 1 + mix(round) % 12;
+        until("the child inserts", || counter(&store).load(Ordering::Relaxed) >= progress);
+        child.kill();
+        let own = 1_000_000 + round;
+        left_locked += u64::from(insert(&store, own, Duration::ZERO) == Err(NotInserted::Busy));
+        // A holder has a shard for 10 ms at most.
+        assert_eq!(insert(&store, own, Duration::from_millis(20)), Ok(()), "round {round}");
+        assert!(finds(&store, own), "round {round}");
+        look_at_all(&store);
+    }
+    assert!(left_locked > 0, "no child was killed in the midst: the test tests nothing");
+}
+
+#[test]
+fn a_stopped_writer_costs_an_insert_its_patience_and_lookups_nothing() {
+    let store = Store::anonymous(SMALL).unwrap();
+    let long = value(1, 60_000);
+    let child = Child::new(|| {
+        for number in 0.. {
+            let _ = store.insert(&session(1000 + number % 3), &long, NOW, PATIENT);
+            counter(&store).fetch_add(1, Ordering::Relaxed);
+        }
+        true
+    });
+    let mut seen = 0;
+    for round in 0..20 {
+        let own = 1_000_000 + round;
+        let mut waited = Duration::ZERO;
+        until("a stop in the midst of an insert", || {
+            until("the child goes on", || counter(&store).load(Ordering::Relaxed) > seen);
+            child.signal(libc::SIGSTOP);
+            let before = since_boot();
+            let result = insert(&store, own, HANDSHAKE);
+            waited = since_boot() - before;
+            if result.is_ok() {
+                seen = counter(&store).load(Ordering::Relaxed);
+                child.signal(libc::SIGCONT);
+            }
+            result == Err(NotInserted::Busy)
+        });
+        // The processors are others' too; a waiter that ignored its patience would wait for all of PATIENT.
+        assert!(waited < Duration::from_millis(50), "{waited:?}");
+        look_at_all(&store);
+        assert_eq!(
+            insert(&store, own, Duration::from_millis(20)),
+            Ok(()),
+            "taken over after 10 ms"
+        );
+        assert!(finds(&store, own));
+        // It wakes up late, and finds out.
+        seen = counter(&store).load(Ordering::Relaxed);
+        child.signal(libc::SIGCONT);
+        until("the child goes on", || counter(&store).load(Ordering::Relaxed) > seen + 3);
+        assert_eq!(insert(&store, own, PATIENT), Ok(()));
+    }
+    child.kill();
+}
+
+#[test]
+fn a_ring_is_whole_whenever_its_writer_is_killed() {
+    let store = Store::anonymous(SMALL).unwrap();
+    // All bytes of a ring are the same.
+    let put = |byte: u8| {
+        let len = 5000 + usize::from(byte) * 100;
+        store.update_ring(PATIENT, |_| Some(Zeroizing::new(vec![byte; len])))
+    };
+    let check = |written_now: bool| {
+        let before = store.ring_generation();
+        let (_, ring) = store.read_ring();
+        let Some(ring) = ring else {
+            // Overtaken twice while it was read: the reader keeps what it has and reads again.
+            assert!(written_now && store.ring_generation() > before, "there is always a whole one");
+            return;
+        };
+        assert!(ring.iter().all(|byte| *byte == ring[0]), "a mix");
+        assert_eq!(ring.len(), 5000 + usize::from(ring[0]) * 100);
+    };
+    assert!(put(1));
+    let mut generation = store.ring_generation();
+    for round in 0..60 {
+        // A lease left behind is taken over after a second; that is not waited for here.
+        let child = Child::new(|| (0u8..=255).cycle().all(put));
+        let progress = generation + 1 + mix(round) % 5;
+        until("the child writes", || {
+            check(true);
+            store.ring_generation() >= progress
+        });
+        child.kill();
+        check(false);
+        generation = store.ring_generation();
+    }
+    assert!(put(7), "taken over at last");
+    check(false);
+}
+
+fn in_memory() -> TempDir {
+    TempDir::new_in("/dev/shm").unwrap()
+}
+
+/// Several processes open `path` at the same moment, and each inserts a session of its own.
+fn open_together(path: &Path, size: usize, check: impl Fn(&Store) -> bool) {
+    const CHILDREN: u64 = 6;
+    let line = Store::anonymous(SMALL).unwrap();
+    let children: Vec<_> = (0..CHILDREN)
+        .map(|number| {
+            Child::new(|| {
+                counter(&line).fetch_add(1, Ordering::Relaxed);
+                until("the others", || counter(&line).load(Ordering::Relaxed) == CHILDREN);
+                let store = Store::open(path, size).unwrap();
+                insert(&store, number, PATIENT).unwrap();
+                check(&store)
+            })
+        })
+        .collect();
+    children.into_iter().for_each(Child::succeed);
+    let store = Store::open(path, size).unwrap();
+    assert!((0..CHILDREN).all(|number| finds(&store, number)), "all share one file");
+    assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left over");
+}
+
+#[test]
+fn processes_that_make_the_file_at_the_same_time_share_it() {
+    for _ in 0..15 {
+        let directory = in_memory();
+        open_together(&directory.path().join("store"), SMALL, |_| true);
+    }
+}
+
+#[test]
+fn processes_that_replace_the_file_at_the_same_time_share_the_new_one_and_the_old_ring() {
+    for _ in 0..15 {
+        let directory = in_memory();
+        let path = directory.path().join("store");
+        let old = Store::open(&path, SMALL).unwrap();
+        assert!(old.update_ring(PATIENT, |_| Some(Zeroizing::new(vec![9; 300]))));
+        let has_ring = |store: &Store| store.read_ring().1.is_some_and(|ring| *ring == [9; 300]);
+        open_together(&path, SMALL * 2, has_ring);
+    }
+}
+
+#[test]
+fn a_full_memory_file_system_is_an_error_and_leaves_no_file() {
+    let directory = in_memory();
+    let name = std::ffi::CString::new(directory.path().to_str().unwrap()).unwrap();
+    // In a mount namespace of its own; without the right to make one the claim is not tested.
+    let mut child = Child::new(|| {
+        // SAFETY: C strings that live through the calls; the namespace is this child's alone.
+        let mounted = unsafe {
+            let (none, tmpfs) = (c"none".as_ptr(), c"tmpfs".as_ptr());
+            let private = libc::MS_REC | libc::MS_PRIVATE;
+            libc::unshare(libc::CLONE_NEWNS) == 0
+                && libc::mount(none, c"/".as_ptr(), std::ptr::null(), private, std::ptr::null())
+                    == 0
+                && libc::mount(tmpfs, name.as_ptr(), tmpfs, 0, c"size=2m".as_ptr().cast()) == 0
+        };
+        if !mounted {
+            // SAFETY: as in Child::new.
+            unsafe { libc::_exit(77) }
+        }
+        let path = directory.path().join("store");
+        let files = || fs::read_dir(directory.path()).unwrap().count();
+        assert!(Store::open(&path, 4 << 20).is_err());
+        assert_eq!(files(), 0);
+        let store = Store::open(&path, 1 << 20).unwrap();
+        insert(&store, 1, PATIENT).unwrap();
+        assert!(Store::open(&path, 3 << 19).is_err(), "no room for a second one beside it");
+        assert_eq!(files(), 1);
+        // What is mapped is allocated: using all of it cannot fail now.
+        (0..2000).for_each(|number| insert(&store, number, PATIENT).unwrap());
+        finds(&Store::open(&path, 1 << 20).unwrap(), 1999)
+    });
+    let status = child.wait();
+    assert!(status == 0 || libc::WEXITSTATUS(status) == 77, "the child failed: {status:#x}");
+}
