@@ -28,8 +28,11 @@ impl<'a> Slots<'a> {
     /// The generation of the ring in force, and its bytes; no bytes when neither slot holds any.
     pub(super) fn read(&self) -> (u64, Option<Zeroizing<Vec<u8>>>) {
         let generation = self.generation.load(Ordering::Acquire);
-        let bytes =
-            self.read_slot(generation).or_else(|| self.read_slot(generation.wrapping_add(1)));
+        let bytes = self.read_slot(generation).or_else(|| {
+            // Who sees the one being written sees the other one written.
+            fence(Ordering::Acquire);
+            self.read_slot(generation.wrapping_add(1))
+        });
         (generation, bytes)
     }
 
@@ -64,7 +67,7 @@ impl<'a> Slots<'a> {
 
     fn write_slot(&self, generation: u64, bytes: &[u8]) {
         let slot = self.slot(generation);
-        slot[0].store(0, Ordering::Relaxed);
+        slot[0].store(0, Ordering::Release);
         fence(Ordering::Release);
         let (header, body) = slot.split_at(HEADER_UNITS);
         write_bytes(body, bytes);

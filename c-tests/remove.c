@@ -1,0 +1,234 @@
+/* What takes sessions and keys away, and what does not. */
+#include "moving_clock.h"
+
+#include <string.h>
+
+#include <openssl/err.h>
+
+static bool in_store(int kind)
+{
+    return kind == TLS12_ID || kind == TLS13_STATEFUL;
+}
+
+/* One connection whose server's end is freed without a close_notify of its own, as most are. */
+static bool visit_and_break_off(struct visitor *visitor, SSL_CTX *server)
+{
+    struct pair pair = pair_new(visitor, server);
+    CHECK(pair_shakes(&pair));
+    bool resumed = SSL_session_reused(pair.server);
+    visitor_leaves(visitor, &pair);
+    pair_free(&pair, false);
+    return resumed;
+}
+
+static void an_unclean_close_costs_no_session(void)
+{
+    for (const struct kind *kind = KIND; kind < KIND + KINDS; kind++) {
+        TLSRESUME *tr = realm_of(kind, "");
+        SSL_CTX *server = attached_server(tr);
+        struct visitor visitor = visitor_new(kind, NULL);
+        CHECK(!visit_and_break_off(&visitor, server));
+        for (int i = 0; i < 5; i++)
+            CHECK_SAYING(visit_and_break_off(&visitor, server), "%s", kind->name);
+        visitor_free(&visitor);
+        SSL_CTX_free(server);
+        tlsresume_free(tr);
+    }
+}
+
+static void with_forget_an_unclean_close_ends_a_stored_session(void)
+{
+    for (int k = 0; k < KINDS; k++) {
+        TLSRESUME *tr = realm_of(&KIND[k], "on_remove = \"forget\"\n");
+        SSL_CTX *server = attached_server(tr);
+        struct visitor visitor = visitor_new(&KIND[k], NULL);
+        CHECK(!visit(&visitor, server));
+        CHECK_SAYING(visit(&visitor, server), "%s", KIND[k].name);
+        CHECK_SAYING(visit_and_break_off(&visitor, server), "%s", KIND[k].name);
+        CHECK_SAYING(visit(&visitor, server) == !in_store(k), "%s", KIND[k].name);
+        visitor_free(&visitor);
+        SSL_CTX_free(server);
+        tlsresume_free(tr);
+    }
+}
+
+/* What the server knows the visitor's session by. */
+static const unsigned char *session_name(const struct visitor *visitor, size_t *len)
+{
+    const unsigned char *name = NULL;
+    unsigned id_len = 0;
+    if (SSL_SESSION_has_ticket(visitor->session)) {
+        SSL_SESSION_get0_ticket(visitor->session, &name, len);
+        return name;
+    }
+    name = SSL_SESSION_get_id(visitor->session, &id_len);
+    *len = id_len;
+    return name;
+}
+
+static void a_session_that_was_removed_does_not_resume(void)
+{
+    for (int k = 0; k < KINDS; k++) {
+        if (!in_store(k))
+            continue;
+        TLSRESUME *tr = realm_of(&KIND[k], "");
+        SSL_CTX *server = attached_server(tr);
+        struct visitor visitor = visitor_new(&KIND[k], NULL), other = visitor_new(&KIND[k], NULL);
+        CHECK(!visit(&visitor, server));
+        CHECK(!visit(&other, server));
+        size_t len = 0;
+        const unsigned char *name = session_name(&visitor, &len);
+        CHECK_EQUAL(len, 32);
+        CHECK(tlsresume_session_remove(tr, name, len) == 1);
+        CHECK(tlsresume_session_remove(tr, name, len) == 1);
+        CHECK_SAYING(!visit(&visitor, server), "%s", KIND[k].name);
+        CHECK_EQUAL(stats_of(tr).sessions_missed_absent, 1);
+        CHECK_SAYING(visit(&visitor, server), "%s", KIND[k].name);
+        CHECK_SAYING(visit(&other, server), "%s", KIND[k].name);
+        visitor_free(&visitor);
+        visitor_free(&other);
+        SSL_CTX_free(server);
+        tlsresume_free(tr);
+    }
+}
+
+static void removing_what_never_was_a_session_does_nothing(void)
+{
+    TLSRESUME *tr = realm_of(&KIND[TLS13_STATEFUL], "");
+    SSL_CTX *server = attached_server(tr);
+    struct visitor visitor = visitor_new(&KIND[TLS13_STATEFUL], NULL);
+    unsigned char id[64];
+    CHECK(!visit(&visitor, server));
+    uint64_t live = stats_of(tr).sessions_live;
+    for (size_t len = 0; len <= sizeof id; len++) {
+        random_bytes(id, sizeof id);
+        CHECK(tlsresume_session_remove(tr, id, len) == 1);
+    }
+    CHECK_EQUAL(stats_of(tr).sessions_live, live);
+    CHECK(visit(&visitor, server));
+    visitor_free(&visitor);
+    SSL_CTX_free(server);
+    tlsresume_free(tr);
+}
+
+static void a_flush_ends_stored_sessions_and_leaves_tickets(void)
+{
+    for (int k = 0; k < KINDS; k++) {
+        server_clock_is_at(0);
+        TLSRESUME *tr = realm_of(&KIND[k], "");
+        SSL_CTX *server = attached_server(tr);
+        struct visitor visitors[5];
+        for (int i = 0; i < 5; i++) {
+            visitors[i] = visitor_new(&KIND[k], NULL);
+            CHECK(!visit(&visitors[i], server));
+        }
+        server_clock_is_at(10);
+        server_runs = true;
+        CHECK(tlsresume_sessions_flush(tr) == 1);
+        server_runs = false;
+        CHECK_EQUAL(stats_of(tr).sessions_live, 0);
+        server_clock_is_at(20);
+        for (int i = 0; i < 5; i++) {
+            CHECK_SAYING(visit(&visitors[i], server) == !in_store(k), "%s", KIND[k].name);
+            CHECK_SAYING(visit(&visitors[i], server), "%s", KIND[k].name);
+            visitor_free(&visitors[i]);
+        }
+        SSL_CTX_free(server);
+        tlsresume_free(tr);
+    }
+    server_clock_is_at(0);
+}
+
+static const unsigned char *key_name(const struct visitor *visitor)
+{
+    size_t len = 0;
+    const unsigned char *name = session_name(visitor, &len);
+    CHECK(len > 32);
+    return name;
+}
+
+static void a_revoked_key_opens_nothing_and_another_takes_its_place(void)
+{
+    for (int k = TLS12_TICKET; k <= TLS13_STATELESS; k++) {
+        TLSRESUME *tr = realm_of(&KIND[k], "[keys]\nactivation_delay = \"0s\"\n");
+        SSL_CTX *server = attached_server(tr);
+        struct visitor visitor = visitor_new(&KIND[k], NULL), other = visitor_new(&KIND[k], NULL);
+        unsigned char name[16];
+        CHECK(!visit(&visitor, server));
+        memcpy(name, key_name(&visitor), sizeof name);
+        next_millisecond();
+        CHECK(tlsresume_keys_rotate(tr) == 1);
+        CHECK(!visit(&other, server));
+        CHECK(memcmp(name, key_name(&other), sizeof name) != 0);
+        CHECK(tlsresume_keys_revoke(tr, name) == 1);
+        CHECK_SAYING(!visit(&visitor, server), "%s", KIND[k].name);
+        CHECK_SAYING(visit(&visitor, server), "%s", KIND[k].name);
+        CHECK_SAYING(visit(&other, server), "%s", KIND[k].name);
+        CHECK(memcmp(name, key_name(&visitor), sizeof name) != 0);
+        TLSRESUME_STATS stats = stats_of(tr);
+        CHECK_EQUAL(stats.tickets_rejected_revoked, 1);
+        CHECK_EQUAL(stats.keys_revoked, 1);
+        CHECK_EQUAL(stats.keys_active, 1);
+        CHECK_REFUSED(tlsresume_keys_revoke(tr, name), "no key of that name");
+        visitor_free(&visitor);
+        visitor_free(&other);
+        SSL_CTX_free(server);
+        tlsresume_free(tr);
+    }
+}
+
+static void the_key_that_encrypts_can_be_revoked_again_and_again(void)
+{
+    for (int k = TLS12_TICKET; k <= TLS13_STATELESS; k++) {
+        TLSRESUME *tr = realm_of(&KIND[k], "");
+        SSL_CTX *server = attached_server(tr);
+        struct visitor visitor = visitor_new(&KIND[k], NULL);
+        CHECK(!visit(&visitor, server));
+        for (int i = 0; i < 10; i++) {
+            CHECK(tlsresume_keys_revoke(tr, key_name(&visitor)) == 1);
+            CHECK_SAYING(!visit(&visitor, server), "%s, time %d", KIND[k].name, i);
+            CHECK_SAYING(visit(&visitor, server), "%s, time %d", KIND[k].name, i);
+        }
+        visitor_free(&visitor);
+        SSL_CTX_free(server);
+        tlsresume_free(tr);
+    }
+}
+
+static void when_every_key_is_revoked_no_ticket_opens_and_new_ones_do(void)
+{
+    for (int k = TLS12_TICKET; k <= TLS13_STATELESS; k++) {
+        TLSRESUME *tr = realm_of(&KIND[k], "[keys]\nactivation_delay = \"0s\"\n");
+        SSL_CTX *server = attached_server(tr);
+        struct visitor visitors[5];
+        for (int i = 0; i < 5; i++) {
+            visitors[i] = visitor_new(&KIND[k], NULL);
+            CHECK(!visit(&visitors[i], server));
+            next_millisecond();
+            CHECK(tlsresume_keys_rotate(tr) == 1);
+        }
+        next_millisecond();
+        CHECK(tlsresume_keys_revoke(tr, NULL) == 1);
+        for (int i = 0; i < 5; i++) {
+            CHECK_SAYING(!visit(&visitors[i], server), "%s", KIND[k].name);
+            CHECK_SAYING(visit(&visitors[i], server), "%s", KIND[k].name);
+            visitor_free(&visitors[i]);
+        }
+        SSL_CTX_free(server);
+        tlsresume_free(tr);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    check_begin(argc, argv);
+    CLAIM(an_unclean_close_costs_no_session);
+    CLAIM(with_forget_an_unclean_close_ends_a_stored_session);
+    CLAIM(a_session_that_was_removed_does_not_resume);
+    CLAIM(removing_what_never_was_a_session_does_nothing);
+    CLAIM(a_flush_ends_stored_sessions_and_leaves_tickets);
+    CLAIM(a_revoked_key_opens_nothing_and_another_takes_its_place);
+    CLAIM(the_key_that_encrypts_can_be_revoked_again_and_again);
+    CLAIM(when_every_key_is_revoked_no_ticket_opens_and_new_ones_do);
+    return check_end();
+}

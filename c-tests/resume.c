@@ -1,0 +1,300 @@
+/* What resumes in which mode, and what a mode or an application that says no prevents. */
+#include "check.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include <openssl/err.h>
+
+static void every_kind_resumes_a_hundred_times_in_a_row(void)
+{
+    for (const struct kind *kind = KIND; kind < KIND + KINDS; kind++) {
+        TLSRESUME *tr = realm_of(kind, "");
+        SSL_CTX *server = attached_server(tr);
+        struct visitor visitor = visitor_new(kind, "a.example");
+        CHECK_SAYING(!visit(&visitor, server), "%s", kind->name);
+        for (int i = 0; i < scaled(100); i++)
+            CHECK_SAYING(visit(&visitor, server), "%s, visit %d", kind->name, i);
+        visitor_free(&visitor);
+        SSL_CTX_free(server);
+        tlsresume_free(tr);
+    }
+}
+
+/* As two processes that share memory; or, after a reload, the old and the new context of one. */
+static void every_kind_resumes_on_another_context_of_the_realm(void)
+{
+    for (const struct kind *kind = KIND; kind < KIND + KINDS; kind++) {
+        TLSRESUME *tr = realm_of(kind, "");
+        SSL_CTX *one = attached_server(tr), *other = attached_server(tr);
+        struct visitor visitor = visitor_new(kind, "a.example");
+        CHECK(!visit(&visitor, one));
+        CHECK_SAYING(visit(&visitor, other), "%s", kind->name);
+        SSL_CTX_free(one);
+        CHECK_SAYING(visit(&visitor, other), "%s", kind->name);
+        visitor_free(&visitor);
+        SSL_CTX_free(other);
+        tlsresume_free(tr);
+    }
+}
+
+static void nothing_resumes_in_another_realm(void)
+{
+    for (const struct kind *kind = KIND; kind < KIND + KINDS; kind++) {
+        TLSRESUME *tr = realm_of(kind, ""), *foreign = realm_of(kind, "");
+        SSL_CTX *server = attached_server(tr), *elsewhere = attached_server(foreign);
+        struct visitor visitor = visitor_new(kind, "a.example");
+        CHECK(!visit(&visitor, server));
+        CHECK_SAYING(!visit(&visitor, elsewhere), "%s", kind->name);
+        visitor_free(&visitor);
+        SSL_CTX_free(server);
+        SSL_CTX_free(elsewhere);
+        tlsresume_free(tr);
+        tlsresume_free(foreign);
+    }
+}
+
+static void every_tls13_resumption_brings_one_new_ticket(void)
+{
+    for (int k = TLS13_STATELESS; k <= TLS13_STATEFUL; k++) {
+        TLSRESUME *tr = realm_of(&KIND[k], "");
+        SSL_CTX *server = attached_server(tr);
+        struct visitor visitor = visitor_new(&KIND[k], NULL);
+        CHECK(!visit(&visitor, server));
+        CHECK_EQUAL(visitor.tickets, 2);
+        for (int i = 0; i < 5; i++) {
+            CHECK(visit(&visitor, server));
+            CHECK_EQUAL(visitor.tickets, 1);
+        }
+        visitor_free(&visitor);
+        SSL_CTX_free(server);
+        tlsresume_free(tr);
+    }
+}
+
+static void a_full_tls13_handshake_brings_as_many_tickets_as_configured(void)
+{
+    for (int k = TLS13_STATELESS; k <= TLS13_STATEFUL; k++) {
+        static const int COUNTS[] = {0, 1, 2, 16};
+        for (size_t i = 0; i < sizeof COUNTS / sizeof *COUNTS; i++) {
+            char tickets[32];
+            snprintf(tickets, sizeof tickets, "tickets = %d\n", COUNTS[i]);
+            TLSRESUME *tr = realm_of(&KIND[k], tickets);
+            SSL_CTX *server = attached_server(tr);
+            struct visitor visitor = visitor_new(&KIND[k], NULL);
+            CHECK(!visit(&visitor, server));
+            CHECK_EQUAL(visitor.tickets, COUNTS[i]);
+            CHECK_EQUAL(visit(&visitor, server), COUNTS[i] > 0);
+            visitor_free(&visitor);
+            SSL_CTX_free(server);
+            tlsresume_free(tr);
+        }
+    }
+}
+
+static void only_what_needs_the_store_goes_there(void)
+{
+    static const int STORED[KINDS] = {1, 0, 0, 2};
+    for (int k = 0; k < KINDS; k++) {
+        TLSRESUME *tr = realm_of(&KIND[k], "");
+        SSL_CTX *server = attached_server(tr);
+        struct visitor visitor = visitor_new(&KIND[k], "a.example");
+        CHECK(!visit(&visitor, server));
+        CHECK_EQUAL(stats_of(tr).sessions_stored, STORED[k]);
+        CHECK_EQUAL(stats_of(tr).sessions_live, STORED[k]);
+        visitor_free(&visitor);
+        SSL_CTX_free(server);
+        tlsresume_free(tr);
+    }
+}
+
+static void resumptions_are_counted(void)
+{
+    for (const struct kind *kind = KIND; kind < KIND + KINDS; kind++) {
+        TLSRESUME *tr = realm_of(kind, "");
+        SSL_CTX *server = attached_server(tr);
+        struct visitor visitor = visitor_new(kind, "a.example");
+        CHECK(!visit(&visitor, server));
+        for (int i = 0; i < 5; i++)
+            CHECK(visit(&visitor, server));
+        TLSRESUME_STATS stats = stats_of(tr);
+        bool by_ticket = kind == &KIND[TLS12_TICKET] || kind == &KIND[TLS13_STATELESS];
+        CHECK_EQUAL(stats.tickets_accepted_current, by_ticket ? 5 : 0);
+        CHECK_EQUAL(stats.sessions_hit, by_ticket ? 0 : 5);
+        CHECK_EQUAL(stats.tickets_issued > 0, by_ticket);
+        CHECK_EQUAL(stats.tickets_rejected_mac + stats.tickets_rejected_unknown_key, 0);
+        CHECK_EQUAL(stats.sessions_missed_absent + stats.sessions_missed_binding, 0);
+        visitor_free(&visitor);
+        SSL_CTX_free(server);
+        tlsresume_free(tr);
+    }
+}
+
+static void with_mode_off_nothing_is_sent_and_nothing_is_kept(void)
+{
+    TLSRESUME *tr = realm_new("[resumption]\nmode = \"off\"\n");
+    SSL_CTX *server = attached_server(tr);
+    for (const struct kind *kind = KIND; kind < KIND + KINDS; kind++) {
+        struct visitor visitor = visitor_new(kind, "a.example");
+        CHECK(!visit(&visitor, server));
+        CHECK_EQUAL(visitor.tickets, 0);
+        if (kind->version == TLS1_2_VERSION) {
+            unsigned id_len = 1;
+            SSL_SESSION_get_id(visitor.session, &id_len);
+            CHECK_EQUAL(SSL_SESSION_has_ticket(visitor.session), 0);
+            CHECK_SAYING(id_len == 0, "%s: the server sent an id of %u bytes", kind->name, id_len);
+        }
+        CHECK_SAYING(!visit(&visitor, server), "%s", kind->name);
+        visitor_free(&visitor);
+    }
+    TLSRESUME_STATS stats = stats_of(tr);
+    CHECK_EQUAL(stats.tickets_issued + stats.sessions_stored + stats.sessions_live, 0);
+    CHECK_EQUAL(SSL_CTX_sess_number(server), 0);
+    SSL_CTX_free(server);
+    tlsresume_free(tr);
+}
+
+/* An application that says NO_TICKET means TLS 1.2; its TLS 1.3 tickets become handles. */
+static void no_ticket_of_the_application_is_respected(void)
+{
+    TLSRESUME *tr = realm_new("");
+    SSL_CTX *server = server_new();
+    SSL_CTX_set_options(server, SSL_OP_NO_TICKET);
+    CHECK(tlsresume_attach(tr, server) == 1);
+    struct visitor visitor = visitor_new(&KIND[TLS12_TICKET], NULL);
+    CHECK(!visit(&visitor, server));
+    CHECK(!SSL_SESSION_has_ticket(visitor.session));
+    CHECK(visit(&visitor, server));
+    visitor_free(&visitor);
+
+    visitor = visitor_new(&KIND[TLS13_STATELESS], NULL);
+    CHECK(!visit(&visitor, server));
+    CHECK(visit(&visitor, server));
+    visitor_free(&visitor);
+    CHECK_EQUAL(stats_of(tr).tickets_issued, 0);
+    SSL_CTX_free(server);
+    tlsresume_free(tr);
+}
+
+static void num_tickets_0_of_the_application_is_respected(void)
+{
+    for (int k = TLS13_STATELESS; k <= TLS13_STATEFUL; k++) {
+        TLSRESUME *tr = realm_of(&KIND[k], "");
+        SSL_CTX *server = server_new();
+        SSL_CTX_set_num_tickets(server, 0);
+        CHECK(tlsresume_attach(tr, server) == 1);
+        struct visitor visitor = visitor_new(&KIND[k], NULL);
+        CHECK(!visit(&visitor, server));
+        CHECK_EQUAL(visitor.tickets, 0);
+        CHECK(!visit(&visitor, server));
+        visitor_free(&visitor);
+        visitor = visitor_new(&KIND[TLS12_ID], NULL);
+        CHECK(!visit(&visitor, server));
+        CHECK(visit(&visitor, server));
+        visitor_free(&visitor);
+        SSL_CTX_free(server);
+        tlsresume_free(tr);
+    }
+}
+
+/* As PostgreSQL does, which wants no resumption at all. */
+static SSL_CTX *server_that_says_no(void)
+{
+    SSL_CTX *server = server_new();
+    SSL_CTX_set_options(server, SSL_OP_NO_TICKET);
+    SSL_CTX_set_num_tickets(server, 0);
+    SSL_CTX_set_session_cache_mode(server, SSL_SESS_CACHE_OFF);
+    return server;
+}
+
+static void a_server_that_says_no_to_everything_is_left_alone(void)
+{
+    for (const struct kind *kind = KIND; kind < KIND + KINDS; kind++) {
+        TLSRESUME *tr = realm_of(kind, "");
+        SSL_CTX *server = server_that_says_no();
+        CHECK(tlsresume_attach(tr, server) == 1);
+        CHECK_EQUAL(SSL_CTX_get_session_cache_mode(server), SSL_SESS_CACHE_OFF);
+        CHECK_EQUAL(SSL_CTX_get_num_tickets(server), 0);
+        CHECK(SSL_CTX_sess_get_get_cb(server) == NULL && SSL_CTX_sess_get_new_cb(server) == NULL);
+        struct visitor visitor = visitor_new(kind, NULL);
+        CHECK(!visit(&visitor, server));
+        CHECK_SAYING(!visit(&visitor, server), "%s", kind->name);
+        visitor_free(&visitor);
+        SSL_CTX_free(server);
+        tlsresume_free(tr);
+    }
+}
+
+static void force_overrules_a_server_that_says_no(void)
+{
+    for (const struct kind *kind = KIND; kind < KIND + KINDS; kind++) {
+        TLSRESUME *tr = realm_of(kind, "force = true\n");
+        SSL_CTX *server = server_that_says_no();
+        CHECK(tlsresume_attach(tr, server) == 1);
+        struct visitor visitor = visitor_new(kind, NULL);
+        CHECK(!visit(&visitor, server));
+        CHECK_SAYING(visit(&visitor, server), "%s", kind->name);
+        if (kind == &KIND[TLS12_TICKET])
+            CHECK(SSL_SESSION_has_ticket(visitor.session));
+        visitor_free(&visitor);
+        SSL_CTX_free(server);
+        tlsresume_free(tr);
+    }
+}
+
+static void a_cache_mode_alone_is_no_opt_out(void)
+{
+    for (const struct kind *kind = KIND; kind < KIND + KINDS; kind++) {
+        TLSRESUME *tr = realm_of(kind, "");
+        SSL_CTX *server = server_new();
+        SSL_CTX_set_session_cache_mode(server, SSL_SESS_CACHE_OFF);
+        CHECK(tlsresume_attach(tr, server) == 1);
+        struct visitor visitor = visitor_new(kind, NULL);
+        CHECK(!visit(&visitor, server));
+        CHECK_SAYING(visit(&visitor, server), "%s", kind->name);
+        visitor_free(&visitor);
+        SSL_CTX_free(server);
+        tlsresume_free(tr);
+    }
+}
+
+/* A context for both directions keeps what its clients were promised. */
+static void the_client_bit_of_the_cache_mode_stays(void)
+{
+    static const char *const MODES[] = {"stateless", "stateful", "off"};
+    for (size_t i = 0; i < sizeof MODES / sizeof *MODES; i++) {
+        char toml[64];
+        snprintf(toml, sizeof toml, "[resumption]\nmode = \"%s\"\n", MODES[i]);
+        TLSRESUME *tr = realm_new(toml);
+        for (int client = 0; client < 2; client++) {
+            SSL_CTX *server = server_new();
+            SSL_CTX_set_session_cache_mode(server, client ? SSL_SESS_CACHE_BOTH
+                                                          : SSL_SESS_CACHE_SERVER);
+            CHECK(tlsresume_attach(tr, server) == 1);
+            CHECK_EQUAL((SSL_CTX_get_session_cache_mode(server) & SSL_SESS_CACHE_CLIENT) != 0,
+                        client);
+            SSL_CTX_free(server);
+        }
+        tlsresume_free(tr);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    check_begin(argc, argv);
+    CLAIM(every_kind_resumes_a_hundred_times_in_a_row);
+    CLAIM(every_kind_resumes_on_another_context_of_the_realm);
+    CLAIM(nothing_resumes_in_another_realm);
+    CLAIM(every_tls13_resumption_brings_one_new_ticket);
+    CLAIM(a_full_tls13_handshake_brings_as_many_tickets_as_configured);
+    CLAIM(only_what_needs_the_store_goes_there);
+    CLAIM(resumptions_are_counted);
+    CLAIM(with_mode_off_nothing_is_sent_and_nothing_is_kept);
+    CLAIM(no_ticket_of_the_application_is_respected);
+    CLAIM(num_tickets_0_of_the_application_is_respected);
+    CLAIM(a_server_that_says_no_to_everything_is_left_alone);
+    CLAIM(force_overrules_a_server_that_says_no);
+    CLAIM(a_cache_mode_alone_is_no_opt_out);
+    CLAIM(the_client_bit_of_the_cache_mode_stays);
+    return check_end();
+}

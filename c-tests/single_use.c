@@ -1,0 +1,197 @@
+/* With single_use a TLS 1.3 ticket resumes once, whoever asks and however often. */
+#define _POSIX_C_SOURCE 200809L
+
+#include "check.h"
+
+#include <pthread.h>
+
+static const char SINGLE_USE[] = "single_use = true\n";
+
+static void a_ticket_resumes_once(void)
+{
+    const struct kind *kind = &KIND[TLS13_STATEFUL];
+    TLSRESUME *tr = realm_of(kind, SINGLE_USE);
+    SSL_CTX *server = attached_server(tr);
+    struct visitor visitor = visitor_new(kind, "a.example");
+    CHECK(!visit(&visitor, server));
+    for (int i = 0; i < 5; i++) {
+        SSL_SESSION *session = session_copy(visitor.session);
+        CHECK(visit(&visitor, server));
+        SSL_SESSION *next = session_copy(visitor.session);
+        for (int again = 0; again < 3; again++) {
+            visitor_takes(&visitor, session);
+            CHECK(!visit(&visitor, server));
+        }
+        visitor_takes(&visitor, next);
+        SSL_SESSION_free(session);
+        SSL_SESSION_free(next);
+    }
+    visitor_free(&visitor);
+    SSL_CTX_free(server);
+    tlsresume_free(tr);
+}
+
+static void every_ticket_of_a_full_handshake_can_be_used(void)
+{
+    const struct kind *kind = &KIND[TLS13_STATEFUL];
+    TLSRESUME *tr = realm_of(kind, "single_use = true\ntickets = 3\n");
+    SSL_CTX *server = attached_server(tr);
+    struct visitor visitor = visitor_new(kind, NULL);
+    CHECK(!visit(&visitor, server));
+    CHECK_EQUAL(visitor.tickets, 3);
+    CHECK_EQUAL(stats_of(tr).sessions_live, 3);
+    CHECK(visit(&visitor, server));
+    CHECK_EQUAL(stats_of(tr).sessions_live, 3);
+    visitor_free(&visitor);
+    SSL_CTX_free(server);
+    tlsresume_free(tr);
+}
+
+static void without_single_use_a_ticket_resumes_again(void)
+{
+    const struct kind *kind = &KIND[TLS13_STATEFUL];
+    TLSRESUME *tr = realm_of(kind, "");
+    SSL_CTX *server = attached_server(tr);
+    struct visitor visitor = visitor_new(kind, NULL);
+    CHECK(!visit(&visitor, server));
+    SSL_SESSION *session = session_copy(visitor.session);
+    for (int i = 0; i < 3; i++) {
+        visitor_takes(&visitor, session);
+        CHECK(visit(&visitor, server));
+    }
+    SSL_SESSION_free(session);
+    visitor_free(&visitor);
+    SSL_CTX_free(server);
+    tlsresume_free(tr);
+}
+
+/* They are visible on the wire and made to be used again. */
+static void tls12_ids_resume_again(void)
+{
+    const struct kind *kind = &KIND[TLS12_ID];
+    TLSRESUME *tr = realm_of(&KIND[TLS13_STATEFUL], SINGLE_USE);
+    SSL_CTX *server = attached_server(tr);
+    struct visitor visitor = visitor_new(kind, NULL);
+    CHECK(!visit(&visitor, server));
+    for (int i = 0; i < 3; i++)
+        CHECK(visit(&visitor, server));
+    visitor_free(&visitor);
+    SSL_CTX_free(server);
+    tlsresume_free(tr);
+}
+
+/* The server takes none of the key shares that the client sends at first, so it asks again, and
+ * OpenSSL looks the session up for both ClientHellos. */
+static void a_hello_retry_request_costs_no_resumption(void)
+{
+    for (int single_use = 0; single_use < 2; single_use++)
+        for (int k = TLS13_STATELESS; k <= TLS13_STATEFUL; k++) {
+            if (single_use && k == TLS13_STATELESS)
+                continue;
+            TLSRESUME *tr = realm_of(&KIND[k], single_use ? SINGLE_USE : "");
+            SSL_CTX *server = server_new();
+            CHECK(SSL_CTX_set1_groups_list(server, "P-384") == 1);
+            CHECK(tlsresume_attach(tr, server) == 1);
+            struct visitor visitor = visitor_new(&KIND[k], NULL);
+            CHECK(SSL_CTX_set1_groups_list(visitor.ctx, "P-256:P-384") == 1);
+            CHECK(!visit(&visitor, server));
+            for (int i = 0; i < 5; i++) {
+                SSL_SESSION *session = session_copy(visitor.session);
+                CHECK_SAYING(visit(&visitor, server), "%s", KIND[k].name);
+                if (single_use) {
+                    visitor_takes(&visitor, session);
+                    CHECK(!visit(&visitor, server));
+                }
+                SSL_SESSION_free(session);
+            }
+            visitor_free(&visitor);
+            SSL_CTX_free(server);
+            tlsresume_free(tr);
+        }
+}
+
+/* A client that never finishes uses its ticket up all the same. */
+static void a_ticket_of_an_unfinished_handshake_is_used(void)
+{
+    const struct kind *kind = &KIND[TLS13_STATEFUL];
+    TLSRESUME *tr = realm_of(kind, SINGLE_USE);
+    SSL_CTX *server = attached_server(tr);
+    struct visitor visitor = visitor_new(kind, NULL);
+    CHECK(!visit(&visitor, server));
+    SSL_SESSION *session = session_copy(visitor.session);
+    struct pair pair = pair_new(&visitor, server);
+    CHECK(!pair_steps(&pair));
+    pair_free(&pair, false);
+    visitor_takes(&visitor, session);
+    CHECK(!visit(&visitor, server));
+    SSL_SESSION_free(session);
+    visitor_free(&visitor);
+    SSL_CTX_free(server);
+    tlsresume_free(tr);
+}
+
+/* ---- Races ---- */
+
+enum { RACERS = 2 };
+
+static struct race {
+    SSL_CTX *servers[RACERS];
+    struct visitor visitors[RACERS];
+    bool resumed[RACERS];
+    pthread_barrier_t start;
+} race;
+
+static void *race_once(void *number)
+{
+    int i = (int)(intptr_t)number;
+    pthread_barrier_wait(&race.start);
+    race.resumed[i] = visit(&race.visitors[i], race.servers[i]);
+    return NULL;
+}
+
+static void of_two_contexts_that_race_for_a_ticket_one_resumes(void)
+{
+    const struct kind *kind = &KIND[TLS13_STATEFUL];
+    TLSRESUME *tr = realm_of(kind, SINGLE_USE);
+    struct visitor visitor = visitor_new(kind, NULL);
+    int resumed = 0, rounds = scaled(200);
+    CHECK(pthread_barrier_init(&race.start, NULL, RACERS) == 0);
+    for (int i = 0; i < RACERS; i++) {
+        race.servers[i] = attached_server(tr);
+        race.visitors[i] = visitor_new(kind, NULL);
+    }
+    for (int round = 0; round < rounds; round++) {
+        pthread_t threads[RACERS];
+        visitor_forgets(&visitor);
+        CHECK(!visit(&visitor, race.servers[0]));
+        for (int i = 0; i < RACERS; i++) {
+            visitor_takes(&race.visitors[i], visitor.session);
+            CHECK(pthread_create(&threads[i], NULL, race_once, (void *)(intptr_t)i) == 0);
+        }
+        for (int i = 0; i < RACERS; i++)
+            CHECK(pthread_join(threads[i], NULL) == 0);
+        CHECK_SAYING(!(race.resumed[0] && race.resumed[1]), "both resumed in round %d", round);
+        resumed += race.resumed[0] || race.resumed[1];
+    }
+    CHECK_EQUAL(resumed, rounds);
+    for (int i = 0; i < RACERS; i++) {
+        visitor_free(&race.visitors[i]);
+        SSL_CTX_free(race.servers[i]);
+    }
+    pthread_barrier_destroy(&race.start);
+    visitor_free(&visitor);
+    tlsresume_free(tr);
+}
+
+int main(int argc, char **argv)
+{
+    check_begin(argc, argv);
+    CLAIM(a_ticket_resumes_once);
+    CLAIM(every_ticket_of_a_full_handshake_can_be_used);
+    CLAIM(without_single_use_a_ticket_resumes_again);
+    CLAIM(tls12_ids_resume_again);
+    CLAIM(a_hello_retry_request_costs_no_resumption);
+    CLAIM(a_ticket_of_an_unfinished_handshake_is_used);
+    CLAIM(of_two_contexts_that_race_for_a_ticket_one_resumes);
+    return check_end();
+}

@@ -1,0 +1,173 @@
+/* What src/tls/sys.rs declares by hand, held against OpenSSL's own headers by the compiler.
+ *
+ * Each function is assigned to a pointer of the type that sys.rs gives it, so that a difference is an
+ * error; const of pointers aside, which C converts and Rust does not see. */
+#include "check.h"
+
+#include <openssl/err.h>
+#if OPENSSL_VERSION_NUMBER >= 0x30000000L
+#include <openssl/core_names.h>
+#include <openssl/params.h>
+#endif
+
+/* C99 has no _Static_assert: an array of length -1 is an error too. */
+#define SAME(name, value) typedef char same_##name[(name) == (value) ? 1 : -1]
+
+SAME(SSL_OP_NO_TICKET, UINT64_C(1) << 14);
+SAME(SSL_OP_NO_ANTI_REPLAY, UINT64_C(1) << 24);
+SAME(SSL_CTRL_SET_SESS_CACHE_MODE, 44);
+SAME(SSL_CTRL_GET_SESS_CACHE_MODE, 45);
+SAME(SSL_CTRL_GET_VERIFY_CERT_STORE, 137);
+SAME(SSL_CTRL_SET_TLSEXT_TICKET_KEY_CB, 72);
+SAME(SSL_SESS_CACHE_OFF, 0);
+SAME(SSL_SESS_CACHE_CLIENT, 1);
+SAME(SSL_SESS_CACHE_SERVER, 2);
+SAME(SSL_SESS_CACHE_NO_AUTO_CLEAR, 0x80);
+SAME(SSL_SESS_CACHE_NO_INTERNAL, 0x300);
+SAME(CRYPTO_EX_INDEX_SSL, 0);
+SAME(CRYPTO_EX_INDEX_SSL_CTX, 1);
+/* Of the other files in src/tls. */
+SAME(SSL_VERIFY_PEER, 1);
+SAME(TLS1_2_VERSION, 0x0303);
+SAME(TLS1_3_VERSION, 0x0304);
+SAME(TLSEXT_TYPE_server_name, 0);
+SAME(TLSEXT_NAMETYPE_host_name, 0);
+SAME(SSL_MAX_SSL_SESSION_ID_LENGTH, 32);
+SAME(EVP_MAX_IV_LENGTH, 16);
+SAME(TLSEXT_MAXLEN_host_name, 255);
+
+typedef int NewSessionCallback(SSL *, SSL_SESSION *);
+typedef SSL_SESSION *GetSessionCallback(SSL *, const unsigned char *, int, int *);
+typedef void RemoveSessionCallback(SSL_CTX *, SSL_SESSION *);
+typedef int GenerateIdCallback(SSL *, unsigned char *, unsigned int *);
+typedef int AllowEarlyDataCallback(SSL *, void *);
+#if OPENSSL_VERSION_NUMBER >= 0x30000000L
+typedef EVP_MAC_CTX MacCtx;
+typedef uint64_t Options;
+#else
+typedef HMAC_CTX MacCtx;
+typedef unsigned long Options;
+#endif
+typedef int TicketKeyCallback(SSL *, unsigned char *, unsigned char *, EVP_CIPHER_CTX *, MacCtx *,
+                              int);
+
+static const struct {
+    int (*err_set_mark)(void);
+    int (*err_pop_to_mark)(void);
+    Options (*ssl_get_options)(const SSL *);
+    int (*ssl_get_verify_depth)(const SSL *);
+    const unsigned char *(*session_get0_id_context)(const SSL_SESSION *, unsigned int *);
+    long (*session_set_timeout)(SSL_SESSION *, long);
+    long (*session_set_time)(SSL_SESSION *, long);
+    int (*session_set1_id)(SSL_SESSION *, const unsigned char *, unsigned int);
+    int (*session_set1_master_key)(SSL_SESSION *, const unsigned char *, size_t);
+    X509 *(*session_get0_peer)(SSL_SESSION *);
+    void *(*session_get_ex_data)(const SSL_SESSION *, int);
+    long (*ctx_get_timeout)(const SSL_CTX *);
+    long (*ctx_set_timeout)(SSL_CTX *, long);
+    STACK_OF(X509_NAME) *(*ctx_get_client_ca_list)(const SSL_CTX *);
+    int (*ctx_set_generate_session_id)(SSL_CTX *, GenerateIdCallback *);
+    void (*ctx_set_allow_early_data_cb)(SSL_CTX *, AllowEarlyDataCallback *, void *);
+    NewSessionCallback *(*ctx_sess_get_new_cb)(SSL_CTX *);
+    GetSessionCallback *(*ctx_sess_get_get_cb)(SSL_CTX *);
+    RemoveSessionCallback *(*ctx_sess_get_remove_cb)(SSL_CTX *);
+    int (*store_lock)(X509_STORE *);
+    int (*store_unlock)(X509_STORE *);
+    int (*crypto_get_ex_new_index)(int, long, void *, CRYPTO_EX_new *, CRYPTO_EX_dup *,
+                                   CRYPTO_EX_free *);
+} DECLARED = {
+    ERR_set_mark,
+    ERR_pop_to_mark,
+    SSL_get_options,
+    SSL_get_verify_depth,
+    SSL_SESSION_get0_id_context,
+    SSL_SESSION_set_timeout,
+    SSL_SESSION_set_time,
+    SSL_SESSION_set1_id,
+    SSL_SESSION_set1_master_key,
+    SSL_SESSION_get0_peer,
+    SSL_SESSION_get_ex_data,
+    SSL_CTX_get_timeout,
+    SSL_CTX_set_timeout,
+    SSL_CTX_get_client_CA_list,
+    SSL_CTX_set_generate_session_id,
+    SSL_CTX_set_allow_early_data_cb,
+    SSL_CTX_sess_get_new_cb,
+    SSL_CTX_sess_get_get_cb,
+    SSL_CTX_sess_get_remove_cb,
+    X509_STORE_lock,
+    X509_STORE_unlock,
+    CRYPTO_get_ex_new_index,
+};
+
+/* Where versions differ in const. */
+#if OPENSSL_VERSION_NUMBER >= 0x30000000L
+static SSL_SESSION *(*const SESSION_DUP)(const SSL_SESSION *) = SSL_SESSION_dup;
+static STACK_OF(X509_OBJECT) *(*const STORE_GET0_OBJECTS)(const X509_STORE *) =
+    X509_STORE_get0_objects;
+static int (*const SET_TICKET_KEY)(SSL_CTX *, TicketKeyCallback *) =
+    SSL_CTX_set_tlsext_ticket_key_evp_cb;
+static OSSL_PARAM (*const CONSTRUCT_UTF8)(const char *, char *, size_t) =
+    OSSL_PARAM_construct_utf8_string;
+/* How ex_data's dup hands over the value. */
+static int dup_data(CRYPTO_EX_DATA *to, const CRYPTO_EX_DATA *from, void **value, int index,
+                    long argl, void *argp)
+{
+    (void)to, (void)from, (void)value, (void)index, (void)argl, (void)argp;
+    return 1;
+}
+static CRYPTO_EX_dup *const DUP_DATA = dup_data;
+#else
+static SSL_SESSION *(*const SESSION_DUP)(SSL_SESSION *) = SSL_SESSION_dup;
+static STACK_OF(X509_OBJECT) *(*const STORE_GET0_OBJECTS)(X509_STORE *) = X509_STORE_get0_objects;
+static long (*const SET_TICKET_KEY)(SSL_CTX *, int, void (*)(void)) = SSL_CTX_callback_ctrl;
+#endif
+
+static void free_data(void *parent, void *value, CRYPTO_EX_DATA *data, int index, long argl,
+                      void *argp)
+{
+    (void)parent, (void)value, (void)data, (void)index, (void)argl, (void)argp;
+}
+static CRYPTO_EX_free *const FREE_DATA = free_data;
+
+static void declarations_are_those_of_the_headers(void)
+{
+    CHECK(DECLARED.err_set_mark != NULL && SESSION_DUP != NULL && STORE_GET0_OBJECTS != NULL);
+    CHECK(SET_TICKET_KEY != NULL && FREE_DATA != NULL);
+#if OPENSSL_VERSION_NUMBER >= 0x30000000L
+    CHECK(CONSTRUCT_UTF8 != NULL && DUP_DATA != NULL);
+    /* The names of parameters are text in src/tls/ticket.rs. */
+    CHECK_EQUAL(OSSL_MAC_PARAM_KEY[0], 'k');
+    CHECK_EQUAL(OSSL_MAC_PARAM_DIGEST[0], 'd');
+#endif
+}
+
+static void constants_have_the_size_of_their_types(void)
+{
+    CHECK_EQUAL(sizeof(Options), 8);
+    CHECK_EQUAL(sizeof(long), sizeof(void *));
+    CHECK_EQUAL(sizeof(size_t), sizeof(void *));
+}
+
+/* Where nothing but the value tells: the options survive the way through the library. */
+static void options_set_by_the_library_are_those_of_the_headers(void)
+{
+    TLSRESUME *tr = realm_of(&KIND[TLS13_STATEFUL], "");
+    SSL_CTX *server = attached_server(tr);
+    CHECK(SSL_CTX_get_options(server) & SSL_OP_NO_TICKET);
+    CHECK(SSL_CTX_get_options(server) & SSL_OP_NO_ANTI_REPLAY);
+    CHECK_EQUAL(SSL_CTX_get_session_cache_mode(server),
+                SSL_SESS_CACHE_SERVER | SSL_SESS_CACHE_NO_INTERNAL | SSL_SESS_CACHE_NO_AUTO_CLEAR);
+    CHECK_EQUAL(SSL_CTX_get_timeout(server), 12 * 3600);
+    SSL_CTX_free(server);
+    tlsresume_free(tr);
+}
+
+int main(int argc, char **argv)
+{
+    check_begin(argc, argv);
+    CLAIM(declarations_are_those_of_the_headers);
+    CLAIM(constants_have_the_size_of_their_types);
+    CLAIM(options_set_by_the_library_are_those_of_the_headers);
+    return check_end();
+}

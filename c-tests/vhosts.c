@@ -1,0 +1,556 @@
+/* Sessions stay with the server name and the client-verification policy that they were made under. */
+#include "check.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <strings.h>
+
+#include <openssl/err.h>
+
+enum { MOST_HOSTS = 4 };
+
+/* A server with virtual hosts: the context that accepts, and those that its servername callback
+ * switches to, as nginx does. */
+struct site {
+    SSL_CTX *front;
+    struct {
+        const char *name;
+        SSL_CTX *ctx;
+    } hosts[MOST_HOSTS];
+    int answer;    /* of the servername callback */
+};
+
+static int choose_host(SSL *ssl, int *alert, void *arg)
+{
+    struct site *site = arg;
+    const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+    (void)alert;
+    for (int i = 0; i < MOST_HOSTS && site->hosts[i].name != NULL; i++) {
+        SSL_CTX *host = site->hosts[i].ctx;
+        if (name == NULL || strcasecmp(name, site->hosts[i].name) != 0)
+            continue;
+        SSL_set_SSL_CTX(ssl, host);
+        SSL_set_verify(ssl, SSL_CTX_get_verify_mode(host), SSL_CTX_get_verify_callback(host));
+        SSL_set_verify_depth(ssl, SSL_CTX_get_verify_depth(host));
+        SSL_clear_options(ssl, SSL_get_options(ssl) & ~SSL_CTX_get_options(host));
+        SSL_set_options(ssl, SSL_CTX_get_options(host));
+    }
+    return site->answer;
+}
+
+/* How a site is set up. */
+struct setup {
+    bool attached;    /* the virtual hosts' contexts too, or only passed to SSL_set_SSL_CTX */
+    bool switches;    /* there is a servername callback at all */
+    int answer;
+    const char *text;
+};
+
+static const struct setup SETUPS[] = {
+    {true, true, SSL_TLSEXT_ERR_OK, "hosts attached, callback answers OK"},
+    {true, true, SSL_TLSEXT_ERR_NOACK, "hosts attached, callback answers NOACK"},
+    {false, true, SSL_TLSEXT_ERR_OK, "hosts not attached, callback answers OK"},
+    {false, true, SSL_TLSEXT_ERR_NOACK, "hosts not attached, callback answers NOACK"},
+    {true, false, 0, "no servername callback"},
+};
+enum { ALL_SETUPS = sizeof SETUPS / sizeof *SETUPS };
+
+/* SSL_set_SSL_CTX brings the host's own options: one that is not attached has no NO_TICKET, so what
+ * the accepting context looks up when the client comes back was never stored. */
+static bool never_resumes(const struct kind *kind, const struct setup *setup)
+{
+    return kind == &KIND[TLS13_STATEFUL] && !setup->attached;
+}
+
+static void site_open(struct site *site, TLSRESUME *tr, const struct setup *setup)
+{
+    memset(site, 0, sizeof *site);
+    site->front = server_new();
+    site->answer = setup->answer;
+    if (setup->switches) {
+        SSL_CTX_set_tlsext_servername_callback(site->front, choose_host);
+        SSL_CTX_set_tlsext_servername_arg(site->front, site);
+    }
+    CHECK(tlsresume_attach(tr, site->front) == 1);
+}
+
+/* authority: whose certificates the host asks for, or NULL. */
+static SSL_CTX *site_add(struct site *site, TLSRESUME *tr, const struct setup *setup,
+                         const char *name, X509 *authority)
+{
+    int i = 0;
+    while (site->hosts[i].name != NULL)
+        i++;
+    CHECK(i < MOST_HOSTS);
+    SSL_CTX *host = server_new();
+    if (authority != NULL)
+        server_verifies(host, authority);
+    if (setup->attached)
+        CHECK(tlsresume_attach(tr, host) == 1);
+    site->hosts[i].name = name;
+    site->hosts[i].ctx = host;
+    return host;
+}
+
+static void site_close(struct site *site)
+{
+    SSL_CTX_free(site->front);
+    for (int i = 0; i < MOST_HOSTS; i++)
+        SSL_CTX_free(site->hosts[i].ctx);
+}
+
+/* Two authorities and a client certificate of each. */
+static struct {
+    EVP_PKEY *key;
+    X509 *authority, *client;
+} ours, theirs;
+
+static void make_authorities(void)
+{
+    ours.key = new_key();
+    ours.authority = new_certificate("our authority", ours.key, NULL, NULL, 0);
+    ours.client = new_certificate("client", ours.key, ours.authority, ours.key, 0);
+    theirs.key = new_key();
+    theirs.authority = new_certificate("their authority", theirs.key, NULL, NULL, 0);
+    theirs.client = new_certificate("client", theirs.key, theirs.authority, theirs.key, 0);
+}
+
+static struct visitor member_new(const struct kind *kind, const char *name)
+{
+    struct visitor member = visitor_new(kind, name);
+    visitor_shows(&member, ours.client, ours.key);
+    return member;
+}
+
+/* What a visit comes to where it may fail. */
+enum outcome { REFUSED, FULL, RESUMED };
+
+static enum outcome tries(struct visitor *visitor, SSL_CTX *server)
+{
+    struct pair pair = pair_new(visitor, server);
+    bool done = pair_shakes(&pair);
+    enum outcome outcome = !done ? REFUSED : SSL_session_reused(pair.server) ? RESUMED : FULL;
+    if (done)
+        visitor_leaves(visitor, &pair);
+    pair_free(&pair, true);
+    ERR_clear_error();
+    return outcome;
+}
+
+/* ---- Names ---- */
+
+static void a_session_never_resumes_under_another_name(void)
+{
+    for (const struct kind *kind = KIND; kind < KIND + KINDS; kind++)
+        for (const struct setup *setup = SETUPS; setup < SETUPS + ALL_SETUPS; setup++) {
+            static const char *const OTHERS[] = {"b.example", "a.exampl", "a.example.org", NULL};
+            TLSRESUME *tr = realm_of(kind, "");
+            struct site site;
+            site_open(&site, tr, setup);
+            if (setup->switches) {
+                site_add(&site, tr, setup, "a.example", NULL);
+                site_add(&site, tr, setup, "b.example", NULL);
+            }
+            for (int i = 0; i < 4; i++) {
+                struct visitor visitor = visitor_new(kind, "a.example");
+                CHECK(!visit(&visitor, site.front));
+                CHECK_SAYING(visit(&visitor, site.front) == !never_resumes(kind, setup), "%s, %s",
+                             kind->name, setup->text);
+                visitor.name = OTHERS[i];
+                CHECK_SAYING(!visit(&visitor, site.front), "%s, %s, %s", kind->name, setup->text,
+                             OTHERS[i] ? OTHERS[i] : "no name");
+                visitor.name = "a.example";
+                CHECK_SAYING(!visit(&visitor, site.front), "back: %s, %s", kind->name, setup->text);
+                visitor_free(&visitor);
+            }
+            site_close(&site);
+            tlsresume_free(tr);
+        }
+}
+
+static void the_case_of_a_name_does_not_matter(void)
+{
+    for (const struct kind *kind = KIND; kind < KIND + KINDS; kind++) {
+        TLSRESUME *tr = realm_of(kind, "");
+        struct site site;
+        site_open(&site, tr, &SETUPS[0]);
+        site_add(&site, tr, &SETUPS[0], "a.example", NULL);
+        struct visitor visitor = visitor_new(kind, "A.Example");
+        CHECK(!visit(&visitor, site.front));
+        visitor.name = "a.eXAMPLE";
+        CHECK_SAYING(visit(&visitor, site.front), "%s", kind->name);
+        visitor_free(&visitor);
+        site_close(&site);
+        tlsresume_free(tr);
+    }
+}
+
+static void without_bind_sessions_resume_under_every_name(void)
+{
+    for (const struct kind *kind = KIND; kind < KIND + KINDS; kind++) {
+        TLSRESUME *tr = realm_of(kind, "bind = false\n");
+        SSL_CTX *server = attached_server(tr);
+        struct visitor visitor = visitor_new(kind, "a.example");
+        CHECK(!visit(&visitor, server));
+        visitor.name = "b.example";
+        CHECK_SAYING(visit(&visitor, server), "%s", kind->name);
+        visitor_free(&visitor);
+        SSL_CTX_free(server);
+        tlsresume_free(tr);
+    }
+}
+
+/* TLS 1.2 cannot tell the name when it renews a ticket: that must not cost the next resumption. */
+static void tickets_renewed_after_rotations_still_resume(void)
+{
+    for (int k = TLS12_TICKET; k <= TLS13_STATELESS; k++)
+        for (const struct setup *setup = SETUPS; setup < SETUPS + ALL_SETUPS; setup++) {
+            TLSRESUME *tr = realm_of(&KIND[k], "[keys]\nactivation_delay = \"0s\"\n");
+            struct site site;
+            site_open(&site, tr, setup);
+            if (setup->switches)
+                site_add(&site, tr, setup, "a.example", NULL);
+            struct visitor visitor = visitor_new(&KIND[k], "a.example");
+            CHECK(!visit(&visitor, site.front));
+            for (int i = 0; i < 5; i++) {
+                next_millisecond();
+                CHECK(tlsresume_keys_rotate(tr) == 1);
+                CHECK_SAYING(visit(&visitor, site.front), "%s, %s, rotation %d", KIND[k].name,
+                             setup->text, i);
+            }
+            CHECK_EQUAL(stats_of(tr).tickets_accepted_older, 5);
+            visitor_free(&visitor);
+            site_close(&site);
+            tlsresume_free(tr);
+        }
+}
+
+/* ---- Policies ---- */
+
+static void a_verified_client_resumes_from_its_second_visit_on(void)
+{
+    for (const struct kind *kind = KIND; kind < KIND + KINDS; kind++)
+        for (const struct setup *setup = SETUPS; setup < SETUPS + ALL_SETUPS; setup++) {
+            if (!setup->switches || never_resumes(kind, setup))
+                continue;
+            TLSRESUME *tr = realm_of(kind, "");
+            struct site site;
+            site_open(&site, tr, setup);
+            site_add(&site, tr, setup, "members.example", ours.authority);
+            site_add(&site, tr, setup, "a.example", NULL);
+            struct visitor member = member_new(kind, "members.example");
+            struct visitor guest = visitor_new(kind, "a.example");
+            CHECK(!visit(&member, site.front));
+            CHECK(!visit(&guest, site.front));
+            /* Who came first may have come before its name was known. */
+            visit(&member, site.front);
+            for (int i = 0; i < 3; i++) {
+                CHECK_SAYING(visit(&member, site.front), "%s, %s", kind->name, setup->text);
+                CHECK_SAYING(visit(&guest, site.front), "%s, %s", kind->name, setup->text);
+            }
+            visitor_free(&member);
+            visitor_free(&guest);
+            site_close(&site);
+            tlsresume_free(tr);
+        }
+}
+
+static void a_context_that_verifies_itself_resumes_from_the_second_visit_on(void)
+{
+    for (const struct kind *kind = KIND; kind < KIND + KINDS; kind++) {
+        TLSRESUME *tr = realm_of(kind, "");
+        SSL_CTX *server = server_new();
+        server_verifies(server, ours.authority);
+        CHECK(tlsresume_attach(tr, server) == 1);
+        struct visitor member = member_new(kind, NULL);
+        CHECK(!visit(&member, server));
+        for (int i = 0; i < 3; i++)
+            CHECK_SAYING(visit(&member, server), "%s", kind->name);
+        visitor_free(&member);
+        SSL_CTX_free(server);
+        tlsresume_free(tr);
+    }
+}
+
+/* The same name on two ports: a session goes from the first to the second. */
+static struct crossing {
+    const struct kind *kind;
+    const struct setup *setup;
+    X509 *first, *second;      /* whose certificates the ports ask for, or NULL */
+    bool warm;                 /* both ports have served clients of that name before */
+    enum outcome expected;
+} crossing;
+
+static void crosses(void)
+{
+    const struct setup *setup = crossing.setup;
+    TLSRESUME *tr = realm_of(crossing.kind, "");
+    struct site here, there;
+    site_open(&here, tr, setup);
+    site_open(&there, tr, setup);
+    site_add(&here, tr, setup, "members.example", crossing.first);
+    site_add(&there, tr, setup, "members.example", crossing.second);
+    struct visitor member = member_new(crossing.kind, "members.example");
+    if (crossing.warm) {
+        struct visitor other = member_new(crossing.kind, "members.example");
+        if (crossing.second == theirs.authority)
+            visitor_shows(&other, theirs.client, theirs.key);
+        CHECK(!visit(&other, there.front));
+        visit(&other, there.front);
+        CHECK(visit(&other, there.front) == !never_resumes(crossing.kind, setup));
+        visitor_free(&other);
+        CHECK(!visit(&member, here.front));
+    }
+    visit(&member, here.front);
+    enum outcome outcome = tries(&member, there.front);
+    CHECK_SAYING(outcome == crossing.expected, "%s, %s: outcome %d, not %d", crossing.kind->name,
+                 setup->text, outcome, crossing.expected);
+    visitor_free(&member);
+    site_close(&here);
+    site_close(&there);
+    tlsresume_free(tr);
+}
+
+/* Each crossing in a process of its own: once one context has verified, a process remembers. */
+static void sessions_do_not_cross(const struct setup *setup, bool warm)
+{
+    /* Processes are what slow tools are slowest at. */
+    if (scaled(2) < 2 && setup->answer != SSL_TLSEXT_ERR_OK)
+        return;
+    const struct crossing cases[] = {
+        {NULL, setup, NULL, ours.authority, warm, FULL},
+        {NULL, setup, ours.authority, NULL, warm, FULL},
+        {NULL, setup, ours.authority, theirs.authority, warm, REFUSED},
+    };
+    for (const struct kind *kind = KIND; kind < KIND + KINDS; kind++)
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+            crossing = cases[i];
+            crossing.kind = kind;
+            check_apart(crosses);
+        }
+}
+
+static void a_session_never_resumes_under_another_policy_on_another_port(void)
+{
+    for (const struct setup *setup = SETUPS; setup < SETUPS + ALL_SETUPS; setup++)
+        if (setup->switches)
+            sessions_do_not_cross(setup, true);
+}
+
+static void nor_while_it_is_not_known_yet_who_serves_the_name(void)
+{
+    for (const struct setup *setup = SETUPS; setup < SETUPS + ALL_SETUPS; setup++)
+        if (setup->switches && setup->attached)
+            sessions_do_not_cross(setup, false);
+}
+
+/* One port, one name; the second process, after a reload that turned verification on. */
+static void a_session_from_before_verification_was_turned_on_is_not_resumed(void)
+{
+    for (const struct kind *kind = KIND; kind < KIND + KINDS; kind++) {
+        TLSRESUME *tr = realm_of(kind, "");
+        SSL_CTX *before = attached_server(tr), *after = server_new();
+        struct visitor member = member_new(kind, NULL);
+        CHECK(!visit(&member, before));
+        CHECK(visit(&member, before));
+        server_verifies(after, ours.authority);
+        CHECK(tlsresume_attach(tr, after) == 1);
+        CHECK_SAYING(!visit(&member, after), "%s", kind->name);
+        CHECK_SAYING(visit(&member, after), "%s", kind->name);
+        visitor_free(&member);
+        SSL_CTX_free(before);
+        SSL_CTX_free(after);
+        tlsresume_free(tr);
+    }
+}
+
+static void contexts_with_the_same_policy_share_sessions(void)
+{
+    for (const struct kind *kind = KIND; kind < KIND + KINDS; kind++) {
+        TLSRESUME *tr = realm_of(kind, "");
+        SSL_CTX *servers[2];
+        for (int i = 0; i < 2; i++) {
+            servers[i] = server_new();
+            /* Two anchors, loaded in either order. */
+            server_verifies(servers[i], i ? theirs.authority : ours.authority);
+            server_verifies(servers[i], i ? ours.authority : theirs.authority);
+            CHECK(tlsresume_attach(tr, servers[i]) == 1);
+        }
+        struct visitor member = member_new(kind, NULL);
+        CHECK(!visit(&member, servers[0]));
+        CHECK(!visit(&member, servers[1]));
+        CHECK_SAYING(visit(&member, servers[0]), "%s", kind->name);
+        CHECK_SAYING(visit(&member, servers[1]), "%s", kind->name);
+        visitor_free(&member);
+        SSL_CTX_free(servers[0]);
+        SSL_CTX_free(servers[1]);
+        tlsresume_free(tr);
+    }
+}
+
+/* ---- No session id context ---- */
+
+static int warnings;
+
+static void count_warnings(int level, const char *message, void *arg)
+{
+    (void)arg;
+    if (level == 2 && strstr(message, "SSL_CTX_set_session_id_context") != NULL)
+        warnings++;
+}
+
+static void verification_without_a_session_id_context_warns_once_and_never_fails(void)
+{
+    warnings = 0;
+    tlsresume_set_log_callback(count_warnings, NULL);
+    for (const struct kind *kind = KIND; kind < KIND + KINDS; kind++) {
+        TLSRESUME *tr = realm_of(kind, "");
+        SSL_CTX *open = server_new(), *server = server_new();
+        CHECK(SSL_CTX_set_session_id_context(open, NULL, 0) == 1);
+        CHECK(SSL_CTX_set_session_id_context(server, NULL, 0) == 1);
+        server_verifies(server, ours.authority);
+        CHECK(tlsresume_attach(tr, open) == 1 && tlsresume_attach(tr, server) == 1);
+        struct visitor member = member_new(kind, "a.example");
+        for (int i = 0; i < 3; i++)
+            CHECK_SAYING(!visit(&member, server), "%s", kind->name);
+        for (int i = 0; i < 3; i++)
+            visit(&member, open);
+        for (int i = 0; i < 3; i++)
+            CHECK_SAYING(!visit(&member, server), "%s", kind->name);
+        visitor_free(&member);
+        SSL_CTX_free(open);
+        SSL_CTX_free(server);
+        tlsresume_free(tr);
+    }
+    tlsresume_set_log_callback(NULL, NULL);
+    CHECK_EQUAL(warnings, 1);
+}
+
+/* ---- Imported keys ---- */
+
+enum { IMPORTED_LEN = 80, NAME_LEN = 16 };
+
+static void import_a_key(TLSRESUME *tr, unsigned char key[IMPORTED_LEN])
+{
+    random_bytes(key, IMPORTED_LEN);
+    next_millisecond();
+    CHECK(tlsresume_keys_import(tr, key, IMPORTED_LEN, TLSRESUME_KEYS_OPENSSL) == 1);
+}
+
+static bool ticket_is_under(const struct visitor *visitor, const unsigned char *key)
+{
+    const unsigned char *ticket = NULL;
+    size_t len = 0;
+    SSL_SESSION_get0_ticket(visitor->session, &ticket, &len);
+    return len > NAME_LEN && memcmp(ticket, key, NAME_LEN) == 0;
+}
+
+static struct {
+    const struct kind *kind;
+    bool bind;
+} importing;
+
+static void imports(void)
+{
+    TLSRESUME *tr = realm_of(importing.kind, importing.bind
+                                                 ? "[keys]\nactivation_delay = \"0s\"\n"
+                                                 : "bind = false\n"
+                                                   "[keys]\nactivation_delay = \"0s\"\n");
+    unsigned char key[IMPORTED_LEN];
+    SSL_CTX *open = attached_server(tr);
+    struct visitor visitor = visitor_new(importing.kind, "a.example");
+    import_a_key(tr, key);
+    CHECK(!visit(&visitor, open));
+    CHECK(ticket_is_under(&visitor, key));
+    CHECK(visit(&visitor, open));
+    CHECK(ticket_is_under(&visitor, key));
+    /* The other server ties its tickets to no name, so what it gave opens here under any. */
+    visitor.name = "b.example";
+    CHECK(visit(&visitor, open));
+
+    SSL_CTX *verifying = server_new();
+    server_verifies(verifying, ours.authority);
+    CHECK(tlsresume_attach(tr, verifying) == 1);
+    CHECK_SAYING(visit(&visitor, open) == !importing.bind, "%s", importing.kind->name);
+    CHECK_SAYING(ticket_is_under(&visitor, key) == !importing.bind, "%s", importing.kind->name);
+    visitor_free(&visitor);
+    SSL_CTX_free(open);
+    SSL_CTX_free(verifying);
+    tlsresume_free(tr);
+}
+
+/* Each in a process of its own: once a context has verified, a process remembers. */
+static void imported_keys_are_refused_once_a_context_verifies(void)
+{
+    for (int k = TLS12_TICKET; k <= TLS13_STATELESS; k++)
+        for (int bind = 0; bind < 2; bind++) {
+            importing.kind = &KIND[k];
+            importing.bind = bind;
+            check_apart(imports);
+        }
+}
+
+/* ---- More contexts than are numbered ---- */
+
+enum { CONTEXTS = 130, NUMBERED = 128 };
+
+static void contexts_beyond_the_numbered_ones_resume_and_isolate(void)
+{
+    for (const struct kind *kind = KIND; kind < KIND + KINDS; kind++) {
+        TLSRESUME *tr = realm_of(kind, "");
+        SSL_CTX *servers[CONTEXTS];
+        for (int i = 0; i < CONTEXTS; i++) {
+            servers[i] = server_new();
+            if (i % 2 == 1)
+                server_verifies(servers[i], ours.authority);
+            CHECK(tlsresume_attach(tr, servers[i]) == 1);
+        }
+        static const int SOME[] = {0, 1, NUMBERED - 2, NUMBERED - 1, NUMBERED, NUMBERED + 1};
+        static const char *const NAMES[] = {"a.example", "b.example", "c.example",
+                                            "d.example", "e.example", "f.example"};
+        for (int i = 0; i < 6; i++) {
+            struct visitor member = member_new(kind, NAMES[i]);
+            CHECK(!visit(&member, servers[SOME[i]]));
+            visit(&member, servers[SOME[i]]);
+            for (int again = 0; again < 3; again++)
+                CHECK_SAYING(visit(&member, servers[SOME[i]]), "%s, context %d", kind->name,
+                             SOME[i]);
+            visitor_free(&member);
+        }
+        /* Neighbours have different policies: under one name, from each of them to each other. */
+        for (int i = 0; i < 6; i++)
+            for (int j = 0; j < 6; j++) {
+                struct visitor member = member_new(kind, "x.example");
+                for (int again = 0; again < 3; again++)
+                    visit(&member, servers[SOME[i]]);
+                if (SOME[i] % 2 != SOME[j] % 2)
+                    CHECK_SAYING(!visit(&member, servers[SOME[j]]), "%s, from context %d to %d",
+                                 kind->name, SOME[i], SOME[j]);
+                visitor_free(&member);
+            }
+        for (int i = 0; i < CONTEXTS; i++)
+            SSL_CTX_free(servers[i]);
+        tlsresume_free(tr);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    check_begin(argc, argv);
+    CLAIM(a_session_never_resumes_under_another_name);
+    CLAIM(the_case_of_a_name_does_not_matter);
+    CLAIM(without_bind_sessions_resume_under_every_name);
+    CLAIM(tickets_renewed_after_rotations_still_resume);
+
+    make_authorities();
+    CLAIM(a_session_never_resumes_under_another_policy_on_another_port);
+    CLAIM(nor_while_it_is_not_known_yet_who_serves_the_name);
+    CLAIM(imported_keys_are_refused_once_a_context_verifies);
+    CLAIM(a_verified_client_resumes_from_its_second_visit_on);
+    CLAIM(a_context_that_verifies_itself_resumes_from_the_second_visit_on);
+    CLAIM(a_session_from_before_verification_was_turned_on_is_not_resumed);
+    CLAIM(contexts_with_the_same_policy_share_sessions);
+    CLAIM(verification_without_a_session_id_context_warns_once_and_never_fails);
+    CLAIM(contexts_beyond_the_numbered_ones_resume_and_isolate);
+    return check_end();
+}
