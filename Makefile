@@ -22,7 +22,7 @@ MAN     := $(wildcard man/*.[1-8])
 # cargo has its own parallelism; targets named on one command line are meant in that order.
 .NOTPARALLEL:
 .PHONY: all library check-header header examples deps demo test check bench install uninstall \
-	clean help
+	test-openssl-1.1.1 test-loom clean help
 
 all: library check-header examples ## build library, programs and examples (the default)
 
@@ -61,8 +61,18 @@ check: ## formatting and lints
 test: deps all check ## set up everything and run every test
 	$(CARGO) test --workspace --no-fail-fast
 
-bench: all ## run the benchmarks
-	$(CARGO) bench --workspace
+bench: deps all ## set up everything, run the benchmarks, write target/bench/results.md
+	$(CC) -std=c99 -Wall -Wextra -Wpedantic -Werror -O2 -g -Iinclude \
+		-o $(CARGO_TARGET_DIR)/examples/handshake benches/handshake.c examples/common.c \
+		-L$(RELEASE) -Wl,-rpath,$(abspath $(RELEASE)) -ltlsresume -lssl -lcrypto
+	$(CARGO) bench --bench handshakes --bench store --bench throughput
+	cd $(CARGO_TARGET_DIR)/bench && cat handshakes.md store.md throughput.md > results.md
+
+test-openssl-1.1.1: deps ## build OpenSSL 1.1.1w and run the C tests with it (ten minutes the first time)
+	scripts/test-openssl-1.1.1.sh
+
+test-loom: ## let the model checker try every order of the store's atomic operations
+	RUSTFLAGS="--cfg loom" $(CARGO) test --release --lib --target-dir $(CARGO_TARGET_DIR)/loom loom
 
 $(RELEASE)/libtlsresume.so:
 	@echo "$@ is missing: run make all first" >&2; exit 1
@@ -93,5 +103,5 @@ clean: ## remove everything that was built
 	$(CARGO) clean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  \1 \2/p' $(firstword $(MAKEFILE_LIST)) \
-		| awk '{ name = $$1; $$1 = ""; printf "  %-10s%s\n", name, $$0 }'
+	@sed -n 's/^\([a-z0-9.-]*\):.*## \(.*\)/  \1 \2/p' $(firstword $(MAKEFILE_LIST)) \
+		| awk '{ name = $$1; $$1 = ""; printf "  %-20s%s\n", name, $$0 }'

@@ -1,0 +1,53 @@
+#!/bin/bash
+# Builds OpenSSL 1.1.1w from the source that the crate openssl-src carries, the library against it, and runs the C tests
+# with both. Takes about ten minutes the first time; what it builds stays in target/openssl-1.1.1.
+set -eu
+cd "$(dirname "$0")/.."
+work=$PWD/target/openssl-1.1.1
+prefix=$work/prefix
+
+build_openssl() {
+    mkdir -p "$work/fetch"
+    cat > "$work/fetch/Cargo.toml" <<END
+[package]
+name = "fetch"
+edition = "2024"
+[lib]
+path = "lib.rs"
+[dependencies]
+openssl-src = "=111.28.2"
+[workspace]
+END
+    : > "$work/fetch/lib.rs"
+    (cd "$work/fetch" && cargo vendor --quiet vendor > /dev/null)
+    rm -rf "$work/source"
+    cp -r "$work/fetch/vendor/openssl-src/openssl" "$work/source"
+    cd "$work/source"
+    chmod +x config Configure
+    ./Configure linux-x86_64 shared no-tests --prefix="$prefix" --libdir=lib
+    make -j"$(nproc)"
+    make install_sw
+    cd -
+}
+
+[ -e "$prefix/lib/libssl.so.1.1" ] || build_openssl > "$work.log" 2>&1 || { tail "$work.log"; exit 1; }
+
+OPENSSL_DIR=$prefix CARGO_TARGET_DIR=$work/rust cargo build --release --package tlsresume
+ln -sf libtlsresume.so "$work/rust/release/libtlsresume.so.0"
+programs=$(ls c-tests/*.c | sed 's|c-tests/\(.*\)\.c|\1|' | grep -vx -e check -e realm)
+CPPFLAGS="-I$prefix/include" make --silent -C c-tests OUT="$work/c" LIBDIR="$work/rust/release" \
+    OPENSSL="-L$prefix/lib -Wl,-rpath,$prefix/lib -lssl -lcrypto" \
+    $(for program in $programs; do echo "$work/c/plain/$program"; done)
+
+failed=0 passed=0
+for program in $programs; do
+    if timeout 300 "$work/c/plain/$program" > "$work/$program.log" 2>&1; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        echo "$program failed:"
+        tail "$work/$program.log"
+    fi
+done
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
