@@ -10,11 +10,23 @@ use parking_lot::Mutex;
 ///
 /// Never waits: while another thread uses it, or was using it when this process was forked off, the cache is passed by
 /// and the value computed anew.
-pub(crate) struct Recent<K, V, const N: usize>(Mutex<Vec<(K, V)>>);
+pub(crate) struct Recent<K, V, const N: usize>(Mutex<Pairs<K, V>>);
+
+struct Pairs<K, V> {
+    pairs: Vec<Pair<K, V>>,
+    /// Counts uses: the pair with the smallest number was not used for longest.
+    uses: u64,
+}
+
+struct Pair<K, V> {
+    key: K,
+    value: V,
+    used: u64,
+}
 
 impl<K, V: Clone, const N: usize> Recent<K, V, N> {
     pub(crate) const fn new() -> Self {
-        Recent(Mutex::new(Vec::new()))
+        Recent(Mutex::new(Pairs { pairs: Vec::new(), uses: 0 }))
     }
 
     /// The value whose key `matches`, or else the one that `make` computes, which is then kept.
@@ -29,24 +41,30 @@ impl<K, V: Clone, const N: usize> Recent<K, V, N> {
 
     /// The value whose key `matches`, which is now the most recently used.
     pub(crate) fn find(&self, matches: impl Fn(&K) -> bool) -> Option<V> {
-        let mut pairs = self.0.try_lock()?;
-        let at = pairs.iter().position(|(key, _)| matches(key))?;
-        pairs[..=at].rotate_right(1);
-        Some(pairs[0].1.clone())
+        let mut cache = self.0.try_lock()?;
+        cache.uses += 1;
+        let used = cache.uses;
+        let pair = cache.pairs.iter_mut().find(|pair| matches(&pair.key))?;
+        pair.used = used;
+        Some(pair.value.clone())
     }
 
     /// Keeps a pair, in the place of the least recently used one if need be.
     pub(crate) fn keep(&self, key: K, value: V) {
-        if let Some(mut pairs) = self.0.try_lock() {
-            pairs.truncate(N - 1);
-            pairs.insert(0, (key, value));
+        let Some(mut cache) = self.0.try_lock() else { return };
+        cache.uses += 1;
+        let pair = Pair { key, value, used: cache.uses };
+        if cache.pairs.len() < N {
+            cache.pairs.push(pair);
+        } else if let Some(oldest) = cache.pairs.iter_mut().min_by_key(|pair| pair.used) {
+            *oldest = pair;
         }
     }
 
     /// Drops the pairs whose keys do not fit any more.
     pub(crate) fn retain(&self, keep: impl Fn(&K) -> bool) {
-        if let Some(mut pairs) = self.0.try_lock() {
-            pairs.retain(|(key, _)| keep(key));
+        if let Some(mut cache) = self.0.try_lock() {
+            cache.pairs.retain(|pair| keep(&pair.key));
         }
     }
 }

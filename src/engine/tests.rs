@@ -1,1 +1,11 @@
+//! The engine against its claims: two engines on one memory are two processes of one host.
 
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+mod admin;
+mod early_data;
+mod metrics;
+mod sessions;
+mod sources;
+mod support;
+mod tickets;

@@ -66,7 +66,8 @@ impl<'a> Lease<'a> {
         let until = nanos(now + hold.min(LONGEST_HOLD));
         word.compare_exchange(seen, until, Ordering::Acquire, Ordering::Relaxed)
             .is_ok()
-            .then_some(Lease { word, until })
+            // Only now: a lease that is made is given back.
+            .then(|| Lease { word, until })
     }
 
     /// Whether nobody has taken it over.

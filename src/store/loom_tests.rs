@@ -53,7 +53,7 @@ fn loom_a_lease_that_has_not_expired_has_one_holder() {
                 holders.fetch_sub(1, Ordering::Relaxed);
             }
         };
-        let threads: Vec<_> = [100, 103]
+        let threads: Vec<_> = [100, 100, 103]
             .into_iter()
             .map(|now| {
                 let shared = shared.clone();
@@ -177,7 +177,9 @@ fn loom_a_reader_beside_two_writers_sees_a_whole_ring_or_none() {
         let places = Arc::new(Places::new(b"old"));
         let writers = [b"winner", b"latest"].map(|bytes| {
             let places = places.clone();
-            thread::spawn(move || { places.slots().publish(1, bytes); })
+            thread::spawn(move || {
+                places.slots().publish(1, bytes);
+            })
         });
         if let Some(bytes) = places.slots().read().1 {
             let whole: [&[u8]; 3] = [b"old", b"winner", b"latest"];
@@ -238,8 +240,9 @@ fn loom_a_lookup_beside_an_insert_finds_the_record_whole_or_not_at_all() {
     model(2, || {
         let memory = Arc::new(Memory::new());
         let writer = memory.clone();
-        let handle =
-            thread::spawn(move || assert!(writer.shard().insert(&record(1), b"value", 0).is_some()));
+        let handle = thread::spawn(move || {
+            assert!(writer.shard().insert(&record(1), b"value", 0).is_some())
+        });
         if let Some((meta, value)) = memory.shard().lookup(&[1; 24]) {
             assert_eq!((meta, value.as_slice()), (record(1), &b"value"[..]));
         }

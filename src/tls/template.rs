@@ -136,12 +136,16 @@ fn variable_parts(
     session: NonNull<SSL_SESSION>,
     value: &[u8],
 ) -> Option<(Range<usize>, Range<usize>)> {
+    // SAFETY: the session is valid.
+    let version = unsafe { openssl_sys::SSL_SESSION_get_protocol_version(session.as_ptr()) };
+    if version > TLS1_2_VERSION {
+        return None;
+    }
     let mut master_key = Zeroizing::new([0; MASTER_KEY_LEN]);
     // SAFETY: the session is valid, the buffer as long as said.
-    let (version, len, peer, time, has_data) = unsafe {
+    let (len, peer, time, has_data) = unsafe {
         let session = session.as_ptr();
         (
-            openssl_sys::SSL_SESSION_get_protocol_version(session),
             openssl_sys::SSL_SESSION_get_master_key(
                 session,
                 master_key.as_mut_ptr(),
@@ -155,7 +159,7 @@ fn variable_parts(
         )
     };
     // Data of the application that is born with a session may not bear copying.
-    if version > TLS1_2_VERSION || len != MASTER_KEY_LEN || !peer.is_null() || has_data {
+    if len != MASTER_KEY_LEN || !peer.is_null() || has_data {
         return None;
     }
     let master_key = position(value, &master_key[..], 0)?;

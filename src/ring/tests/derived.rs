@@ -120,6 +120,13 @@ fn keys_of_a_node_with_a_shorter_lifetime_are_accepted_for_ours() {
 }
 
 #[test]
+fn generated_keys_that_the_memory_still_holds_are_extended_too() {
+    let generated = Node::started(Schedule { lifetime: HOUR, ..HOURLY }, 1, START);
+    let ring = derived(&generated.ring, &Secret::new(&[5; 32]), "realm", &HOURLY, START).unwrap();
+    assert!(ring.maintenance_due(&HOURLY, START) > START, "or it would be tried for ever");
+}
+
+#[test]
 fn the_next_key_is_due_a_period_later() {
     let ring = ring_at(&HOURLY, START);
     let due = ring.maintenance_due(&HOURLY, START);

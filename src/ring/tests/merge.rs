@@ -1,10 +1,12 @@
 //! Merging is a union: order, repetition and route do not matter.
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::support::{arb_ring, full_ring, name_in_use};
 use crate::clock::UnixMillis;
-use crate::ring::{MAX_RECORDS, MAX_REVOCATIONS, Ring, wire};
+use crate::ring::{IdKey, KeyName, MAX_RECORDS, MAX_REVOCATIONS, Record, Ring, wire};
 
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(ProptestConfig::default().cases * 4))]
@@ -51,7 +53,7 @@ proptest! {
     fn the_longest_extension_of_a_key_survives(a in arb_ring(), extra in 0u64..5) {
         let mut longer = a.clone();
         for record in longer.tickets.iter_mut().chain(&mut longer.ids) {
-            let mut extended = crate::ring::Record::clone(record);
+            let mut extended = Record::clone(record);
             extended.accept_until = UnixMillis(extended.accept_until.0.saturating_add(extra));
             *record = extended.into();
         }
@@ -71,16 +73,18 @@ proptest! {
         let expected = expected_in_use(&ours, now);
         for ring in [&ours, &theirs, &copied] {
             prop_assert_eq!(name_in_use(ring, now), expected);
-            let id = ring.id_key(now).map(crate::ring::IdKey::name);
-            prop_assert_eq!(id, ours.id_key(now).map(crate::ring::IdKey::name));
+            let id = ring.id_key(now).map(IdKey::name);
+            prop_assert_eq!(id, ours.id_key(now).map(IdKey::name));
         }
     }
 }
 
-/// The rule of the design, written down once more: the greatest of the active, else the least of all.
-fn expected_in_use(ring: &Ring, now: UnixMillis) -> Option<crate::ring::KeyName> {
-    let of = |record: &std::sync::Arc<crate::ring::Record>| (record.activates, record.name());
-    let active = ring.tickets.iter().filter(|record| record.activates <= now).map(of).max();
+/// The rule of the design, written down once more: the greatest of those that are active and not over, else the least of
+/// all.
+fn expected_in_use(ring: &Ring, now: UnixMillis) -> Option<KeyName> {
+    let of = |record: &Arc<Record>| (record.activates, record.name());
+    let active = ring.tickets.iter().filter(|record| record.activates <= now);
+    let active = active.filter(|record| now < record.accept_until).map(of).max();
     active.or_else(|| ring.tickets.iter().map(of).min()).map(|(_, name)| name)
 }
 
@@ -101,7 +105,7 @@ fn merged_revocations_are_never_more_than_a_ring_may_hold() {
         for number in first..first + MAX_REVOCATIONS {
             let mut name = [0; 16];
             name[..8].copy_from_slice(&(number as u64).to_be_bytes());
-            ring.revoked.insert(crate::ring::KeyName(name), UnixMillis(number as u64));
+            ring.revoked.insert(KeyName(name), UnixMillis(number as u64));
         }
         ring
     };

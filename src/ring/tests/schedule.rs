@@ -114,6 +114,22 @@ fn rotation_by_hand_a_hundred_times_keeps_every_key_accepted() {
 }
 
 #[test]
+fn an_imported_key_does_not_stop_the_schedule() {
+    let mut node = Node::started(HOURLY, 1, START);
+    let mut imported = ticket(9, START + seconds(60), START + HOUR * 400);
+    (imported.imported, imported.retires) = (true, START + HOUR * 300);
+    node.ring = node.ring.with([imported.clone()]).unwrap();
+    assert_eq!(node.encrypting(START + seconds(60)), imported.name());
+    for hour in 1..40 {
+        let now = START + HOUR * hour + seconds(30);
+        node.keep_up(now);
+        let (record, _) = node.ring.encrypting(now).expect("has keys");
+        assert!(!record.imported, "the next scheduled key takes over");
+        assert!(now.since(record.activates) < HOUR, "and then the next");
+    }
+}
+
+#[test]
 fn a_full_ring_refuses_more_keys_and_goes_on_with_those_it_has() {
     let full = full_ring(0, MAX_RECORDS);
     assert!(full.with([ticket(9, START, START + HOUR)]).is_err());

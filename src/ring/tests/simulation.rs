@@ -276,6 +276,20 @@ fn nodes_cut_off_for_the_periods_ahead_use_the_same_keys() {
     assert!(now >= START + HOURLY.rotate * HOURLY.ahead);
 }
 
+/// A fast clock sees a key of a shorter lifetime retired; put back, it finds it encrypting.
+#[test]
+fn a_clock_put_back_issues_nothing_that_ends_before_its_lifetime() {
+    let short = Node::started(Schedule { lifetime: seconds(600), ..HOURLY }, 1, START);
+    let mut node = Node::new(HOURLY, 2);
+    let fast = START + HOUR + seconds(60);
+    node.ring = node.ring.admit(&short.ring, &HOURLY, fast).0;
+    node.keep_up(fast);
+    let now = START + seconds(60);
+    let (record, _) = node.ring.encrypting(now).expect("has keys");
+    assert!(record.retires < fast);
+    assert!(record.accept_until >= now + HOURLY.lifetime);
+}
+
 /// Keys made by a fast clock wait for their time; until then the last one before them goes on encrypting.
 #[test]
 fn a_clock_that_was_fast_for_a_while_loses_no_ticket_and_rotation_catches_up() {

@@ -1,5 +1,6 @@
 //! One process, one thread: what goes in, comes out, makes room.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::support::*;
@@ -87,12 +88,12 @@ fn the_first_of_a_key_is_not_told_so_when_another_took_the_shard_over() {
     let store = Store::anonymous(SMALL).unwrap();
     let (lease, _) = store.shard_of(&key(1));
     let frozen = store.insert_if(&strike(1, LATER), &[], NOW, PATIENT, |_| {
-        lease.store(0, std::sync::atomic::Ordering::Relaxed);
+        lease.store(0, Ordering::Relaxed);
         std::mem::forget(Lease::acquire(
             lease,
             Duration::from_secs(9),
             PATIENT,
-            &crate::store::BootClock,
+            &crate::store::BootClock::default(),
         ));
         true
     });
@@ -174,6 +175,22 @@ fn sessions_of_mixed_sizes_survive_many_laps_of_the_log() {
 }
 
 #[test]
+fn an_index_entry_that_has_come_to_point_to_another_record_counts_for_nothing() {
+    let store = Store::anonymous(SMALL).unwrap();
+    insert(&store, 1, TYPICAL).unwrap();
+    let (_, shard) = store.shard(0);
+    let own = shard.index.iter().position(|entry| entry.load(Ordering::Relaxed) != 0).unwrap();
+    let entry = shard.index[own].load(Ordering::Relaxed);
+    for (other, spot) in shard.index.iter().enumerate().filter(|(spot, _)| *spot != own) {
+        // Another tag, the same position.
+        spot.store(entry ^ 1 << 25, Ordering::Relaxed);
+        assert_eq!(store.live(NOW), 1, "entry {other}");
+    }
+    let evicted = (2..200).map(|number| insert(&store, number, TYPICAL).unwrap().sessions);
+    assert_eq!(evicted.sum::<u64>(), 0, "there was room for all");
+}
+
+#[test]
 fn clearing_forgets_and_wipes_every_record() {
     let store = Store::anonymous(SMALL).unwrap();
     for number in 0..500 {
@@ -184,7 +201,7 @@ fn clearing_forgets_and_wipes_every_record() {
     assert!((0..500).all(|number| store.lookup(&key(number)).is_none()));
     assert_eq!((store.live(NOW), store.usage().used), (0, 0));
     let (_, shard) = store.shard(0);
-    assert!(shard.log.iter().all(|unit| unit.load(std::sync::atomic::Ordering::Relaxed) == 0));
+    assert!(shard.log.iter().all(|unit| unit.load(Ordering::Relaxed) == 0));
 }
 
 #[test]
@@ -230,7 +247,8 @@ fn a_shard_that_others_keep_costs_the_patience_and_lookups_nothing() {
     insert(&store, 1, TYPICAL).unwrap();
     let (lease, _) = store.shard_of(&key(1));
     let hold = Duration::from_secs(9);
-    let held = Lease::acquire(lease, hold, PATIENT, &crate::store::BootClock).expect("is free");
+    let held =
+        Lease::acquire(lease, hold, PATIENT, &crate::store::BootClock::default()).expect("is free");
     let patience = Duration::from_millis(1);
     let before = crate::clock::since_boot();
     let refused = store.insert(&session(2), &[], NOW, patience);

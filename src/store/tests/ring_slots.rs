@@ -74,7 +74,7 @@ fn both_places_hold_the_ring_so_no_dropped_key_stays_behind() {
 fn a_writer_killed_half_way_leaves_the_old_ring() {
     let store = Store::anonymous(SMALL).unwrap();
     put(&store, &value(1, 300));
-    let next = usize::from(store.ring_generation() % 2 == 0);
+    let next = usize::from(store.ring_generation().is_multiple_of(2));
     let units = store.region.units(Geometry::slot_at(next), SLOT_BYTES / WORD);
     for written in 0..40 {
         // It wrote the length last; here also first, as a machine might.
@@ -121,6 +121,12 @@ fn a_change_is_dropped_when_the_lease_was_taken_over_meanwhile() {
     });
     assert!(!done);
     assert_eq!(ring(&store), Some(value(2, 300)));
+    let done = store.update_ring(PATIENT, |_| {
+        store.region.word(word::RING_LEASE).fetch_add(1, Ordering::Relaxed);
+        Some(Zeroizing::new(value(3, 300)))
+    });
+    assert!(!done, "also when the other has not put its ring yet");
+    assert_eq!(ring(&store), Some(value(2, 300)));
 }
 
 #[test]
@@ -128,11 +134,17 @@ fn a_ring_that_others_change_is_not_waited_for_longer_than_told() {
     let store = Store::anonymous(SMALL).unwrap();
     put(&store, &value(1, 300));
     let word = store.region.word(word::RING_LEASE);
-    let held = Lease::acquire(word, Duration::from_secs(9), PATIENT, &BootClock).expect("free");
+    let held =
+        Lease::acquire(word, Duration::from_secs(9), PATIENT, &BootClock::default()).expect("free");
     assert!(!store.update_ring(Duration::from_millis(1), |_| panic!("it is not ours")));
     assert_eq!(ring(&store), Some(value(1, 300)), "reading waits for nobody");
     drop(held);
     // One who holds it and dies delays others by the hold time once.
-    std::mem::forget(Lease::acquire(word, Duration::from_millis(30), PATIENT, &BootClock));
+    std::mem::forget(Lease::acquire(
+        word,
+        Duration::from_millis(30),
+        PATIENT,
+        &BootClock::default(),
+    ));
     assert!(store.update_ring(RING_HOLD, |_| None));
 }
