@@ -193,6 +193,62 @@ fn position(value: &[u8], part: &[u8], from: usize) -> Option<Range<usize>> {
 mod tests {
     use super::*;
 
+    /// A session of TLS 1.2 as i2d_SSL_SESSION wrote it: id, master key and time follow their tags.
+    fn der(id: [u8; 32], master_key: [u8; 48], time: u32) -> Vec<u8> {
+        let parts: [&[u8]; 7] = [
+            &hex::decode("308180020101020203030402c02c0420").expect("hex"),
+            &id,
+            &hex::decode("0430").expect("hex"),
+            &master_key,
+            &hex::decode("a1060204").expect("hex"),
+            &time.to_be_bytes(),
+            &hex::decode("a20402021c20a407040570726f6265ad03020101b30302011d").expect("hex"),
+        ];
+        parts.concat()
+    }
+
+    /// The stored form: the id taken out behind its tag.
+    fn stored(der: &[u8]) -> (Vec<u8>, u8) {
+        ([&der[..16], &der[48..]].concat(), 16)
+    }
+
+    fn encoded(session: NonNull<SSL_SESSION>) -> (Vec<u8>, u8) {
+        let (value, note) = session::encode_owned(session).expect("encodes");
+        (value.to_vec(), note)
+    }
+
+    #[test]
+    fn a_session_from_a_template_is_the_one_that_was_stored_to_the_byte() {
+        let (value, note) = stored(&der([1; 32], [2; 48], 0x6b01_e56f));
+        let parsed = session::decode(&value, note, &[1; 32]).expect("parses, and is remembered");
+        assert_eq!(encoded(parsed), (value, note));
+        let (value, note) = stored(&der([3; 32], [4; 48], 0x6b01_ffff));
+        let session = instantiate(&value, note, &[3; 32]).expect("is of a known kind");
+        assert_eq!(encoded(session), (value, note));
+    }
+
+    #[test]
+    fn a_session_that_differs_elsewhere_is_no_instance() {
+        let (mut value, note) = stored(&der([5; 32], [6; 48], 0x6b01_e570));
+        let parsed = session::decode(&value, note, &[5; 32]).expect("parses");
+        session::free(parsed);
+        let lifetime = value.len() - 20;
+        value[lifetime] ^= 1;
+        assert!(instantiate(&value, note, &[5; 32]).is_none());
+    }
+
+    #[test]
+    fn templates_keep_no_secret() {
+        let (value, note) = stored(&der([7; 32], [0xab; 48], 0x6b01_e571));
+        let parsed = session::decode(&value, note, &[7; 32]).expect("parses");
+        let template = Template::of(parsed, &value, note).expect("fits");
+        session::free(parsed);
+        assert!(!template.value.windows(8).any(|window| window == [0xab; 8]));
+        let (common, _) = encoded(template.session.0);
+        assert!(!common.windows(8).any(|window| window == [0xab; 8]));
+        std::mem::forget(template);
+    }
+
     #[test]
     fn the_time_field_is_as_der_writes_it() {
         assert_eq!(time_field(0x6b01_e56f), [0xa1, 6, 2, 4, 0x6b, 0x01, 0xe5, 0x6f]);
