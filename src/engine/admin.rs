@@ -35,7 +35,7 @@ impl Engine {
         let keys = file::parse(format, data, "imported data")?;
         let now = clock::now();
         self.change_ring(PATIENCE, |ring| {
-            let ring = ring.with(self.imported_records(&keys, now))?;
+            let ring = ring.with(self.imported_records(&keys, now, ring.making(now)))?;
             self.maintained(&ring, now)
         })
     }
@@ -99,13 +99,13 @@ impl Engine {
         self.change_ring(PATIENCE, |ring| self.maintained(&ring.with_imported(records)?, now))
     }
 
-    fn imported_records(&self, keys: &KeyFile, now: UnixMillis) -> Vec<Record> {
+    fn imported_records(&self, keys: &KeyFile, now: UnixMillis, made: UnixMillis) -> Vec<Record> {
         let takes_over = now + self.config.keys.activation_delay;
         let retires = takes_over + self.config.keys.rotate;
         let record = |(index, FileKey { key, .. }): (usize, &FileKey)| Record {
             material: Material::Ticket(key.clone()),
             imported: true,
-            made: now,
+            made,
             activates: if index == keys.encrypts { takes_over } else { ALREADY_REPLACED },
             retires: if index == keys.encrypts { retires } else { now },
             accept_until: retires + self.config.resumption.lifetime,

@@ -24,7 +24,9 @@ impl Engine {
 
     fn strike(&self, id: &[u8], now: UnixMillis, patience: Duration) -> bool {
         // Keys that other hosts may have, and no register in common with them: each would say yes once.
-        if self.config.keys.source != KeySource::Random {
+        let view = self.view(now);
+        let imported = view.ring.records().any(|record| record.imported);
+        if self.config.keys.source != KeySource::Random || imported {
             return false;
         }
         let window = self.config.early_data.replay_window;
@@ -49,7 +51,8 @@ impl Engine {
         match self.store.insert_new(&meta, &[], now, patience) {
             Ok(evicted) => {
                 self.note_evicted(evicted, now);
-                true
+                // An earlier strike may have had to make room while this one was looked for.
+                self.store.strikes_lost_until() <= now
             }
             Err(_) => false,
         }

@@ -7,28 +7,16 @@ use parking_lot::RwLock;
 
 use super::binding::Policy;
 
-/// The context that accepted a connection.
+/// The context that accepted a connection, by a number that no other context of the process ever has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Accepting {
-    /// One that has a number in this process.
-    Numbered(u8),
-    /// One beyond those, by a number that no other context ever has: the context that the connection had when the
-    /// client asked to resume. That may be another than the one that accepted it, if the application chose so early.
-    Beyond(u64),
-}
-
-impl Accepting {
-    fn is_certain(self) -> bool {
-        matches!(self, Accepting::Numbered(_))
-    }
-}
+pub struct Accepting(pub u64);
 
 /// What is known about a name on an accepting context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Learned {
-    /// This policy served it last.
+    /// This policy served it, and no other one did.
     Policy(Policy),
-    /// Several did, and it is not certain which context accepts.
+    /// Several did: which one will serve it next cannot be told.
     Ambiguous,
     /// None has yet.
     Nothing,
@@ -56,15 +44,13 @@ impl Policies {
         known.copied().unwrap_or(Learned::Nothing)
     }
 
-    /// Remembers which policy served; the last one counts, except where the context is not certain.
+    /// Remembers which policy served.
     pub(super) fn learn(&self, accepting: Accepting, name: &[u8], policy: Policy) {
         let before = self.recall(accepting, name);
         let now = match before {
-            Learned::Ambiguous => Learned::Ambiguous,
-            Learned::Policy(other) if other != policy && !accepting.is_certain() => {
-                Learned::Ambiguous
-            }
-            Learned::Policy(_) | Learned::Nothing => Learned::Policy(policy),
+            Learned::Nothing => Learned::Policy(policy),
+            Learned::Policy(other) if other == policy => before,
+            Learned::Policy(_) | Learned::Ambiguous => Learned::Ambiguous,
         };
         if now == before {
             return;
@@ -80,7 +66,7 @@ impl Policies {
         names.insert(name.into(), now);
     }
 
-    /// Forgets what a context served: its number goes to another one.
+    /// Forgets what a context served that is gone.
     pub(super) fn forget(&self, accepting: Accepting) {
         if let Some(mut contexts) = self.0.try_write() {
             contexts.remove(&accepting);
@@ -95,35 +81,32 @@ mod tests {
     const MUTUAL: Policy = Policy::Verifying([1; 32]);
 
     #[test]
-    fn the_last_policy_counts_where_the_accepting_context_is_known() {
+    fn what_served_a_name_is_known_for_its_accepting_context_alone() {
         let policies = Policies::new();
-        let (three, four) = (Accepting::Numbered(3), Accepting::Numbered(4));
-        assert_eq!(policies.recall(three, b"a"), Learned::Nothing);
-        policies.learn(three, b"a", Policy::NoVerification);
-        policies.learn(three, b"a", MUTUAL);
-        assert_eq!(policies.recall(three, b"a"), Learned::Policy(MUTUAL));
-        assert_eq!(policies.recall(four, b"a"), Learned::Nothing);
-        policies.forget(three);
-        assert_eq!(policies.recall(three, b"a"), Learned::Nothing);
+        assert_eq!(policies.recall(Accepting(3), b"a"), Learned::Nothing);
+        policies.learn(Accepting(3), b"a", MUTUAL);
+        policies.learn(Accepting(3), b"a", MUTUAL);
+        assert_eq!(policies.recall(Accepting(3), b"a"), Learned::Policy(MUTUAL));
+        assert_eq!(policies.recall(Accepting(4), b"a"), Learned::Nothing);
+        policies.forget(Accepting(3));
+        assert_eq!(policies.recall(Accepting(3), b"a"), Learned::Nothing);
     }
 
     #[test]
-    fn two_policies_for_a_name_on_an_uncertain_context_are_ambiguous_for_good() {
+    fn two_policies_for_a_name_are_ambiguous_for_good() {
         let policies = Policies::new();
-        let (one, other) = (Accepting::Beyond(1), Accepting::Beyond(2));
-        policies.learn(one, b"a", Policy::NoVerification);
-        assert_eq!(policies.recall(other, b"a"), Learned::Nothing);
-        policies.learn(one, b"a", MUTUAL);
-        policies.learn(one, b"a", MUTUAL);
-        assert_eq!(policies.recall(one, b"a"), Learned::Ambiguous);
+        policies.learn(Accepting(3), b"a", Policy::NoVerification);
+        policies.learn(Accepting(3), b"a", MUTUAL);
+        policies.learn(Accepting(3), b"a", MUTUAL);
+        assert_eq!(policies.recall(Accepting(3), b"a"), Learned::Ambiguous);
     }
 
     #[test]
     fn invented_names_do_not_grow_it_beyond_its_capacity() {
         let policies = Policies::new();
         for name in 0..CAPACITY + 100 {
-            policies.learn(Accepting::Beyond(1), format!("{name}").as_bytes(), MUTUAL);
+            policies.learn(Accepting(1), format!("{name}").as_bytes(), MUTUAL);
         }
-        assert_eq!(policies.0.read()[&Accepting::Beyond(1)].len(), CAPACITY);
+        assert_eq!(policies.0.read()[&Accepting(1)].len(), CAPACITY);
     }
 }

@@ -117,7 +117,7 @@ impl Engine {
         self.policies.learn(accepting, name, policy);
     }
 
-    /// Forgets what an accepting context served, whose number is free again.
+    /// Forgets what an accepting context served that is gone.
     pub fn forget_policies(&self, accepting: Accepting) {
         self.policies.forget(accepting);
     }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Binding, Engine, random_into};
+use super::{Binding, Engine};
 use crate::clock::UnixMillis;
 use crate::ring::schedule::ticket_key;
 use crate::ring::{Age, KeyName, Record, TicketKey, Verdict};
@@ -61,11 +61,9 @@ impl Engine {
     }
 
     /// A key that nobody has: a ticket made with it is valid to look at and never opens. `None` without randomness.
-    pub fn throw_away_key() -> Option<Arc<TicketKey>> {
+    pub fn throw_away_key(random: impl FnOnce(&mut [u8]) -> bool) -> Option<Arc<TicketKey>> {
         let mut bytes = zeroize::Zeroizing::new([0; 80]);
-        let mut sound = true;
-        random_into(&mut sound)(&mut bytes[..]);
-        sound.then(|| Arc::new(ticket_key(&bytes)))
+        random(&mut bytes[..]).then(|| Arc::new(ticket_key(&bytes)))
     }
 
     fn usable(

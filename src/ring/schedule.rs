@@ -116,7 +116,7 @@ impl Ring {
 
 impl Ring {
     /// When a key counts as made that is made now: not before what is revoked, wherever the clock was or is.
-    fn making(&self, now: UnixMillis) -> UnixMillis {
+    pub fn making(&self, now: UnixMillis) -> UnixMillis {
         now.max(self.keys_since)
     }
 

@@ -310,7 +310,7 @@ struct BootClock {
     waited: Cell<u32>,
 }
 
-const SPINS: u32 = 200;
+const SPINS: u32 = 1000;
 
 impl Waiter for BootClock {
     fn now(&self) -> Duration {

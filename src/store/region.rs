@@ -77,11 +77,12 @@ impl Region {
         }
         let found = file.metadata().map_err(io_error(path, "examine"))?.len();
         if found == 0 {
-            let region = Self::create(file, size).inspect_err(|_| give_up(file, path));
-            return Ok((region.map_err(io_error(path, "allocate"))?, Origin::Created));
+            // Made beside it: who is killed in between leaves an empty file, which the next one replaces.
+            let region = replace(path, size, |_| ()).inspect_err(|_| give_up(file, path))?;
+            return Ok((region, Origin::Created));
         }
         check_magic(file, path)?;
-        let old = Self::find(file, found).map_err(io_error(path, "map"))?;
+        let old = Self::find(file, found, size).map_err(io_error(path, "map"))?;
         let problem = old.as_ref().map_or(Some("is cut short"), |old| old.misfit(size));
         match (problem, old) {
             (None, Some(old)) => Ok((old, Origin::Found)),
@@ -98,12 +99,14 @@ impl Region {
     }
 
     /// Maps a file of ours as it is; `None` when it is too short to be whole.
-    fn find(file: &File, len: u64) -> io::Result<Option<Self>> {
+    fn find(file: &File, len: u64, wanted: usize) -> io::Result<Option<Self>> {
         let Some(geometry) = usize::try_from(len).ok().and_then(Geometry::of) else {
             return Ok(None);
         };
-        // A copy may have holes, which cannot be filled later if the file system is full by then.
-        sys::allocate(file, len)?;
+        if geometry.size == wanted {
+            // A copy may have holes, which cannot be filled later if the file system is full by then.
+            sys::allocate(file, len)?;
+        }
         Self::new(Some(file), geometry.size).map(Some)
     }
 

@@ -3,7 +3,7 @@
 use std::ffi::{c_int, c_long, c_void};
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use once_cell::race::OnceBox;
@@ -21,7 +21,7 @@ use super::sys::{
 };
 use super::{callbacks, handshake, policy};
 use crate::config::{Mode, OnRemove};
-use crate::engine::Engine;
+use crate::engine::{Accepting, Engine};
 use crate::error::{Error, Result};
 
 /// What a context that was attached carries in its ex_data, until it is freed or detached.
@@ -33,7 +33,9 @@ pub(crate) struct Attachment {
     ctx: *mut SSL_CTX,
     slot: Slot,
     /// A number that no other attachment of this process ever has.
-    pub(super) serial: u64,
+    serial: u64,
+    /// Whether the application named a session id context, as far as sessions have shown.
+    id_context: AtomicU8,
     before: Settings,
 }
 
@@ -88,6 +90,7 @@ pub(crate) unsafe fn attach(engine: Arc<Engine>, ctx: *mut SSL_CTX) -> Result<()
             ctx,
             slot: Slot::SHARED,
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
+            id_context: AtomicU8::new(NOT_SEEN),
             before,
         }));
         if openssl_sys::SSL_CTX_set_ex_data(ctx, index, attachment.cast()) != 1 {
@@ -128,11 +131,19 @@ pub(crate) unsafe fn detach(ctx: *mut SSL_CTX) -> Result<()> {
     Ok(())
 }
 
-/// Whether any numbered context asks its clients for certificates; `None` while contexts come or go.
-pub(super) fn any_attached_verifies() -> Option<bool> {
+/// Tells `note` whether any numbered context asks its clients for certificates, while no context comes or goes; `None`
+/// while one does.
+pub(super) fn note_whether_any_verifies(note: impl FnOnce(bool)) -> Option<bool> {
     let _registry = REGISTRY.try_lock()?;
-    Some(Slot::all_attached().any(Attachment::verifies_clients))
+    let verifies = Slot::all_attached().any(Attachment::verifies_clients);
+    note(verifies);
+    Some(verifies)
 }
+
+/// States of [`Attachment::id_context`].
+const NOT_SEEN: u8 = 0;
+const NAMED: u8 = 1;
+const MISSING: u8 = 2;
 
 impl Attachment {
     /// The attachment of a context.
@@ -152,6 +163,33 @@ impl Attachment {
             let ctx = openssl_sys::SSL_get_SSL_CTX(ssl);
             if ctx.is_null() { None } else { Self::of(ctx) }
         }
+    }
+
+    /// What `engine` knows the context by.
+    pub(super) fn accepting(&self) -> Accepting {
+        Accepting(self.serial)
+    }
+
+    /// A session of a connection that this context accepted has, or has not, a session id context.
+    pub(super) fn note_id_context(&self, named: bool) {
+        self.id_context.store(if named { NAMED } else { MISSING }, Ordering::Relaxed);
+    }
+
+    /// Whether sessions are known to have a session id context here: without one OpenSSL ends the handshake of a client
+    /// that it verifies and that resumes.
+    pub(super) fn names_id_context(&self) -> bool {
+        self.id_context.load(Ordering::Relaxed) == NAMED
+    }
+
+    /// The new-session callback that the application had, which is still called for its connections as a client.
+    pub(super) fn application_new_session(&self) -> Option<NewSessionCallback> {
+        self.before.new_session
+    }
+
+    /// The verify mode of the context itself.
+    pub(super) fn verify_mode(&self) -> c_int {
+        // SAFETY: in a callback of one of its connections, the context lives.
+        unsafe { openssl_sys::SSL_CTX_get_verify_mode(self.ctx) }
     }
 
     /// Whether the context asks its clients for certificates. Called under the registry's lock.
@@ -357,7 +395,7 @@ unsafe fn discard(attachment: *mut Attachment) {
     let attachment = unsafe { Box::from_raw(attachment) };
     let _registry = REGISTRY.try_lock_for(REGISTRY_PATIENCE);
     attachment.slot.release();
-    attachment.engine.forget_policies(attachment.slot.accepting(&attachment));
+    attachment.engine.forget_policies(attachment.accepting());
 }
 
 /// Our place in the ex_data of contexts; taken once in a process.

@@ -29,8 +29,12 @@ const _: () = assert!(SESSION_ID_LEN == 32);
 
 const TLS1_3_VERSION: c_int = 0x0304;
 
-/// Longest wait for locks in one handshake, all its sessions together.
-const LOCK_BUDGET: Duration = Duration::from_millis(1);
+/// What SSL_version(3) says of QUIC, whose handshake is that of TLS 1.3.
+const QUIC1_VERSION: c_int = 0x0000_0001;
+
+/// Longest wait for locks in one handshake, all its sessions together: a millisecond, less what the last sleep may take
+/// too long.
+const LOCK_BUDGET: Duration = Duration::from_micros(800);
 
 /// The ticket-key callback's answers (SSL_CTX_set_tlsext_ticket_key_cb(3)).
 const NO_TICKET: c_int = 0;
@@ -64,6 +68,12 @@ pub(super) unsafe fn ticket_key(
 /// # Safety
 /// The arguments are those of OpenSSL's new-session callback.
 pub(super) unsafe fn new_session(slot: Slot, ssl: *mut SSL, session: *mut SSL_SESSION) -> c_int {
+    // SAFETY: the connection is valid in its callback.
+    if unsafe { openssl_sys::SSL_is_server(ssl) } == 0 {
+        let application = slot.attachment_for(ssl).and_then(Attachment::application_new_session);
+        // SAFETY: the arguments are those that OpenSSL gave, for the function that the application gave OpenSSL.
+        return application.map_or(0, |callback| unsafe { callback(ssl, session) });
+    }
     guarded(|| {
         // SAFETY: OpenSSL gives a session that is valid while the callback runs.
         let session = unsafe { Session::borrow(session) };
@@ -173,9 +183,9 @@ unsafe fn open_ticket(
         engine.counters().count(Counter::TicketsOverLimit);
         return NO_TICKET;
     }
-    handshake.accepting = Some(slot.accepting(attachment));
+    handshake.accepting = Some(attachment.accepting());
     let server_name = ServerName::in_client_hello(ssl);
-    let Some(binding) = policy::expected_binding(attachment, slot, server_name.as_bytes()) else {
+    let Some(binding) = policy::expected_binding(attachment, ssl, server_name.as_bytes()) else {
         engine.counters().count(Counter::TicketsMac);
         return NO_TICKET;
     };
@@ -188,7 +198,7 @@ unsafe fn open_ticket(
         return NO_TICKET;
     }
     let tls13 = is_tls13(ssl);
-    handshake.opening(opening.age, slot, tls13);
+    handshake.opening(opening.age, engine, tls13);
     handshake.binding = Some(binding);
     // In TLS 1.3 a client uses a ticket once: without a new one it could resume every second time only.
     if tls13 || opening.age == Age::Older { TICKET_AND_RENEW } else { TICKET }
@@ -207,7 +217,7 @@ unsafe fn issue_ticket(
     let issuing = slot.attachment_for(ssl).and_then(|attachment| {
         // SAFETY: the callback of this connection is running, and this is the only reference in it.
         let handshake = unsafe { Handshake::existing(ssl) };
-        if lacks_id_context(ssl) {
+        if lacks_id_context(attachment, ssl) {
             return None;
         }
         let over = handshake.as_ref().is_some_and(|handshake| handshake.over);
@@ -219,11 +229,11 @@ unsafe fn issue_ticket(
     });
     // Without a key of ours the ticket is made with one that nobody has: a refusal here is fatal to TLS 1.3 clients of
     // OpenSSL 1.1.1.
-    let Some(key) = issuing.or_else(Engine::throw_away_key) else {
+    let Some(key) = issuing.or_else(|| Engine::throw_away_key(random)) else {
         return NO_TICKET;
     };
     *name = key.name().0;
-    if !crate::sys::random(iv) {
+    if !random(iv) {
         return NO_TICKET;
     }
     // SAFETY: both contexts are those of the running callback.
@@ -255,12 +265,13 @@ fn issue_binding(
 
 /// Whether this connection verifies its client while the application named no session id context: OpenSSL ends the
 /// handshake that resumes such a session, so none must be resumable.
-fn lacks_id_context(ssl: *mut SSL) -> bool {
+fn lacks_id_context(attachment: &Attachment, ssl: *mut SSL) -> bool {
     static WARNED: Once = Once::new();
     // SAFETY: the connection is valid in its callback, and so is its session.
     let session = unsafe { Session::borrow(openssl_sys::SSL_get_session(ssl)) };
-    let lacks =
-        policy::verifies_client(ssl) && session.is_some_and(|session| !session.has_id_context());
+    let named = session.is_none_or(Session::has_id_context);
+    attachment.note_id_context(named);
+    let lacks = policy::verifies_client(ssl) && !named;
     if lacks && WARNED.first() {
         log::warn!(
             "a context verifies clients and has no session id context, so its sessions are not resumed; call \
@@ -282,8 +293,13 @@ fn keep_session(attachment: &Attachment, slot: Slot, ssl: *mut SSL, session: Ses
     let authenticated =
         handshake.as_ref().and_then(|handshake| handshake.authenticated).filter(|_| resumed);
     let accepted = slot.accepted(handshake.as_ref().and_then(|handshake| handshake.accepting));
-    if handshake.is_some_and(|handshake| handshake.over) {
-        return;
+    attachment.note_id_context(session.has_id_context());
+    if let Some(handshake) = handshake {
+        // What was consumed is replaced now: a handshake that begins anew must not find it.
+        handshake.consumed = None;
+        if handshake.over {
+            return;
+        }
     }
     let server_name = ServerName::negotiated(ssl);
     let binding = policy::serving_binding(attachment, accepted, ssl, server_name.as_bytes());
@@ -309,19 +325,20 @@ fn find_session(slot: Slot, ssl: *mut SSL, id: &[u8]) -> Option<ptr::NonNull<SSL
     let engine = &attachment.engine;
     // SAFETY: the callback of this connection is running, and this is the only reference in it.
     let handshake = unsafe { Handshake::of(ssl) }?;
-    if let Some(again) = handshake.consumed.as_ref().filter(|consumed| consumed.id == *id) {
-        return session::decode(&again.value, again.note, id);
-    }
     if !handshake.may_look_up() {
         engine.counters().count(Counter::SessionsOverLimit);
         return None;
     }
-    handshake.accepting = Some(slot.accepting(attachment));
+    handshake.accepting = Some(attachment.accepting());
     let server_name = ServerName::in_client_hello(ssl);
-    let Some(binding) = policy::expected_binding(attachment, slot, server_name.as_bytes()) else {
+    let Some(binding) = policy::expected_binding(attachment, ssl, server_name.as_bytes()) else {
         engine.counters().count(Counter::SessionsBinding);
         return None;
     };
+    let consumed = handshake.consumed.as_ref();
+    if let Some(again) = consumed.filter(|again| again.id == *id && again.binding == binding) {
+        return session::decode(&again.value, again.note, id);
+    }
     // TLS 1.2 ids are visible on the wire and reused by design.
     let single_use = engine.config().resumption.single_use && is_tls13(ssl);
     let lookup = if single_use { Lookup::Consume } else { Lookup::Keep };
@@ -333,17 +350,18 @@ fn find_session(slot: Slot, ssl: *mut SSL, id: &[u8]) -> Option<ptr::NonNull<SSL
         Counter::SessionsParse
     });
     handshake.authenticated = Some(stored.authenticated);
+    handshake.binding = Some(binding);
     if single_use && let Ok(id) = id.try_into() {
-        let consumed = Consumed { id, value: stored.value, note: stored.note };
+        let consumed = Consumed { id, binding, value: stored.value, note: stored.note };
         handshake.consumed = Some(Box::new(consumed));
     }
     session
 }
 
-/// OpenSSL gives a TLS 1.3 renewal a fresh time with the whole timeout; what is left of the lifetime is all it may
-/// have. This callback comes before the renewed session is encoded, in every version of OpenSSL.
+/// OpenSSL gives every TLS 1.3 ticket a fresh time with the whole timeout, on renewal and on a connection that is old
+/// already; what is left of the lifetime is all it may have. This callback comes before the renewed session is encoded, in every version of OpenSSL.
 fn keep_remaining_lifetime(ssl: *mut SSL) {
-    if !is_resumed(ssl) || !is_tls13(ssl) {
+    if !is_tls13(ssl) {
         return;
     }
     // SAFETY: the connection is valid in its callback, and so is its session, which is its own.
@@ -370,9 +388,17 @@ fn is_stateless(ssl: *mut SSL) -> bool {
     is_tls13(ssl) && options & sys::SSL_OP_NO_TICKET == 0 && !replay_protected
 }
 
+/// Random bytes from the kernel, or from OpenSSL where a filter refuses that.
+fn random(buffer: &mut [u8]) -> bool {
+    let Ok(len) = c_int::try_from(buffer.len()) else { return false };
+    // SAFETY: the buffer is writable for its length.
+    crate::sys::random(buffer) || unsafe { openssl_sys::RAND_bytes(buffer.as_mut_ptr(), len) == 1 }
+}
+
 fn is_tls13(ssl: *mut SSL) -> bool {
     // SAFETY: the connection is valid in its callback.
-    unsafe { openssl_sys::SSL_version(ssl) == TLS1_3_VERSION }
+    let version = unsafe { openssl_sys::SSL_version(ssl) };
+    version == TLS1_3_VERSION || version == QUIC1_VERSION
 }
 
 fn is_resumed(ssl: *mut SSL) -> bool {

@@ -2,16 +2,16 @@
 
 use std::ffi::{c_int, c_long, c_void};
 use std::ptr;
+use std::sync::Arc;
 
 use once_cell::sync::OnceCell;
 use openssl_sys::{CRYPTO_EX_DATA, SSL};
 use zeroize::Zeroizing;
 
 use super::guard::contained;
-use super::slots::Slot;
 use super::sys;
 use crate::clock::UnixMillis;
-use crate::engine::{Accepting, Binding};
+use crate::engine::{Accepting, Binding, Engine};
 use crate::ring::Age;
 use crate::stats::Counter;
 
@@ -41,10 +41,9 @@ pub(super) struct Handshake {
     pub(super) consumed: Option<Box<Consumed>>,
 }
 
-#[derive(Clone, Copy)]
 struct Pending {
     age: Age,
-    slot: Slot,
+    engine: Arc<Engine>,
     /// TLS 1.3 tells at the next ticket whether it resumed; before, only the end of the connection does.
     tls13: bool,
 }
@@ -52,6 +51,7 @@ struct Pending {
 /// A single-use session, which exists here alone.
 pub(super) struct Consumed {
     pub(super) id: [u8; 32],
+    pub(super) binding: Binding,
     pub(super) value: Zeroizing<Vec<u8>>,
     pub(super) note: u8,
 }
@@ -128,33 +128,25 @@ impl Handshake {
     }
 
     /// Keys for a ticket were handed out: whether they opened it, `settle` will know.
-    pub(super) fn opening(&mut self, age: Age, slot: Slot, tls13: bool) {
-        if let Some(before) = self.pending.replace(Pending { age, slot, tls13 }) {
-            count(before.slot, Counter::TicketsMac);
+    pub(super) fn opening(&mut self, age: Age, engine: &Arc<Engine>, tls13: bool) {
+        let pending = Pending { age, engine: Arc::clone(engine), tls13 };
+        if let Some(before) = self.pending.replace(pending) {
+            before.engine.counters().count(Counter::TicketsMac);
         }
     }
 
     /// Counts the ticket that was tried last, now that `ssl` knows whether it resumed.
     pub(super) fn settle(&mut self, ssl: *mut SSL) {
-        let Some(Pending { age, slot, .. }) = self.pending.take() else {
+        let Some(Pending { age, engine, .. }) = self.pending.take() else {
             return;
         };
         // SAFETY: the connection is valid in every callback, and its fields still are in the one that frees it.
         let resumed = unsafe { openssl_sys::SSL_session_reused(ssl) } == 1;
-        count(
-            slot,
-            match (resumed, age) {
-                (false, _) => Counter::TicketsMac,
-                (true, Age::Current) => Counter::TicketsAcceptedCurrent,
-                (true, Age::Older) => Counter::TicketsAcceptedOlder,
-            },
-        );
-    }
-}
-
-fn count(slot: Slot, counter: Counter) {
-    if let Some(attachment) = slot.attachment() {
-        attachment.engine.counters().count(counter);
+        engine.counters().count(match (resumed, age) {
+            (false, _) => Counter::TicketsMac,
+            (true, Age::Current) => Counter::TicketsAcceptedCurrent,
+            (true, Age::Older) => Counter::TicketsAcceptedOlder,
+        });
     }
 }
 
@@ -206,7 +198,7 @@ unsafe extern "C" fn free(
         // SAFETY: a value that is not NULL is a Handshake of `of`, and nobody uses it after its connection.
         let mut state = unsafe { Box::from_raw(state.cast::<Handshake>()) };
         // In TLS 1.3 (and QUIC, whose inner connection may be gone by now) the next ticket has told already.
-        if state.pending.is_some_and(|pending| !pending.tls13) {
+        if state.pending.as_ref().is_some_and(|pending| !pending.tls13) {
             state.settle(ssl.cast());
         }
     });

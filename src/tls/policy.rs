@@ -31,14 +31,11 @@ pub(super) fn any_context_verifies() -> bool {
     match VERIFIES.load(Ordering::Relaxed) {
         seen if seen == Verifies::Yes as u8 => true,
         seen if seen == Verifies::No as u8 => false,
-        _ => {
-            let Some(verifies) = attach::any_attached_verifies() else {
-                return true;
-            };
+        _ => attach::note_whether_any_verifies(|verifies| {
             let found = if verifies { Verifies::Yes } else { Verifies::No };
             VERIFIES.store(found as u8, Ordering::Relaxed);
-            verifies
-        }
+        })
+        .unwrap_or(true),
     }
 }
 
@@ -56,17 +53,23 @@ pub(super) fn context_attached(slot: Slot) {
 }
 
 /// The binding under which a client that asks for `name` may resume; `None` when the policy that will serve it is not
-/// known, which costs a full handshake.
+/// known, or OpenSSL would end the handshake, which costs a full handshake.
 pub(super) fn expected_binding(
     attachment: &Attachment,
-    slot: Slot,
+    ssl: *mut SSL,
     name: &[u8],
 ) -> Option<Binding> {
     let engine = &attachment.engine;
+    if verifies_client(ssl) && !attachment.names_id_context() {
+        return None;
+    }
     if !engine.config().resumption.bind || !any_context_verifies() {
         return Some(engine.binding(name, Policy::NoVerification));
     }
-    match engine.recall_policy(slot.accepting(attachment), name) {
+    if has_own_rules(attachment, ssl) {
+        return None;
+    }
+    match engine.recall_policy(attachment.accepting(), name) {
         Learned::Policy(policy) => Some(engine.binding(name, policy)),
         Learned::Nothing | Learned::Ambiguous => None,
     }
@@ -84,10 +87,21 @@ pub(super) fn serving_binding(
         return Binding::NONE;
     }
     let policy = serving_policy(ssl);
-    if any_context_verifies() {
+    if any_context_verifies() && !has_own_rules(attachment, ssl) {
         accepted.into_iter().for_each(|accepting| engine.learn_policy(accepting, name, policy));
     }
     engine.binding(name, policy)
+}
+
+/// Whether the application gave this connection a verify mode that neither its accepting nor its current context has
+/// (SSL_set_verify): what served others says nothing about it, nor it about others.
+fn has_own_rules(attachment: &Attachment, ssl: *mut SSL) -> bool {
+    // SAFETY: `ssl` is the connection whose callback is running, which keeps its current context alive.
+    let (mode, current) = unsafe {
+        let current = openssl_sys::SSL_get_SSL_CTX(ssl);
+        (openssl_sys::SSL_get_verify_mode(ssl), openssl_sys::SSL_CTX_get_verify_mode(current))
+    };
+    mode != attachment.verify_mode() && mode != current
 }
 
 /// Whether this connection asked its client for a certificate.

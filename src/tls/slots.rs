@@ -71,19 +71,10 @@ impl Slot {
         if self == Slot::SHARED { Attachment::serving(ssl) } else { self.attachment() }
     }
 
-    /// What `engine` knows the accepting context by.
-    /// `attachment` is [`Slot::attachment_for`] a connection whose client asks to resume.
-    pub(super) fn accepting(self, attachment: &Attachment) -> Accepting {
-        match self {
-            Slot::SHARED => Accepting::Beyond(attachment.serial),
-            Slot(number) => Accepting::Numbered(number),
-        }
-    }
-
-    /// The same for a connection whose servername callback may have switched contexts: without a number only what was
-    /// noted before that tells.
+    /// What `engine` knows the accepting context of a connection by, whose servername callback may have switched
+    /// contexts: without a number only what was noted before that tells.
     pub(super) fn accepted(self, noted: Option<Accepting>) -> Option<Accepting> {
-        if self == Slot::SHARED { noted } else { Some(Accepting::Numbered(self.0)) }
+        self.attachment().map(Attachment::accepting).or(noted)
     }
 
     /// This slot's functions.
