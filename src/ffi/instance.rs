@@ -30,7 +30,8 @@ static DEFAULT: OnceCell<Arc<Engine>> = OnceCell::new();
 ///
 /// Attaches ctx to the process-wide default instance, which the first call makes as tlsresume_new(NULL) does.
 ///
-/// Call it once per context (for virtual hosts: for each of their contexts, not only the default one), after the
+/// Call it once per context, for virtual hosts for each of their contexts: one that verifies clients and is not attached
+/// is not protected against sessions of the same name from another port until it has served once. Call it after the
 /// context is configured (certificate, session id context, verification), before the first SSL_new(3), and before fork(2)
 /// so that workers share one memory. Callbacks of the same kinds that you set before are put aside until detach, those
 /// set later replace the library's. An allow-early-data callback of your own is the exception: set it after this call
