@@ -9,8 +9,9 @@ use zeroize::Zeroizing;
 
 use super::{Engine, random_into};
 use crate::clock::{self, UnixMillis};
-use crate::config::KeySource;
+use crate::config::{KeySource, Mode};
 use crate::error::{Error, Result};
+use crate::log::Once;
 use crate::ring::{Ring, derive, wire};
 use crate::stats::Counter;
 
@@ -30,16 +31,16 @@ pub(super) struct View {
 impl Engine {
     /// The ring as it is at `now`, kept up to date on the way.
     pub(super) fn view(&self, now: UnixMillis) -> Guard<Arc<View>> {
-        let view = self.view.load();
-        if view.generation == self.store.ring_generation() && now < view.due {
-            return view;
+        let mut view = self.view.load();
+        if view.generation != self.store.ring_generation() {
+            self.refresh(now);
+            view = self.view.load();
         }
-        drop(view);
-        self.refresh(now);
-        if now >= self.view.load().due {
+        if now >= view.due {
             self.maintain(now);
+            view = self.view.load();
         }
-        self.view.load()
+        view
     }
 
     /// Changes the ring for every process of the node, or nothing.
@@ -91,6 +92,7 @@ impl Engine {
     /// Makes the keys that are due, unless a try just failed. Waits for nobody.
     #[cold]
     fn maintain(&self, now: UnixMillis) {
+        static STUCK: Once = Once::new();
         let boot = u64::try_from(clock::since_boot().as_millis()).unwrap_or(u64::MAX);
         if boot < self.retry_after.load(Ordering::Relaxed) {
             return;
@@ -100,6 +102,16 @@ impl Engine {
             log::debug!("the ring is not maintained now: {error}");
         }
         let still_due = now >= self.view.load().due;
+        if still_due
+            && maintained.is_ok()
+            && self.config.resumption.mode != Mode::Off
+            && STUCK.first()
+        {
+            log::warn!(
+                "the ring is full (256 keys are still accepted): no new keys until some end; where servers with \
+                 different settings share one memory, lower resumption.lifetime or raise keys.rotate"
+            );
+        }
         if maintained.is_err() || still_due {
             let retry = boot.saturating_add(RETRY_MILLIS);
             self.retry_after.store(retry, Ordering::Relaxed);
