@@ -378,6 +378,103 @@ static void handshakes_may_end_anywhere(void)
     }
 }
 
+static void an_idle_connection_counts_for_its_own_realm_after_detach(void)
+{
+    TLSRESUME *tr = realm_of(&KIND[TLS12_TICKET], ""), *other = realm_of(&KIND[TLS12_TICKET], "");
+    SSL_CTX *server = attached_server(tr);
+    struct visitor visitor = visitor_new(&KIND[TLS12_TICKET], "a.example");
+    CHECK(!visit(&visitor, server));
+    struct pair pair = pair_new(&visitor, server);
+    CHECK(pair_shakes(&pair));
+    CHECK(SSL_session_reused(pair.server));
+    CHECK(tlsresume_detach(server) == 1);
+    /* Takes the place that the first one had. */
+    SSL_CTX *next = attached_server(other);
+    pair_free(&pair, true);
+    CHECK_EQUAL(stats_of(tr).tickets_accepted_current, 1);
+    CHECK_EQUAL(stats_of(tr).tickets_rejected_mac, 0);
+    CHECK_EQUAL(stats_of(other).tickets_accepted_current, 0);
+    CHECK_EQUAL(stats_of(other).tickets_rejected_mac, 0);
+    visitor_free(&visitor);
+    SSL_CTX_free(server);
+    SSL_CTX_free(next);
+    tlsresume_free(tr);
+    tlsresume_free(other);
+}
+
+/* A context that serves and also connects, as proxies have them; its own connections are made
+ * with its callbacks. */
+static SSL_CTX *both_sides(const struct kind *kind, TLSRESUME *tr)
+{
+    SSL_CTX *like = server_new(), *both = SSL_CTX_new(TLS_method());
+    CHECK(both != NULL);
+    CHECK(SSL_CTX_use_certificate(both, own_certificate()) == 1);
+    CHECK(SSL_CTX_use_PrivateKey(both, SSL_CTX_get0_privatekey(like)) == 1);
+    CHECK(SSL_CTX_set_session_id_context(both, (const unsigned char *)"check", 5) == 1);
+    CHECK(X509_STORE_add_cert(SSL_CTX_get_cert_store(both), own_certificate()) == 1);
+    CHECK(SSL_CTX_set_max_proto_version(both, kind->version) == 1);
+    SSL_CTX_set_session_cache_mode(both, SSL_SESS_CACHE_BOTH);
+    CHECK(tlsresume_attach(tr, both) == 1);
+    SSL_CTX_free(like);
+    return both;
+}
+
+static void client_connections_of_an_attached_context_leave_no_trace(void)
+{
+    for (const struct kind *kind = KIND; kind < KIND + KINDS; kind++) {
+        TLSRESUME *tr = realm_of(kind, ""), *elsewhere = realm_of(kind, "");
+        SSL_CTX *both = both_sides(kind, tr), *server = attached_server(elsewhere);
+        struct visitor guest = visitor_new(kind, "a.example"), own = {.ctx = both, .name = "a.example"};
+        CHECK(!visit(&guest, both));
+        CHECK(visit(&guest, both));
+        TLSRESUME_STATS before = stats_of(tr);
+        for (int i = 0; i < 4; i++) {
+            struct pair pair = pair_new(&own, server);
+            if (!kind->tickets)
+                SSL_set_options(pair.client, SSL_OP_NO_TICKET);
+            SSL_set_verify(pair.client, SSL_VERIFY_PEER, NULL);
+            CHECK(pair_shakes(&pair));
+            SSL_SESSION *session = SSL_get1_session(pair.client);
+            SSL_SESSION_free(own.session);
+            own.session = session;
+            pair_free(&pair, true);
+        }
+        TLSRESUME_STATS after = stats_of(tr);
+        CHECK_EQUAL(after.tickets_issued, before.tickets_issued);
+        CHECK_EQUAL(after.sessions_stored, before.sessions_stored);
+        CHECK_EQUAL(after.sessions_dropped, before.sessions_dropped);
+        CHECK_EQUAL(after.sessions_live, before.sessions_live);
+        CHECK_EQUAL(after.sessions_missed_binding, before.sessions_missed_binding);
+        CHECK_EQUAL(after.tickets_rejected_mac, before.tickets_rejected_mac);
+        CHECK_EQUAL(SSL_CTX_sess_number(both), 0);
+        /* Nor did verifying a server teach it anything about its own clients, nor does it when it
+         * is both ends of a connection. */
+        CHECK_SAYING(visit(&guest, both), "%s", kind->name);
+        visitor_forgets(&own);
+        for (int i = 0; i < 3; i++) {
+            struct pair pair = pair_new(&own, both);
+            if (!kind->tickets)
+                SSL_set_options(pair.client, SSL_OP_NO_TICKET);
+            SSL_set_verify(pair.client, SSL_VERIFY_PEER, NULL);
+            CHECK(pair_shakes(&pair));
+            CHECK_SAYING(SSL_session_reused(pair.server) == (i > 0), "%s, %d", kind->name, i);
+            SSL_SESSION *session = SSL_get1_session(pair.client);
+            SSL_SESSION_free(own.session);
+            own.session = session;
+            pair_free(&pair, true);
+        }
+        CHECK_SAYING(visit(&guest, both), "%s", kind->name);
+        CHECK_SAYING(visit(&guest, both), "%s", kind->name);
+        CHECK_EQUAL(stats_of(tr).sessions_missed_binding, 0);
+        visitor_forgets(&own);
+        visitor_free(&guest);
+        SSL_CTX_free(both);
+        SSL_CTX_free(server);
+        tlsresume_free(tr);
+        tlsresume_free(elsewhere);
+    }
+}
+
 /* ---- Error queue and errno ---- */
 
 enum { MARKER = 42, ERRNO_MARKER = 77 };
@@ -498,6 +595,69 @@ static void opening_a_ticket_leaves_the_error_queue_alone(void)
     }
 }
 
+static SSL_SESSION *damaged;
+
+/* Puts a session into the store that OpenSSL writes but does not read, in the place of its original.
+ * In the certificate callback, since the version is known there. */
+static int damages(SSL *ssl, void *arg)
+{
+    SSL_CTX *ctx = SSL_get_SSL_CTX(ssl);
+    int copy = 1;
+    unsigned id_len = 0;
+    const unsigned char *id = SSL_SESSION_get_id(damaged, &id_len);
+    (void)arg;
+    SSL_CTX_sess_get_remove_cb(ctx)(ctx, damaged);
+    SSL_CTX_sess_get_new_cb(ctx)(ssl, damaged);
+    push_marker();
+    SSL_SESSION *found = SSL_CTX_sess_get_get_cb(ctx)(ssl, id, (int)id_len, &copy);
+    check_marker("a session that cannot be parsed");
+    CHECK(found == NULL);
+    called++;
+    return 1;
+}
+
+/* Comes after OpenSSL looked for the session. */
+static int finds_marker(SSL *ssl, void *arg)
+{
+    (void)ssl, (void)arg;
+    CHECK(ERR_GET_REASON(ERR_get_error()) == MARKER);
+    CHECK_EQUAL(ERR_peek_error(), 0);
+    called++;
+    return 1;
+}
+
+static void a_callback_that_fails_leaves_no_error(void)
+{
+    for (int k = TLS12_ID; k <= TLS13_STATEFUL; k += TLS13_STATEFUL - TLS12_ID) {
+        TLSRESUME *tr = realm_of(&KIND[k], "on_remove = \"forget\"\n");
+        SSL_CTX *server = attached_server(tr);
+        struct visitor visitor = visitor_new(&KIND[k], NULL), other = visitor_new(&KIND[k], NULL);
+        struct pair pair = pair_new(&visitor, server);
+        CHECK(pair_shakes(&pair));
+        damaged = session_copy(SSL_get_session(pair.server));
+        CHECK(SSL_SESSION_set_protocol_version(damaged, 0x0505) == 1);
+        visitor_leaves(&visitor, &pair);
+        pair_free(&pair, true);
+
+        called = 0;
+        SSL_CTX_set_cert_cb(server, damages, NULL);
+        CHECK(!visit(&other, server));
+        CHECK_EQUAL(called, 1);
+        CHECK_EQUAL(stats_of(tr).sessions_missed_parse, 1);
+
+        SSL_CTX_set_client_hello_cb(server, mark_hello, NULL);
+        SSL_CTX_set_cert_cb(server, finds_marker, NULL);
+        CHECK_SAYING(!visit(&visitor, server), "%s", KIND[k].name);
+        CHECK_EQUAL(called, 2);
+        CHECK_EQUAL(stats_of(tr).sessions_missed_parse, 2);
+        SSL_SESSION_free(damaged);
+        visitor_free(&visitor);
+        visitor_free(&other);
+        SSL_CTX_free(server);
+        tlsresume_free(tr);
+    }
+}
+
 /* A handshake that waits for more says so, whatever the callbacks met: pair_shakes() looks at every
  * SSL_get_error(). Here sessions and tickets are of another realm. */
 static void what_is_refused_is_no_error_of_the_connection(void)
@@ -539,8 +699,11 @@ int main(int argc, char **argv)
     CLAIM(a_duplicate_of_a_connection_is_one_of_its_own);
     CLAIM(a_connection_that_is_cleared_serves_the_next_client);
     CLAIM(handshakes_may_end_anywhere);
+    CLAIM(an_idle_connection_counts_for_its_own_realm_after_detach);
+    CLAIM(client_connections_of_an_attached_context_leave_no_trace);
     CLAIM(callbacks_leave_error_queue_and_errno_alone);
     CLAIM(opening_a_ticket_leaves_the_error_queue_alone);
+    CLAIM(a_callback_that_fails_leaves_no_error);
     CLAIM(what_is_refused_is_no_error_of_the_connection);
     return check_end();
 }

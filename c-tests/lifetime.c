@@ -81,6 +81,84 @@ static void renewed_tickets_carry_what_is_left_of_the_lifetime(void)
     }
 }
 
+#if OPENSSL_VERSION_NUMBER >= 0x30000000L
+/* SSL_new_session_ticket(3) on a connection that has been open for long. */
+static void tickets_given_late_carry_what_is_left(void)
+{
+    static const int TIMES[] = {100, 500, 990};
+    for (int k = TLS13_STATELESS; k <= TLS13_STATEFUL; k++)
+        for (int resumed = 0; resumed < 2; resumed++) {
+            TLSRESUME *tr = realm_of(&KIND[k], "lifetime = \"1000s\"\n");
+            SSL_CTX *server = attached_server(tr);
+            struct visitor visitor = visitor_new(&KIND[k], NULL);
+            server_clock_is_at(0);
+            if (resumed)
+                CHECK(!visit(&visitor, server));
+            struct pair pair = pair_new(&visitor, server);
+            CHECK(pair_shakes(&pair));
+            CHECK_EQUAL(SSL_session_reused(pair.server), resumed);
+            SSL_SESSION *late[3];
+            for (int i = 0; i < 3; i++) {
+                char byte;
+                server_clock_is_at(TIMES[i]);
+                int before = visitor.tickets;
+                CHECK(SERVER(SSL_new_session_ticket(pair.server)) == 1);
+                CHECK(SERVER(SSL_write(pair.server, "x", 1)) == 1);
+                CHECK(SSL_read(pair.client, &byte, 1) == 1);
+                CHECK_EQUAL(visitor.tickets, before + 1);
+                long hint = (long)SSL_SESSION_get_ticket_lifetime_hint(visitor.session);
+                CHECK_SAYING(hint <= 1000 - TIMES[i] && hint >= 1000 - TIMES[i] - 5,
+                             "%s after %d s: hint %ld", KIND[k].name, TIMES[i], hint);
+                late[i] = session_copy(visitor.session);
+            }
+            pair_free(&pair, true);
+            for (int i = 0; i < 3; i++) {
+                server_clock_is_at(994);
+                visitor_takes(&visitor, late[i]);
+                CHECK_SAYING(visit(&visitor, server), "%s, given after %d s", KIND[k].name, TIMES[i]);
+                server_clock_is_at(1003);
+                visitor_takes(&visitor, late[i]);
+                CHECK_SAYING(!visit(&visitor, server), "%s, given after %d s, too late",
+                             KIND[k].name, TIMES[i]);
+                SSL_SESSION_free(late[i]);
+            }
+            visitor_free(&visitor);
+            SSL_CTX_free(server);
+            tlsresume_free(tr);
+        }
+    server_clock_is_at(0);
+}
+
+/* Whether the connection began with a full handshake or resumed. */
+static void tickets_given_when_nothing_is_left_do_not_resume(void)
+{
+    for (int k = TLS13_STATELESS; k <= TLS13_STATEFUL; k++)
+        for (int resumed = 0; resumed < 2; resumed++) {
+            TLSRESUME *tr = realm_of(&KIND[k], "lifetime = \"1000s\"\n");
+            SSL_CTX *server = attached_server(tr);
+            struct visitor visitor = visitor_new(&KIND[k], NULL);
+            server_clock_is_at(0);
+            if (resumed)
+                CHECK(!visit(&visitor, server));
+            struct pair pair = pair_new(&visitor, server);
+            CHECK(pair_shakes(&pair));
+            CHECK_EQUAL(SSL_session_reused(pair.server), resumed);
+            char byte;
+            server_clock_is_at(1100);
+            CHECK(SERVER(SSL_new_session_ticket(pair.server)) == 1);
+            CHECK(SERVER(SSL_write(pair.server, "x", 1)) == 1);
+            CHECK(SSL_read(pair.client, &byte, 1) == 1);
+            pair_free(&pair, true);
+            CHECK_SAYING(!visit(&visitor, server), "%s, %s", KIND[k].name,
+                         resumed ? "resumed" : "not resumed");
+            visitor_free(&visitor);
+            SSL_CTX_free(server);
+            tlsresume_free(tr);
+        }
+    server_clock_is_at(0);
+}
+#endif
+
 /* How long a client is resumed that comes back every so many seconds, with what it got last. */
 static int last_resumption(const struct kind *kind, const char *toml, int every, int until)
 {
@@ -252,11 +330,17 @@ int main(int argc, char **argv)
     CLAIM(the_clock_of_these_tests_moves);
     CLAIM(sessions_end_with_their_lifetime_and_not_before);
     CLAIM(renewed_tickets_carry_what_is_left_of_the_lifetime);
+#if OPENSSL_VERSION_NUMBER >= 0x30000000L
+    CLAIM(tickets_given_late_carry_what_is_left);
+#endif
     CLAIM(a_client_that_comes_back_often_is_not_resumed_for_ever);
     CLAIM(a_clock_that_is_an_hour_wrong_loses_nothing);
     CLAIM(a_clock_that_is_years_wrong_costs_no_connection);
     CLAIM(a_hundred_rotations_within_a_lifetime_lose_nothing);
     CLAIM(three_days_of_scheduled_rotation_lose_nothing);
     CLAIM(a_server_that_was_idle_for_longer_than_its_keys_still_resumes);
+#if OPENSSL_VERSION_NUMBER >= 0x30000000L
+    CLAIM(tickets_given_when_nothing_is_left_do_not_resume);
+#endif
     return check_end();
 }

@@ -224,6 +224,134 @@ static void the_file_is_private(void)
     remove(file);
 }
 
+/* ---- Whose a file is ---- */
+
+static TLSRESUME *realm_named(const char *name, const struct kind *kind)
+{
+    char toml[512];
+    snprintf(toml, sizeof toml,
+             "realm = \"%s\"\n[resumption]\nmode = \"%s\"\n[memory]\npath = \"%s\"\nsize = \"1MiB\"\n",
+             name, kind->mode, file);
+    return realm_new(toml);
+}
+
+static void a_file_of_another_realm_is_left_alone(void)
+{
+    for (const struct kind *kind = KIND; kind < KIND + KINDS; kind++) {
+        tlsresume_set_log_callback(keep_warning, NULL);
+        warnings = 0;
+        TLSRESUME *shop = realm_named("shop", kind);
+        CHECK_EQUAL(warnings, 0);
+        SSL_CTX *here = attached_server(shop);
+        struct visitor customer = visitor_new(kind, "a.example");
+        CHECK(!visit(&customer, here));
+        CHECK(visit(&customer, here));
+        TLSRESUME_STATS before = stats_of(shop);
+
+        TLSRESUME *bank = realm_named("bank", kind);
+        CHECK_EQUAL(warnings, 1);
+        CHECK_SAYING(strstr(warning, file) != NULL && strstr(warning, "another realm") != NULL,
+                     "\"%s\"", warning);
+        CHECK_EQUAL(stats_of(bank).sessions_live, 0);
+        CHECK_EQUAL(stats_of(bank).tickets_issued, 0);
+        SSL_CTX *there = attached_server(bank);
+        struct visitor client = visitor_new(kind, "a.example");
+        CHECK(!visit(&client, there));
+        CHECK_SAYING(visit(&client, there), "%s", kind->name);
+        CHECK(tlsresume_keys_rotate(bank) == 1);
+        CHECK(tlsresume_keys_revoke(bank, NULL) == 1);
+        CHECK(tlsresume_sessions_flush(bank) == 1);
+        TLSRESUME_STATS after = stats_of(shop);
+        CHECK_EQUAL(after.tickets_issued, before.tickets_issued);
+        CHECK_EQUAL(after.sessions_stored, before.sessions_stored);
+        CHECK_EQUAL(after.sessions_live, before.sessions_live);
+        CHECK_EQUAL(after.rotations, before.rotations);
+
+        /* Neither takes the other's, and what the first one gave is as good as before. */
+        struct visitor stranger = visitor_new(kind, "a.example");
+        visitor_takes(&stranger, customer.session);
+        CHECK_SAYING(!visit(&stranger, there), "%s", kind->name);
+        visitor_takes(&stranger, client.session);
+        CHECK_SAYING(!visit(&stranger, here), "%s", kind->name);
+        CHECK_SAYING(visit(&customer, here), "%s", kind->name);
+
+        /* Nor does it become the other's once the first one has ended. */
+        SSL_CTX_free(here);
+        tlsresume_free(shop);
+        TLSRESUME *again = realm_named("bank", kind);
+        CHECK_EQUAL(warnings, 2);
+        tlsresume_free(again);
+        shop = realm_named("shop", kind);
+        CHECK_EQUAL(warnings, 2);
+        here = attached_server(shop);
+        CHECK_SAYING(visit(&customer, here), "%s", kind->name);
+        tlsresume_set_log_callback(NULL, NULL);
+        visitor_free(&customer);
+        visitor_free(&client);
+        visitor_free(&stranger);
+        SSL_CTX_free(here);
+        SSL_CTX_free(there);
+        tlsresume_free(shop);
+        tlsresume_free(bank);
+        remove(file);
+    }
+}
+
+static void an_empty_file_is_made_ours(void)
+{
+    for (const struct kind *kind = KIND; kind < KIND + KINDS; kind++) {
+        struct visitor visitor = visitor_new(kind, NULL);
+        fill_file("", 0);
+        for (int start = 0; start < 2; start++) {
+            struct stat now;
+            warnings = 0;
+            tlsresume_set_log_callback(keep_warning, NULL);
+            TLSRESUME *tr = realm_at(file, kind, "1MiB");
+            tlsresume_set_log_callback(NULL, NULL);
+            CHECK_SAYING(warnings == 0, "\"%s\"", warning);
+            CHECK(stat(file, &now) == 0);
+            CHECK_EQUAL(now.st_size, 1 << 20);
+            CHECK_EQUAL(now.st_mode & 07777, 0600);
+            SSL_CTX *server = attached_server(tr);
+            CHECK_SAYING(visit(&visitor, server) == (start > 0), "%s, start %d", kind->name, start);
+            SSL_CTX_free(server);
+            tlsresume_free(tr);
+        }
+        visitor_free(&visitor);
+        remove(file);
+    }
+}
+
+/* One that claims to be of ours and very large, with nothing in it: to fill it would take the
+ * machine's memory. */
+static void a_sparse_file_of_another_size_is_replaced_without_filling_it(void)
+{
+    enum { SMALL = 1 << 20, LARGE_SHIFT = 30 };
+    for (int header = 0; header < 2; header++) {
+        TLSRESUME *tr = realm_at(file, &KIND[TLS13_STATEFUL], "1MiB");
+        tlsresume_free(tr);
+        int descriptor = open(file, O_RDWR);
+        CHECK(descriptor >= 0);
+        if (header == 0)
+            CHECK(ftruncate(descriptor, 8) == 0);    /* the first word alone */
+        CHECK(ftruncate(descriptor, (off_t)1 << LARGE_SHIFT) == 0);
+        warnings = 0;
+        tlsresume_set_log_callback(keep_warning, NULL);
+        tr = realm_at(file, &KIND[TLS13_STATEFUL], "1MiB");
+        tlsresume_set_log_callback(NULL, NULL);
+        CHECK_EQUAL(warnings, 1);
+        struct stat old, now;
+        CHECK(fstat(descriptor, &old) == 0 && stat(file, &now) == 0);
+        CHECK_SAYING(old.st_blocks <= 2 * SMALL / 512, "%lld blocks", (long long)old.st_blocks);
+        CHECK(old.st_ino != now.st_ino);
+        CHECK_EQUAL(now.st_size, SMALL);
+        close(descriptor);
+        serves(tr, &KIND[TLS13_STATEFUL]);
+        tlsresume_free(tr);
+        remove(file);
+    }
+}
+
 /* ---- Damage while servers run ---- */
 
 enum { FILE_SIZE = 1 << 20, HEADER = 4096, RING_END = HEADER + 2 * 45056 };
@@ -334,6 +462,9 @@ int main(int argc, char **argv)
     CLAIM(two_instances_of_a_file_resume_each_others_sessions);
     CLAIM(another_size_keeps_the_keys);
     CLAIM(the_file_is_private);
+    CLAIM(a_file_of_another_realm_is_left_alone);
+    CLAIM(an_empty_file_is_made_ours);
+    CLAIM(a_sparse_file_of_another_size_is_replaced_without_filling_it);
     CLAIM(damage_costs_full_handshakes_and_no_connection);
     CLAIM(a_removed_file_goes_on_serving_those_who_have_it);
     CLAIM(a_full_store_evicts_and_serves);

@@ -1,9 +1,14 @@
 /* With single_use a TLS 1.3 ticket resumes once, whoever asks and however often. */
 #define _POSIX_C_SOURCE 200809L
+#define OPENSSL_SUPPRESS_DEPRECATED
 
 #include "check.h"
 
 #include <pthread.h>
+#include <string.h>
+
+#include <openssl/err.h>
+#include <openssl/rand.h>
 
 static const char SINGLE_USE[] = "single_use = true\n";
 
@@ -130,6 +135,96 @@ static void a_ticket_of_an_unfinished_handshake_is_used(void)
     tlsresume_free(tr);
 }
 
+/* ---- Client randoms that come again ---- */
+
+enum { CLIENT_RANDOM_LEN = 32 };
+
+static bool repeats;    /* the next random number of that length is the same as ever */
+
+static int repeating(unsigned char *bytes, int len)
+{
+    if (repeats && len == CLIENT_RANDOM_LEN) {
+        memset(bytes, 0x42, CLIENT_RANDOM_LEN);
+        repeats = false;
+    } else {
+        random_bytes(bytes, (size_t)len);
+    }
+    return 1;
+}
+
+static int always_ready(void)
+{
+    return 1;
+}
+
+static SSL *served_again(struct pair *pair, SSL *reused)
+{
+    BIO *end = SSL_get_rbio(pair->server);
+    CHECK(BIO_up_ref(end) == 1);
+    SSL_set_bio(reused, end, end);
+    SSL_free(pair->server);
+    SSL_set_accept_state(reused);
+    return reused;
+}
+
+/* The connection remembers that it used the ticket up, for its second ClientHello after a retry
+ * request. What the client sends, and that it repeats its random, must not pass for that. */
+static void clears_and_comes_back(void)
+{
+    static RAND_METHOD method = {NULL, repeating, NULL, NULL, repeating, always_ready};
+    static const char *const NAMES[] = {"a.example", "a.example", "b.example", NULL, "a.example"};
+    const struct kind *kind = &KIND[TLS13_STATEFUL];
+    own_certificate();
+    CHECK(RAND_set_rand_method(&method) == 1);
+    for (size_t first = 0; first < sizeof NAMES / sizeof *NAMES; first++) {
+        TLSRESUME *tr = realm_of(kind, SINGLE_USE);
+        SSL_CTX *server = attached_server(tr);
+        struct visitor visitor = visitor_new(kind, "a.example");
+        CHECK(!visit(&visitor, server));
+        SSL_SESSION *ticket = session_copy(visitor.session);
+        SSL *reused = SSL_new(server);
+        CHECK(reused != NULL);
+        int resumed = 0;
+        /* The name of the first may already be the wrong one. */
+        for (size_t i = first; i < sizeof NAMES / sizeof *NAMES; i++) {
+            unsigned char shown[CLIENT_RANDOM_LEN], expected[CLIENT_RANDOM_LEN];
+            visitor_takes(&visitor, ticket);
+            visitor.name = NAMES[i];
+            struct pair pair = pair_new(&visitor, server);
+            pair.server = served_again(&pair, reused);
+            repeats = true;
+            CHECK(SSL_do_handshake(pair.client) != 1);
+            repeats = false;
+            CHECK_EQUAL(SSL_get_client_random(pair.client, shown, sizeof shown), sizeof shown);
+            memset(expected, 0x42, sizeof expected);
+            CHECK(memcmp(shown, expected, sizeof shown) == 0);
+            CHECK(pair_shakes(&pair));
+            if (SSL_session_reused(reused)) {
+                CHECK_SAYING(visitor.name != NULL && strcmp(visitor.name, "a.example") == 0,
+                             "visit %d from %d on", (int)i, (int)first);
+                resumed++;
+            }
+            CHECK_SAYING(resumed <= 1, "visit %d from %d on", (int)i, (int)first);
+            SSL_set_shutdown(pair.client, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+            SSL_set_shutdown(reused, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+            SSL_free(pair.client);
+            CHECK(SSL_clear(reused) == 1);
+        }
+        CHECK_EQUAL(resumed, 1);
+        SSL_free(reused);
+        SSL_SESSION_free(ticket);
+        visitor_free(&visitor);
+        SSL_CTX_free(server);
+        tlsresume_free(tr);
+    }
+}
+
+/* In a process of its own, whose random numbers are not. */
+static void a_connection_that_is_cleared_does_not_resume_a_used_ticket(void)
+{
+    check_apart(clears_and_comes_back);
+}
+
 /* ---- Races ---- */
 
 enum { RACERS = 2 };
@@ -192,6 +287,7 @@ int main(int argc, char **argv)
     CLAIM(tls12_ids_resume_again);
     CLAIM(a_hello_retry_request_costs_no_resumption);
     CLAIM(a_ticket_of_an_unfinished_handshake_is_used);
+    CLAIM(a_connection_that_is_cleared_does_not_resume_a_used_ticket);
     CLAIM(of_two_contexts_that_race_for_a_ticket_one_resumes);
     return check_end();
 }

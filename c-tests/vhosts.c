@@ -1,6 +1,9 @@
 /* Sessions stay with the server name and the client-verification policy that they were made under. */
+#define _POSIX_C_SOURCE 200809L
+
 #include "check.h"
 
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -388,6 +391,376 @@ static void contexts_with_the_same_policy_share_sessions(void)
     }
 }
 
+/* ---- Verify modes of single connections ---- */
+
+enum { MUST_SHOW = SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT };
+
+/* As tries(), where the application gives the connection a verify mode of its own. */
+static enum outcome tries_under(struct visitor *visitor, SSL_CTX *server, int mode)
+{
+    struct pair pair = pair_new(visitor, server);
+    SSL_set_verify(pair.server, mode, NULL);
+    bool done = pair_shakes(&pair);
+    enum outcome outcome = !done ? REFUSED : SSL_session_reused(pair.server) ? RESUMED : FULL;
+    if (done)
+        visitor_leaves(visitor, &pair);
+    pair_free(&pair, true);
+    ERR_clear_error();
+    return outcome;
+}
+
+/* For claims about each kind in a process of its own: once a context has verified, a process remembers. */
+static const struct kind *tried_kind;
+
+static void for_each_kind_apart(void (*claim)(void))
+{
+    for (tried_kind = KIND; tried_kind < KIND + KINDS; tried_kind++)
+        check_apart(claim);
+}
+
+/* One context behind a public port and one where the application asks for certificates. */
+static void one_context_two_ports(bool others_verify)
+{
+    TLSRESUME *tr = realm_of(tried_kind, "");
+    SSL_CTX *server = attached_server(tr), *verifying = server_new();
+    CHECK(X509_STORE_add_cert(SSL_CTX_get_cert_store(server), ours.authority) == 1);
+    if (others_verify) {
+        /* So that what served a name is remembered. */
+        server_verifies(verifying, ours.authority);
+        CHECK(tlsresume_attach(tr, verifying) == 1);
+    }
+    struct visitor guest = visitor_new(tried_kind, "a.example");
+    CHECK(!visit(&guest, server));
+    visit(&guest, server);
+    CHECK_SAYING(visit(&guest, server), "%s", tried_kind->name);
+    enum outcome outcome = tries_under(&guest, server, MUST_SHOW);
+    CHECK_SAYING(outcome == REFUSED, "%s: outcome %d", tried_kind->name, outcome);
+
+    struct visitor member = member_new(tried_kind, "a.example");
+    for (int i = 0; i < 3; i++) {
+        CHECK_SAYING(tries_under(&member, server, MUST_SHOW) != REFUSED, "%s", tried_kind->name);
+        struct visitor other = visitor_new(tried_kind, "a.example");
+        for (int visits = 0; visits <= i; visits++)
+            visit(&other, server);
+        outcome = tries_under(&other, server, MUST_SHOW);
+        CHECK_SAYING(outcome == REFUSED, "%s, after %d members: outcome %d", tried_kind->name,
+                     i + 1, outcome);
+        outcome = tries_under(&other, server, SSL_VERIFY_PEER);
+        CHECK_SAYING(outcome == FULL, "%s, after %d members, optional: outcome %d",
+                     tried_kind->name, i + 1, outcome);
+        visitor_free(&other);
+    }
+    visitor_free(&guest);
+    visitor_free(&member);
+    SSL_CTX_free(server);
+    SSL_CTX_free(verifying);
+    tlsresume_free(tr);
+}
+
+static void where_nobody_else_verifies(void)
+{
+    one_context_two_ports(false);
+}
+
+static void where_others_verify(void)
+{
+    one_context_two_ports(true);
+}
+
+static void two_contexts_two_ports(void)
+{
+    TLSRESUME *tr = realm_of(tried_kind, "");
+    SSL_CTX *open = attached_server(tr), *asking = attached_server(tr);
+    struct visitor guest = visitor_new(tried_kind, "a.example");
+    CHECK(!visit(&guest, open));
+    enum outcome outcome = tries_under(&guest, asking, MUST_SHOW);
+    CHECK_SAYING(outcome == REFUSED, "%s: outcome %d", tried_kind->name, outcome);
+    visitor_free(&guest);
+    SSL_CTX_free(open);
+    SSL_CTX_free(asking);
+    tlsresume_free(tr);
+}
+
+static void a_verify_mode_set_per_connection_never_takes_over_unverified_sessions(void)
+{
+    for_each_kind_apart(where_nobody_else_verifies);
+    for_each_kind_apart(where_others_verify);
+    for_each_kind_apart(two_contexts_two_ports);
+}
+
+static void switched_on_later(bool same)
+{
+    TLSRESUME *tr = realm_of(tried_kind, "");
+    SSL_CTX *open = attached_server(tr), *later = attached_server(tr), *verifying = server_new();
+    if (same) {
+        /* Another context verifies, so that what served a name is remembered. */
+        server_verifies(verifying, ours.authority);
+        CHECK(tlsresume_attach(tr, verifying) == 1);
+    }
+    struct visitor guest = visitor_new(tried_kind, "a.example");
+    for (int i = 0; i < 3; i++)
+        visit(&guest, same ? later : open);
+    CHECK_SAYING(visit(&guest, same ? later : open), "%s", tried_kind->name);
+    server_verifies(later, ours.authority);
+    enum outcome outcome = tries(&guest, later);
+    CHECK_SAYING(outcome == REFUSED, "%s: outcome %d", tried_kind->name, outcome);
+    visitor_free(&guest);
+    SSL_CTX_free(open);
+    SSL_CTX_free(later);
+    SSL_CTX_free(verifying);
+    tlsresume_free(tr);
+}
+
+static void switched_on_elsewhere(void)
+{
+    switched_on_later(false);
+}
+
+static void verification_switched_on_later_counts_at_once(void)
+{
+    for_each_kind_apart(switched_on_elsewhere);
+}
+
+static void switched_on_here(void)
+{
+    switched_on_later(true);
+}
+
+static void verification_switched_on_where_the_name_was_served_without_counts_at_once(void)
+{
+    for_each_kind_apart(switched_on_here);
+}
+
+/* ---- Another policy under the same name ---- */
+
+enum difference { NO_DIFFERENCE, OTHER_MODE, OTHER_DEPTH, OTHER_NAMES, OTHER_ANCHORS, OTHER_STORE, DIFFERENCES };
+
+static void make_different(SSL_CTX *server, enum difference difference)
+{
+    X509_STORE *store = NULL;
+    STACK_OF(X509_NAME) *names = NULL;
+    switch (difference) {
+    case OTHER_MODE:
+        SSL_CTX_set_verify(server, SSL_VERIFY_PEER, NULL);
+        break;
+    case OTHER_DEPTH:
+        SSL_CTX_set_verify_depth(server, SSL_CTX_get_verify_depth(server) + 7);
+        break;
+    case OTHER_NAMES:
+        names = sk_X509_NAME_new_null();
+        CHECK(names != NULL);
+        CHECK(sk_X509_NAME_push(names, X509_NAME_dup(X509_get_subject_name(theirs.authority))));
+        CHECK(sk_X509_NAME_push(names, X509_NAME_dup(X509_get_subject_name(ours.authority))));
+        SSL_CTX_set_client_CA_list(server, names);
+        break;
+    case OTHER_ANCHORS:
+        CHECK(X509_STORE_add_cert(SSL_CTX_get_cert_store(server), theirs.authority) == 1);
+        break;
+    case OTHER_STORE:
+        store = X509_STORE_new();
+        CHECK(store != NULL && X509_STORE_add_cert(store, ours.authority) == 1);
+        CHECK(SSL_CTX_set0_verify_cert_store(server, store) == 1);
+        break;
+    default:
+        break;
+    }
+}
+
+static void a_session_never_resumes_under_another_mode_depth_or_authority(void)
+{
+    static const char *const WHAT[] = {"nothing", "mode", "depth", "names", "anchors", "store"};
+    for (const struct kind *kind = KIND; kind < KIND + KINDS; kind++)
+        for (int difference = 0; difference < DIFFERENCES; difference++)
+            for (int back = 0; back < 2; back++) {
+                TLSRESUME *tr = realm_of(kind, "");
+                SSL_CTX *servers[2];
+                struct visitor members[2];
+                for (int i = 0; i < 2; i++) {
+                    servers[i] = server_new();
+                    server_verifies(servers[i], ours.authority);
+                    make_different(servers[i], i == back ? NO_DIFFERENCE : (enum difference)difference);
+                    CHECK(tlsresume_attach(tr, servers[i]) == 1);
+                    /* Both know how they serve the name. */
+                    members[i] = member_new(kind, "a.example");
+                    CHECK(!visit(&members[i], servers[i]));
+                    visit(&members[i], servers[i]);
+                    CHECK_SAYING(visit(&members[i], servers[i]), "%s, other %s", kind->name,
+                                 WHAT[difference]);
+                }
+                CHECK_SAYING(visit(&members[0], servers[1]) == (difference == NO_DIFFERENCE),
+                             "%s, other %s", kind->name, WHAT[difference]);
+                for (int i = 0; i < 2; i++) {
+                    visitor_free(&members[i]);
+                    SSL_CTX_free(servers[i]);
+                }
+                tlsresume_free(tr);
+            }
+}
+
+/* ---- A ticket after an id ---- */
+
+/* As choose_host(), from the callback that comes before everything else. */
+static int choose_early(SSL *ssl, int *alert, void *site)
+{
+    const unsigned char *extension = NULL;
+    size_t len = 0;
+    (void)alert;
+    if (SSL_client_hello_get0_ext(ssl, TLSEXT_TYPE_server_name, &extension, &len) && len > 5) {
+        SSL_CTX *host = ((struct site *)site)->hosts[0].ctx;
+        SSL_set_SSL_CTX(ssl, host);
+        SSL_set_verify(ssl, SSL_CTX_get_verify_mode(host), NULL);
+    }
+    return SSL_CLIENT_HELLO_SUCCESS;
+}
+
+static struct {
+    bool early;
+    int answer;
+} late_ticket;
+
+/* TLS 1.2: the client comes back with an id, and offers to take a ticket this time. */
+static void takes_a_ticket_after_an_id(void)
+{
+    const struct kind *kind = &KIND[TLS12_TICKET];
+    const struct setup setup = {true, !late_ticket.early, late_ticket.answer, ""};
+    TLSRESUME *tr = realm_of(kind, "");
+    struct site site;
+    site_open(&site, tr, &setup);
+    server_verifies(site.front, theirs.authority);
+    if (late_ticket.early)
+        SSL_CTX_set_client_hello_cb(site.front, choose_early, &site);
+    site_add(&site, tr, &setup, "a.example", ours.authority);
+    /* With and without a visit in between that may renew what it got. */
+    for (int between = 0; between < 2; between++) {
+        struct visitor member = member_new(kind, "a.example");
+        SSL_CTX_set_options(member.ctx, SSL_OP_NO_TICKET);
+        CHECK(tries(&member, site.front) == FULL);
+        CHECK(tries(&member, site.front) != REFUSED);
+        CHECK(tries(&member, site.front) == RESUMED);
+        SSL_CTX_clear_options(member.ctx, SSL_OP_NO_TICKET);
+        CHECK(tries(&member, site.front) != REFUSED);
+        if (between > 0) {
+            CHECK(tries(&member, site.front) == RESUMED);
+            CHECK(tries(&member, site.front) == RESUMED);
+        }
+        CHECK(member.session != NULL);
+        member.name = NULL;
+        enum outcome outcome = tries(&member, site.front);
+        CHECK_SAYING(outcome == REFUSED, "early %d, answer %d, between %d: outcome %d",
+                     late_ticket.early, late_ticket.answer, between, outcome);
+        visitor_free(&member);
+    }
+    site_close(&site);
+    tlsresume_free(tr);
+}
+
+static void a_ticket_given_after_an_id_keeps_its_name(void)
+{
+    late_ticket.early = false;
+    late_ticket.answer = SSL_TLSEXT_ERR_OK;
+    check_apart(takes_a_ticket_after_an_id);
+    late_ticket.answer = SSL_TLSEXT_ERR_NOACK;
+    check_apart(takes_a_ticket_after_an_id);
+    late_ticket.early = true;
+    check_apart(takes_a_ticket_after_an_id);
+}
+
+/* ---- Contexts in the place of others ---- */
+
+/* Threads that keep the tables of the library in use. */
+static struct {
+    SSL_CTX *server;
+    pthread_mutex_t mutex;
+    bool ends;
+    pthread_t threads[2];
+} busy = {.mutex = PTHREAD_MUTEX_INITIALIZER};
+
+static bool busy_ends(void)
+{
+    CHECK(pthread_mutex_lock(&busy.mutex) == 0);
+    bool ends = busy.ends;
+    CHECK(pthread_mutex_unlock(&busy.mutex) == 0);
+    return ends;
+}
+
+static void *keeps_visiting(void *arg)
+{
+    struct visitor visitor = visitor_new(tried_kind, "busy.example");
+    (void)arg;
+    while (!busy_ends())
+        visit(&visitor, busy.server);
+    visitor_free(&visitor);
+    return NULL;
+}
+
+static void busy_start(SSL_CTX *server)
+{
+    busy.server = server;
+    for (int i = 0; i < 2; i++)
+        CHECK(pthread_create(&busy.threads[i], NULL, keeps_visiting, NULL) == 0);
+}
+
+static void busy_stop(void)
+{
+    CHECK(pthread_mutex_lock(&busy.mutex) == 0);
+    busy.ends = true;
+    CHECK(pthread_mutex_unlock(&busy.mutex) == 0);
+    for (int i = 0; i < 2; i++)
+        CHECK(pthread_join(busy.threads[i], NULL) == 0);
+}
+
+static void replaces_contexts(void)
+{
+    TLSRESUME *tr = realm_of(tried_kind, "");
+    SSL_CTX *open = attached_server(tr), *verifying = server_new();
+    /* From here on policies count. */
+    server_verifies(verifying, ours.authority);
+    CHECK(tlsresume_attach(tr, verifying) == 1);
+    struct visitor guest = visitor_new(tried_kind, "a.example");
+    CHECK(!visit(&guest, open));
+    visit(&guest, open);
+    CHECK(visit(&guest, open));
+    SSL_SESSION *session = session_copy(guest.session);
+    busy_start(open);
+    for (int i = 0; i < scaled(20); i++) {
+        SSL_CTX *before = attached_server(tr);
+        for (int visits = 0; visits < 3; visits++)
+            visit(&guest, before);
+        SSL_CTX_free(before);
+        SSL_CTX *after = server_new();
+        server_verifies(after, ours.authority);
+        CHECK(tlsresume_attach(tr, after) == 1);
+        /* A context that verifies resumes nobody before it has served somebody. */
+        struct visitor first = member_new(tried_kind, "first.example");
+        CHECK(!visit(&first, after));
+        visitor_free(&first);
+        visitor_takes(&guest, session);
+        enum outcome outcome = tries(&guest, after);
+        CHECK_SAYING(outcome == REFUSED, "%s, reload %d: outcome %d", tried_kind->name, i, outcome);
+        /* And the other way: who was verified is not known to the next one's. */
+        struct visitor member = member_new(tried_kind, "a.example");
+        CHECK(!visit(&member, after));
+        visit(&member, after);
+        SSL_CTX_free(after);
+        before = attached_server(tr);
+        CHECK_SAYING(!visit(&member, before), "%s, reload %d", tried_kind->name, i);
+        visitor_free(&member);
+        SSL_CTX_free(before);
+    }
+    busy_stop();
+    SSL_SESSION_free(session);
+    visitor_free(&guest);
+    SSL_CTX_free(open);
+    SSL_CTX_free(verifying);
+    tlsresume_free(tr);
+}
+
+static void contexts_that_replace_others_learn_anew(void)
+{
+    own_certificate();
+    for_each_kind_apart(replaces_contexts);
+}
+
 /* ---- No session id context ---- */
 
 static int warnings;
@@ -424,6 +797,50 @@ static void verification_without_a_session_id_context_warns_once_and_never_fails
     }
     tlsresume_set_log_callback(NULL, NULL);
     CHECK_EQUAL(warnings, 1);
+}
+
+/* What is not verified behind an accepting context that verifies: OpenSSL ends the handshake when a
+ * session comes up that has no session id context. */
+static void verifies_without_id_context(void)
+{
+    tlsresume_set_log_callback(count_warnings, NULL);
+    for (const struct setup *setup = SETUPS; setup < SETUPS + ALL_SETUPS; setup++) {
+        if (!setup->switches)
+            continue;
+        TLSRESUME *tr = realm_of(tried_kind, "");
+        struct site site;
+        site_open(&site, tr, setup);
+        SSL_CTX *host = site_add(&site, tr, setup, "a.example", NULL);
+        CHECK(SSL_CTX_set_session_id_context(site.front, NULL, 0) == 1);
+        CHECK(SSL_CTX_set_session_id_context(host, NULL, 0) == 1);
+        server_verifies(site.front, ours.authority);
+        struct visitor guest = visitor_new(tried_kind, "a.example");
+        for (int i = 0; i < 4; i++)
+            CHECK_SAYING(tries(&guest, site.front) != REFUSED, "%s, %s, visit %d", tried_kind->name,
+                         setup->text, i);
+        visitor_free(&guest);
+        site_close(&site);
+        tlsresume_free(tr);
+    }
+
+    TLSRESUME *tr = realm_of(tried_kind, "");
+    SSL_CTX *server = server_new();
+    CHECK(SSL_CTX_set_session_id_context(server, NULL, 0) == 1);
+    CHECK(tlsresume_attach(tr, server) == 1);
+    struct visitor guest = visitor_new(tried_kind, "b.example");
+    for (int i = 0; i < 3; i++) {
+        CHECK_SAYING(tries(&guest, server) != REFUSED, "%s", tried_kind->name);
+        CHECK_SAYING(tries_under(&guest, server, SSL_VERIFY_PEER) == FULL, "%s, visit %d",
+                     tried_kind->name, i);
+    }
+    visitor_free(&guest);
+    SSL_CTX_free(server);
+    tlsresume_free(tr);
+}
+
+static void verifying_without_id_context_never_ends_a_handshake(void)
+{
+    for_each_kind_apart(verifies_without_id_context);
 }
 
 /* ---- Imported keys ---- */
@@ -550,7 +967,14 @@ int main(int argc, char **argv)
     CLAIM(a_context_that_verifies_itself_resumes_from_the_second_visit_on);
     CLAIM(a_session_from_before_verification_was_turned_on_is_not_resumed);
     CLAIM(contexts_with_the_same_policy_share_sessions);
+    CLAIM(a_verify_mode_set_per_connection_never_takes_over_unverified_sessions);
+    CLAIM(verification_switched_on_later_counts_at_once);
+    CLAIM(a_session_never_resumes_under_another_mode_depth_or_authority);
+    CLAIM(a_ticket_given_after_an_id_keeps_its_name);
+    CLAIM(contexts_that_replace_others_learn_anew);
+    CLAIM(verifying_without_id_context_never_ends_a_handshake);
     CLAIM(verification_without_a_session_id_context_warns_once_and_never_fails);
     CLAIM(contexts_beyond_the_numbered_ones_resume_and_isolate);
+    CLAIM(verification_switched_on_where_the_name_was_served_without_counts_at_once);
     return check_end();
 }

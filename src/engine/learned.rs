@@ -7,9 +7,14 @@ use parking_lot::RwLock;
 
 use super::binding::Policy;
 
-/// The context that accepted a connection, by a number that no other context of the process ever has.
+/// The context that accepted a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Accepting(pub u64);
+pub struct Accepting {
+    /// A number that no other context of the process ever has.
+    pub context: u64,
+    /// The context's verify mode: when the application changes it, what served before says nothing any more.
+    pub verify_mode: i32,
+}
 
 /// What is known about a name on an accepting context.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,9 +72,9 @@ impl Policies {
     }
 
     /// Forgets what a context served that is gone.
-    pub(super) fn forget(&self, accepting: Accepting) {
+    pub(super) fn forget(&self, context: u64) {
         if let Some(mut contexts) = self.0.try_write() {
-            contexts.remove(&accepting);
+            contexts.retain(|accepting, _| accepting.context != context);
         }
     }
 }
@@ -78,35 +83,41 @@ impl Policies {
 mod tests {
     use super::*;
 
+    fn accepting(context: u64) -> Accepting {
+        Accepting { context, verify_mode: 0 }
+    }
+
     const MUTUAL: Policy = Policy::Verifying([1; 32]);
 
     #[test]
     fn what_served_a_name_is_known_for_its_accepting_context_alone() {
         let policies = Policies::new();
-        assert_eq!(policies.recall(Accepting(3), b"a"), Learned::Nothing);
-        policies.learn(Accepting(3), b"a", MUTUAL);
-        policies.learn(Accepting(3), b"a", MUTUAL);
-        assert_eq!(policies.recall(Accepting(3), b"a"), Learned::Policy(MUTUAL));
-        assert_eq!(policies.recall(Accepting(4), b"a"), Learned::Nothing);
-        policies.forget(Accepting(3));
-        assert_eq!(policies.recall(Accepting(3), b"a"), Learned::Nothing);
+        assert_eq!(policies.recall(accepting(3), b"a"), Learned::Nothing);
+        policies.learn(accepting(3), b"a", MUTUAL);
+        policies.learn(accepting(3), b"a", MUTUAL);
+        assert_eq!(policies.recall(accepting(3), b"a"), Learned::Policy(MUTUAL));
+        assert_eq!(policies.recall(accepting(4), b"a"), Learned::Nothing);
+        let verifying = Accepting { verify_mode: 1, ..accepting(3) };
+        assert_eq!(policies.recall(verifying, b"a"), Learned::Nothing, "its mode was changed");
+        policies.forget(3);
+        assert_eq!(policies.recall(accepting(3), b"a"), Learned::Nothing);
     }
 
     #[test]
     fn two_policies_for_a_name_are_ambiguous_for_good() {
         let policies = Policies::new();
-        policies.learn(Accepting(3), b"a", Policy::NoVerification);
-        policies.learn(Accepting(3), b"a", MUTUAL);
-        policies.learn(Accepting(3), b"a", MUTUAL);
-        assert_eq!(policies.recall(Accepting(3), b"a"), Learned::Ambiguous);
+        policies.learn(accepting(3), b"a", Policy::NoVerification);
+        policies.learn(accepting(3), b"a", MUTUAL);
+        policies.learn(accepting(3), b"a", MUTUAL);
+        assert_eq!(policies.recall(accepting(3), b"a"), Learned::Ambiguous);
     }
 
     #[test]
     fn invented_names_do_not_grow_it_beyond_its_capacity() {
         let policies = Policies::new();
         for name in 0..CAPACITY + 100 {
-            policies.learn(Accepting(1), format!("{name}").as_bytes(), MUTUAL);
+            policies.learn(accepting(1), format!("{name}").as_bytes(), MUTUAL);
         }
-        assert_eq!(policies.0.read()[&Accepting(1)].len(), CAPACITY);
+        assert_eq!(policies.0.read()[&accepting(1)].len(), CAPACITY);
     }
 }

@@ -118,8 +118,8 @@ impl Engine {
     }
 
     /// Forgets what an accepting context served that is gone.
-    pub fn forget_policies(&self, accepting: Accepting) {
-        self.policies.forget(accepting);
+    pub fn forget_policies(&self, context: u64) {
+        self.policies.forget(context);
     }
 }
 

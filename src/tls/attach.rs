@@ -167,7 +167,7 @@ impl Attachment {
 
     /// What `engine` knows the context by.
     pub(super) fn accepting(&self) -> Accepting {
-        Accepting(self.serial)
+        Accepting { context: self.serial, verify_mode: self.verify_mode() }
     }
 
     /// A session of a connection that this context accepted has, or has not, a session id context.
@@ -395,7 +395,7 @@ unsafe fn discard(attachment: *mut Attachment) {
     let attachment = unsafe { Box::from_raw(attachment) };
     let _registry = REGISTRY.try_lock_for(REGISTRY_PATIENCE);
     attachment.slot.release();
-    attachment.engine.forget_policies(attachment.accepting());
+    attachment.engine.forget_policies(attachment.serial);
 }
 
 /// Our place in the ex_data of contexts; taken once in a process.

@@ -372,7 +372,7 @@ fn keep_remaining_lifetime(ssl: *mut SSL) {
         session.set_timeout(remaining.max(1));
         if remaining == 0 {
             // SAFETY: the callback of this connection is running, and this is the only reference in it.
-            let handshake = unsafe { Handshake::existing(ssl) };
+            let handshake = unsafe { Handshake::of(ssl) };
             handshake.into_iter().for_each(|handshake| handshake.over = true);
         }
     }
