@@ -285,17 +285,17 @@ fn replace(path: &Path, size: usize, fill: impl FnOnce(&Region)) -> Result<Regio
     let mut name = path.as_os_str().to_owned();
     name.push(format!(".{:016x}", u64::from_le_bytes(suffix)));
     let fresh = PathBuf::from(name);
-    let file = sys::open_private(&fresh, true).map_err(io_error(&fresh, "create"))?;
+    let file = sys::open_private(&fresh, true).map_err(io_error(path, "create"))?;
     let made = Region::create(&file, size).and_then(|region| {
         fill(&region);
         std::fs::rename(&fresh, path)?;
         Ok(region)
     });
     made.inspect_err(|_| {
-        // What cannot be removed now is an empty leftover that the error names.
+        // What cannot be removed is an empty leftover beside the path that the error names.
         let _ = std::fs::remove_file(&fresh);
     })
-    .map_err(io_error(&fresh, "allocate"))
+    .map_err(io_error(path, "allocate"))
 }
 
 /// Takes away a file that could not be given its size, so that the next start tries again.
