@@ -15,6 +15,18 @@ openssl      s_client and s_server, and certificates for tests and demo
 gnutls-bin   gnutls-cli, a client that is not OpenSSL
 faketime     steps the clock of a server
 python3      a server that loads OpenSSL by dlopen, and test scripts
+curl         a client that nobody changes
+nginx        the servers that tests load the library into, by LD_PRELOAD and by a module
+nginx-dev
+libnginx-mod-stream
+hitch
+haproxy
+apache2
+stunnel4
+lighttpd
+lighttpd-mod-openssl
+h2o
+postgresql
 '
 
 if ! command -v dpkg-query >/dev/null; then
@@ -35,6 +47,16 @@ as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
 }
 
+# Debian starts a server as it installs it, and half of these want port 80: until all are there, none is
+# (invoke-rc.d(8) asks this program).
+policy=/usr/sbin/policy-rc.d
+keep_servers_down() {
+    [ ! -e "$policy" ] || return 0
+    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
+    as_root chmod 755 "$policy"
+    trap 'as_root rm -f "$policy"' EXIT
+}
+
 install_missing() {
     # Unquoted: one argument for each package.
     # shellcheck disable=SC2086
@@ -42,5 +64,6 @@ install_missing() {
 }
 
 echo "install-deps: installing" $missing
+keep_servers_down
 # Fails where the package lists are absent or older than the mirror: only then are they fetched.
 install_missing || { as_root apt-get update && install_missing; }
