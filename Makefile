@@ -7,6 +7,7 @@ INSTALL          ?= install
 PREFIX     ?= /usr/local
 LIBDIR     ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
+BINDIR     ?= $(PREFIX)/bin
 MANDIR     ?= $(PREFIX)/share/man
 DOCDIR     ?= $(PREFIX)/share/doc/libtlsresume
 DESTDIR    ?=
@@ -21,14 +22,24 @@ MAN     := $(wildcard man/*.[1-8])
 
 # cargo has its own parallelism; targets named on one command line are meant in that order.
 .NOTPARALLEL:
-.PHONY: all library check-header header examples deps demo test check bench install uninstall \
+.PHONY: all library preload check-header header examples deps demo test check bench install uninstall \
 	test-openssl-1.1.1 test-loom clean help
 
-all: library check-header examples ## build library, programs and examples (the default)
+all: library preload check-header examples ## build library, programs and examples (the default)
 
 library:
 	$(CARGO) build --release --workspace
 	ln -sf libtlsresume.so $(RELEASE)/$(SONAME)
+
+# A workspace of its own (preload/Cargo.toml says why). It serves programs that have the same libssl as the library.
+preload: library
+	TLSRESUME_LIBSSL=$$(readelf --dynamic --wide $(RELEASE)/libtlsresume.so \
+		| sed -n 's/.*(NEEDED).*\[\(libssl[^]]*\)\]/\1/p') \
+		$(CARGO) build --release --locked --manifest-path preload/Cargo.toml \
+		--target-dir $(abspath $(CARGO_TARGET_DIR))/preload
+	cp $(CARGO_TARGET_DIR)/preload/release/libtlsresume_preload.so $(RELEASE)
+	sed 's|@LIBDIR@|$(abspath $(RELEASE))|' preload/with-tlsresume.in > $(RELEASE)/with-tlsresume
+	chmod 755 $(RELEASE)/with-tlsresume
 
 # build.rs leaves the header in a directory that only cargo's messages name.
 generated_header = $$($(CARGO) build --release --workspace --message-format=json 2>/dev/null \
@@ -56,7 +67,10 @@ demo: deps all ## set up everything and show it at work
 
 check: ## formatting and lints
 	$(CARGO) fmt --all --check
+	$(CARGO) fmt --manifest-path preload/Cargo.toml --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	TLSRESUME_LIBSSL=libssl.so $(CARGO) clippy --manifest-path preload/Cargo.toml \
+		--target-dir $(abspath $(CARGO_TARGET_DIR))/preload -- -D warnings
 
 test: deps all check ## set up everything and run every test
 	$(CARGO) test --workspace --no-fail-fast
@@ -78,10 +92,13 @@ $(RELEASE)/libtlsresume.so:
 	@echo "$@ is missing: run make all first" >&2; exit 1
 
 install: $(RELEASE)/libtlsresume.so ## install below PREFIX (DESTDIR, LIBDIR, INCLUDEDIR)
-	$(INSTALL) -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(DOCDIR)
+	$(INSTALL) -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(DOCDIR) $(DESTDIR)$(BINDIR)
 	$(INSTALL) -m 755 $< $(DESTDIR)$(LIBDIR)/libtlsresume.so.$(VERSION)
 	ln -sf libtlsresume.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
 	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libtlsresume.so
+	$(INSTALL) -m 755 $(RELEASE)/libtlsresume_preload.so $(DESTDIR)$(LIBDIR)
+	sed 's|@LIBDIR@|$(LIBDIR)|' preload/with-tlsresume.in > $(DESTDIR)$(BINDIR)/with-tlsresume
+	chmod 755 $(DESTDIR)$(BINDIR)/with-tlsresume
 	$(INSTALL) -m 644 include/tlsresume.h $(DESTDIR)$(INCLUDEDIR)
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' \
 		-e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' -e 's|@VERSION@|$(VERSION)|' \
@@ -94,7 +111,8 @@ install: $(RELEASE)/libtlsresume.so ## install below PREFIX (DESTDIR, LIBDIR, IN
 	$(if $(DESTDIR),,-ldconfig)
 
 uninstall: ## remove what install put there
-	rm -f $(addprefix $(DESTDIR)$(LIBDIR)/,libtlsresume.so $(SONAME) libtlsresume.so.$(VERSION))
+	rm -f $(addprefix $(DESTDIR)$(LIBDIR)/,libtlsresume.so $(SONAME) libtlsresume.so.$(VERSION) libtlsresume_preload.so)
+	rm -f $(DESTDIR)$(BINDIR)/with-tlsresume
 	rm -f $(DESTDIR)$(LIBDIR)/pkgconfig/tlsresume.pc $(DESTDIR)$(INCLUDEDIR)/tlsresume.h
 	rm -f $(foreach page,$(notdir $(MAN)),$(DESTDIR)$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(page))
 	rm -rf $(DESTDIR)$(DOCDIR)

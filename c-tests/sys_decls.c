@@ -26,6 +26,7 @@ SAME(SSL_SESS_CACHE_NO_AUTO_CLEAR, 0x80);
 SAME(SSL_SESS_CACHE_NO_INTERNAL, 0x300);
 SAME(CRYPTO_EX_INDEX_SSL, 0);
 SAME(CRYPTO_EX_INDEX_SSL_CTX, 1);
+SAME(CRYPTO_EX_INDEX_SSL_SESSION, 2);
 /* Of the other files in src/tls. */
 SAME(SSL_VERIFY_PEER, 1);
 SAME(TLS1_2_VERSION, 0x0303);
@@ -55,6 +56,11 @@ static const struct {
     int (*err_set_mark)(void);
     int (*err_pop_to_mark)(void);
     Options (*ssl_get_options)(const SSL *);
+    Options (*ssl_set_options)(SSL *, Options);
+    Options (*ssl_clear_options)(SSL *, Options);
+    Options (*ctx_get_options)(const SSL_CTX *);
+    Options (*ctx_set_options)(SSL_CTX *, Options);
+    Options (*ctx_clear_options)(SSL_CTX *, Options);
     int (*ssl_get_verify_depth)(const SSL *);
     const unsigned char *(*session_get0_id_context)(const SSL_SESSION *, unsigned int *);
     long (*session_set_timeout)(SSL_SESSION *, long);
@@ -63,11 +69,27 @@ static const struct {
     int (*session_set1_master_key)(SSL_SESSION *, const unsigned char *, size_t);
     X509 *(*session_get0_peer)(SSL_SESSION *);
     void *(*session_get_ex_data)(const SSL_SESSION *, int);
+    int (*session_set_ex_data)(SSL_SESSION *, int, void *);
     long (*ctx_get_timeout)(const SSL_CTX *);
     long (*ctx_set_timeout)(SSL_CTX *, long);
     STACK_OF(X509_NAME) *(*ctx_get_client_ca_list)(const SSL_CTX *);
     int (*ctx_set_generate_session_id)(SSL_CTX *, GenerateIdCallback *);
+    int (*ctx_set_session_id_context)(SSL_CTX *, const unsigned char *, unsigned int);
     void (*ctx_set_allow_early_data_cb)(SSL_CTX *, AllowEarlyDataCallback *, void *);
+    void (*set_allow_early_data_cb)(SSL *, AllowEarlyDataCallback *, void *);
+    void (*ctx_set_verify)(SSL_CTX *, int, SSL_verify_cb);
+    SSL_CTX *(*ctx_new)(const SSL_METHOD *);
+    SSL *(*new)(SSL_CTX *);
+    SSL_CTX *(*set_ssl_ctx)(SSL *, SSL_CTX *);
+    void (*set_connect_state)(SSL *);
+    int (*connect)(SSL *);
+    long (*ctx_ctrl)(SSL_CTX *, int, long, void *);
+    long (*ctx_callback_ctrl)(SSL_CTX *, int, void (*)(void));
+    int (*ctx_set_num_tickets)(SSL_CTX *, size_t);
+    size_t (*ctx_get_num_tickets)(const SSL_CTX *);
+    void (*ctx_sess_set_new_cb)(SSL_CTX *, NewSessionCallback *);
+    void (*ctx_sess_set_get_cb)(SSL_CTX *, GetSessionCallback *);
+    void (*ctx_sess_set_remove_cb)(SSL_CTX *, RemoveSessionCallback *);
     NewSessionCallback *(*ctx_sess_get_new_cb)(SSL_CTX *);
     GetSessionCallback *(*ctx_sess_get_get_cb)(SSL_CTX *);
     RemoveSessionCallback *(*ctx_sess_get_remove_cb)(SSL_CTX *);
@@ -79,6 +101,11 @@ static const struct {
     ERR_set_mark,
     ERR_pop_to_mark,
     SSL_get_options,
+    SSL_set_options,
+    SSL_clear_options,
+    SSL_CTX_get_options,
+    SSL_CTX_set_options,
+    SSL_CTX_clear_options,
     SSL_get_verify_depth,
     SSL_SESSION_get0_id_context,
     SSL_SESSION_set_timeout,
@@ -87,11 +114,27 @@ static const struct {
     SSL_SESSION_set1_master_key,
     SSL_SESSION_get0_peer,
     SSL_SESSION_get_ex_data,
+    SSL_SESSION_set_ex_data,
     SSL_CTX_get_timeout,
     SSL_CTX_set_timeout,
     SSL_CTX_get_client_CA_list,
     SSL_CTX_set_generate_session_id,
+    SSL_CTX_set_session_id_context,
     SSL_CTX_set_allow_early_data_cb,
+    SSL_set_allow_early_data_cb,
+    SSL_CTX_set_verify,
+    SSL_CTX_new,
+    SSL_new,
+    SSL_set_SSL_CTX,
+    SSL_set_connect_state,
+    SSL_connect,
+    SSL_CTX_ctrl,
+    SSL_CTX_callback_ctrl,
+    SSL_CTX_set_num_tickets,
+    SSL_CTX_get_num_tickets,
+    SSL_CTX_sess_set_new_cb,
+    SSL_CTX_sess_set_get_cb,
+    SSL_CTX_sess_set_remove_cb,
     SSL_CTX_sess_get_new_cb,
     SSL_CTX_sess_get_get_cb,
     SSL_CTX_sess_get_remove_cb,
@@ -120,7 +163,6 @@ static CRYPTO_EX_dup *const DUP_DATA = dup_data;
 #else
 static SSL_SESSION *(*const SESSION_DUP)(SSL_SESSION *) = SSL_SESSION_dup;
 static STACK_OF(X509_OBJECT) *(*const STORE_GET0_OBJECTS)(X509_STORE *) = X509_STORE_get0_objects;
-static long (*const SET_TICKET_KEY)(SSL_CTX *, int, void (*)(void)) = SSL_CTX_callback_ctrl;
 #endif
 
 static void free_data(void *parent, void *value, CRYPTO_EX_DATA *data, int index, long argl,
@@ -133,9 +175,9 @@ static CRYPTO_EX_free *const FREE_DATA = free_data;
 static void declarations_are_those_of_the_headers(void)
 {
     CHECK(DECLARED.err_set_mark != NULL && SESSION_DUP != NULL && STORE_GET0_OBJECTS != NULL);
-    CHECK(SET_TICKET_KEY != NULL && FREE_DATA != NULL);
+    CHECK(FREE_DATA != NULL);
 #if OPENSSL_VERSION_NUMBER >= 0x30000000L
-    CHECK(CONSTRUCT_UTF8 != NULL && DUP_DATA != NULL);
+    CHECK(CONSTRUCT_UTF8 != NULL && DUP_DATA != NULL && SET_TICKET_KEY != NULL);
     /* The names of parameters are text in src/tls/ticket.rs. */
     CHECK_EQUAL(OSSL_MAC_PARAM_KEY[0], 'k');
     CHECK_EQUAL(OSSL_MAC_PARAM_DIGEST[0], 'd');

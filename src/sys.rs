@@ -108,6 +108,15 @@ pub(crate) fn secure_env(name: &str) -> Option<String> {
     if raised { None } else { std::env::var(name).ok() }
 }
 
+/// Where the object (program or library) begins that an address lies in; `None` when it lies in none.
+pub(crate) fn object_of(address: *const libc::c_void) -> Option<usize> {
+    // SAFETY: the structure is plain data that the call fills; no address is followed.
+    unsafe {
+        let mut found = std::mem::zeroed::<libc::Dl_info>();
+        (libc::dladdr(address, &raw mut found) != 0).then(|| found.dli_fbase.addr())
+    }
+}
+
 /// The effective user id.
 pub(crate) fn effective_user() -> u32 {
     // SAFETY: no precondition, never fails.

@@ -8,7 +8,7 @@ use once_cell::sync::OnceCell;
 use openssl_sys::{SSL, SSL_CTX};
 
 use super::boundary::{required, status, string, value};
-use crate::config::Config;
+use crate::config::{Config, Environment};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::{sys, tls};
@@ -54,10 +54,9 @@ pub unsafe extern "C" fn tlsresume_install(ctx: *mut SSL_CTX) -> c_int {
     status(|| {
         // SAFETY: as the caller promises.
         unsafe { required(ctx, NULL_CTX) }?;
-        let engine =
-            DEFAULT.get_or_try_init(|| new_engine(|| Config::load(None, &sys::secure_env)))?;
+        let engine = default_instance(&sys::secure_env)?;
         // SAFETY: not NULL, and valid as the caller promises.
-        unsafe { tls::attach(Arc::clone(engine), ctx) }
+        unsafe { tls::attach(engine, ctx) }
     })
 }
 
@@ -254,6 +253,11 @@ pub unsafe extern "C" fn tlsresume_free(tr: *mut TLSRESUME) {
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tlsresume_early_data_allowed(ssl: *mut SSL) -> c_int {
     c_int::from(!ssl.is_null() && tls::early_data_allowed(ssl))
+}
+
+/// The process-wide default instance, which the first call makes.
+pub(super) fn default_instance(environment: Environment<'_>) -> Result<Arc<Engine>> {
+    DEFAULT.get_or_try_init(|| new_engine(|| Config::load(None, environment))).cloned()
 }
 
 /// The instance behind a handle.

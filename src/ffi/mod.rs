@@ -7,9 +7,11 @@
 mod boundary;
 mod errors;
 mod instance;
+mod interpose;
 mod keys;
 mod report;
 
 pub use instance::*;
+pub use interpose::*;
 pub use keys::*;
 pub use report::*;

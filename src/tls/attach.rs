@@ -3,7 +3,7 @@
 use std::ffi::{c_int, c_long, c_void};
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use once_cell::race::OnceBox;
@@ -11,16 +11,18 @@ use once_cell::sync::OnceCell;
 use openssl_sys::{CRYPTO_EX_DATA, SSL, SSL_CTX};
 use parking_lot::Mutex;
 
+use super::application::{self, Wishes};
 use super::guard::guarded;
+use super::notes::Notes;
+use super::real::libssl;
 use super::slots::Slot;
 use super::sys::{
-    self, GetSessionCallback, NewSessionCallback, RemoveSessionCallback,
-    SSL_CTRL_GET_SESS_CACHE_MODE, SSL_CTRL_SET_SESS_CACHE_MODE, SSL_OP_NO_ANTI_REPLAY,
-    SSL_OP_NO_TICKET, SSL_SESS_CACHE_CLIENT, SSL_SESS_CACHE_NO_AUTO_CLEAR,
-    SSL_SESS_CACHE_NO_INTERNAL, SSL_SESS_CACHE_OFF, SSL_SESS_CACHE_SERVER,
+    self, RemoveSessionCallback, SSL_OP_NO_ANTI_REPLAY, SSL_OP_NO_TICKET,
+    SSL_SESS_CACHE_NO_AUTO_CLEAR, SSL_SESS_CACHE_NO_INTERNAL, SSL_SESS_CACHE_OFF,
+    SSL_SESS_CACHE_SERVER,
 };
-use super::{callbacks, handshake, policy};
-use crate::config::{Mode, OnRemove};
+use super::{callbacks, handshake, notes, policy};
+use crate::config::{Mode, OnRemove, Resumption};
 use crate::engine::{Accepting, Engine};
 use crate::error::{Error, Result};
 
@@ -36,24 +38,15 @@ pub(crate) struct Attachment {
     serial: u64,
     /// Whether the application named a session id context, as far as sessions have shown.
     id_context: AtomicU8,
-    before: Settings,
+    configured: AtomicBool,
+    /// What the application asked for, which the library's settings cover.
+    pub(super) wishes: Wishes,
 }
 
 // SAFETY: the context behind the pointer is shared between threads by OpenSSL's own rules.
 unsafe impl Send for Attachment {}
 // SAFETY: as above.
 unsafe impl Sync for Attachment {}
-
-/// What a context had before, as far as OpenSSL tells.
-struct Settings {
-    options: u64,
-    cache_mode: c_long,
-    timeout: c_long,
-    tickets: usize,
-    new_session: Option<NewSessionCallback>,
-    get_session: Option<GetSessionCallback>,
-    remove_session: Option<RemoveSessionCallback>,
-}
 
 static SERIAL: AtomicU64 = AtomicU64::new(0);
 
@@ -83,7 +76,7 @@ pub(crate) unsafe fn attach(engine: Arc<Engine>, ctx: *mut SSL_CTX) -> Result<()
     // SAFETY: the context is valid and ours alone (caller). The attachment is owned by the context's ex_data from here
     // on, and freed by `free` or `detach`, once.
     unsafe {
-        let before = Settings::of(ctx);
+        let wishes = Wishes::of(ctx);
         let attachment = Box::into_raw(Box::new(Attachment {
             engine,
             trust: OnceBox::new(),
@@ -91,7 +84,8 @@ pub(crate) unsafe fn attach(engine: Arc<Engine>, ctx: *mut SSL_CTX) -> Result<()
             slot: Slot::SHARED,
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             id_context: AtomicU8::new(NOT_SEEN),
-            before,
+            configured: AtomicBool::new(false),
+            wishes,
         }));
         if openssl_sys::SSL_CTX_set_ex_data(ctx, index, attachment.cast()) != 1 {
             drop(Box::from_raw(attachment));
@@ -125,7 +119,7 @@ pub(crate) unsafe fn detach(ctx: *mut SSL_CTX) -> Result<()> {
             return Err(Error::Attachment("the context is not attached"));
         }
         openssl_sys::SSL_CTX_set_ex_data(ctx, index, ptr::null_mut());
-        (*attachment).before.put_back(ctx);
+        (*attachment).wishes.put_back(ctx);
         discard(attachment);
     }
     Ok(())
@@ -181,9 +175,12 @@ impl Attachment {
         self.id_context.load(Ordering::Relaxed) == NAMED
     }
 
-    /// The new-session callback that the application had, which is still called for its connections as a client.
-    pub(super) fn application_new_session(&self) -> Option<NewSessionCallback> {
-        self.before.new_session
+    /// Whether the preload saw the application set an early-data callback: it cannot be asked beside the strike register,
+    /// so no early data is allowed.
+    pub(super) fn leaves_early_data_to_the_application(&self) -> bool {
+        // SAFETY: in a callback of one of its connections, the context lives.
+        let notes = unsafe { Notes::find(self.ctx) };
+        notes.is_some_and(|notes| notes.early_data.load(Ordering::Relaxed))
     }
 
     /// The verify mode of the context itself.
@@ -195,7 +192,12 @@ impl Attachment {
     /// Whether the context asks its clients for certificates. Called under the registry's lock.
     fn verifies_clients(&self) -> bool {
         // SAFETY: the context takes the registry's lock before it goes.
-        unsafe { policy::context_verifies(self.ctx) }
+        unsafe { policy::context_verifies(self.ctx) && !notes::connects(self.ctx) }
+    }
+
+    /// Whether the library's settings are on the context: not where the application says no.
+    pub(super) fn is_configured(&self) -> bool {
+        self.configured.load(Ordering::Relaxed)
     }
 
     /// Installs what the configuration says.
@@ -203,187 +205,114 @@ impl Attachment {
     /// # Safety
     /// The context is valid and used by nobody else.
     unsafe fn configure(&self) {
-        let resumption = &self.engine.config().resumption;
+        let Resumption { mode, force, .. } = self.engine.config().resumption;
+        if mode != Mode::Off && self.wishes.says_no() && !force {
+            log::info!(
+                "a context says no to tickets and sessions; it is left alone (resumption.force overrules)"
+            );
+            return;
+        }
+        self.configured.store(true, Ordering::Relaxed);
         // SAFETY: as the caller promises.
         unsafe {
-            match resumption.mode {
-                Mode::Off => self.switch_off(),
-                _ if self.before.says_no() && !resumption.force => {
-                    log::info!(
-                        "a context says no to tickets and sessions; it is left alone (resumption.force overrules)"
-                    );
-                }
-                Mode::Stateless | Mode::Stateful => {
-                    self.set_options(resumption.mode, resumption.force);
-                    self.install_callbacks();
-                    log::info!(
-                        "attached a context ({}, realm {})",
-                        resumption.mode,
-                        self.engine.config().realm
-                    );
-                }
+            self.install_settings();
+            if mode != Mode::Off {
+                self.install_callbacks();
+            }
+        }
+        match mode {
+            Mode::Off => log::info!("attached a context (off: no tickets, no sessions)"),
+            _ => log::info!("attached a context ({mode}, realm {})", self.engine.config().realm),
+        }
+    }
+
+    /// Sets options, number of tickets, cache mode and timeout, as configuration and application want it.
+    ///
+    /// # Safety
+    /// The context is valid.
+    unsafe fn install_settings(&self) {
+        let libssl = libssl();
+        let Resumption { mode, lifetime, .. } = self.engine.config().resumption;
+        let forced = self.forced_options();
+        // SAFETY: as the caller promises.
+        unsafe {
+            (libssl.ctx_set_options)(self.ctx, forced.set);
+            (libssl.ctx_clear_options)(self.ctx, forced.cleared);
+            (libssl.ctx_set_num_tickets)(self.ctx, self.tickets());
+            application::set_cache_mode(self.ctx, self.cache_mode());
+            if mode != Mode::Off {
+                let seconds = c_long::try_from(lifetime.as_secs().max(1)).unwrap_or(c_long::MAX);
+                (libssl.ctx_set_timeout)(self.ctx, seconds);
             }
         }
     }
 
-    /// # Safety
-    /// As for `configure`.
-    unsafe fn switch_off(&self) {
-        // SAFETY: as the caller promises.
-        unsafe {
-            let client = self.before.cache_mode & SSL_SESS_CACHE_CLIENT;
-            set_cache_mode(self.ctx, SSL_SESS_CACHE_OFF | client);
-            set_options(self.ctx, SSL_OP_NO_TICKET);
-            openssl_sys::SSL_CTX_set_num_tickets(self.ctx, 0);
-        }
-        log::info!("attached a context (off: no tickets, no sessions)");
-    }
-
-    /// # Safety
-    /// As for `configure`.
-    unsafe fn set_options(&self, mode: Mode, force: bool) {
-        let resumption = &self.engine.config().resumption;
-        let lifetime =
-            c_long::try_from(resumption.lifetime.as_secs().max(1)).unwrap_or(c_long::MAX);
-        // SAFETY: as the caller promises.
-        unsafe {
-            if mode == Mode::Stateful {
-                set_options(self.ctx, SSL_OP_NO_TICKET);
-            } else if force {
-                clear_options(self.ctx, SSL_OP_NO_TICKET);
-            }
+    /// The options that the application cannot change.
+    pub(super) fn forced_options(&self) -> Forced {
+        let Resumption { mode, force, .. } = self.engine.config().resumption;
+        match mode {
+            Mode::Off => Forced { set: SSL_OP_NO_TICKET, cleared: 0 },
             // OpenSSL's own replay protection needs its internal cache, and ends all other resumption.
-            set_options(self.ctx, SSL_OP_NO_ANTI_REPLAY);
-            if self.before.tickets > 0 || force {
-                openssl_sys::SSL_CTX_set_num_tickets(self.ctx, resumption.tickets.into());
-            }
-            let client = self.before.cache_mode & SSL_SESS_CACHE_CLIENT;
-            let server =
-                SSL_SESS_CACHE_SERVER | SSL_SESS_CACHE_NO_INTERNAL | SSL_SESS_CACHE_NO_AUTO_CLEAR;
-            set_cache_mode(self.ctx, server | client);
-            sys::SSL_CTX_set_timeout(self.ctx, lifetime);
+            Mode::Stateful => Forced { set: SSL_OP_NO_TICKET | SSL_OP_NO_ANTI_REPLAY, cleared: 0 },
+            Mode::Stateless => Forced {
+                set: SSL_OP_NO_ANTI_REPLAY,
+                cleared: if force { SSL_OP_NO_TICKET } else { 0 },
+            },
         }
     }
 
-    /// # Safety
-    /// As for `configure`.
-    unsafe fn install_callbacks(&self) {
-        let own = self.slot.callbacks();
-        let remove: Option<RemoveSessionCallback> = match self.engine.config().resumption.on_remove
-        {
-            OnRemove::Keep => None,
-            OnRemove::Forget => Some(callbacks::remove_session),
+    /// TLS 1.3 tickets of a full handshake; none where the application wants none.
+    pub(super) fn tickets(&self) -> usize {
+        let Resumption { mode, force, tickets, .. } = self.engine.config().resumption;
+        let wanted = mode != Mode::Off && (force || self.wishes.tickets() > 0);
+        if wanted { tickets.into() } else { 0 }
+    }
+
+    /// The cache mode, with the application's word on its connections as a client.
+    pub(super) fn cache_mode(&self) -> c_long {
+        let server = match self.engine.config().resumption.mode {
+            Mode::Off => SSL_SESS_CACHE_OFF,
+            Mode::Stateless | Mode::Stateful => {
+                SSL_SESS_CACHE_SERVER | SSL_SESS_CACHE_NO_INTERNAL | SSL_SESS_CACHE_NO_AUTO_CLEAR
+            }
         };
+        server | self.wishes.client_bit()
+    }
+
+    /// # Safety
+    /// The context is valid and used by nobody else.
+    unsafe fn install_callbacks(&self) {
+        let (libssl, own) = (libssl(), self.slot.callbacks());
         // SAFETY: as the caller promises; the functions have the signatures that OpenSSL documents.
         unsafe {
-            set_ticket_callback(self.ctx, Some(own.ticket_key));
-            openssl_sys::SSL_CTX_sess_set_new_cb(self.ctx, Some(own.new_session));
-            openssl_sys::SSL_CTX_sess_set_get_cb(self.ctx, Some(own.get_session));
-            openssl_sys::SSL_CTX_sess_set_remove_cb(self.ctx, remove);
-            sys::SSL_CTX_set_generate_session_id(self.ctx, Some(own.generate_id));
-            let slot = self.slot.to_arg();
-            sys::SSL_CTX_set_allow_early_data_cb(self.ctx, Some(callbacks::allow_early_data), slot);
+            application::set_ticket_callback(self.ctx, Some(own.ticket_key));
+            (libssl.ctx_sess_set_new_cb)(self.ctx, Some(own.new_session));
+            (libssl.ctx_sess_set_get_cb)(self.ctx, Some(own.get_session));
+            self.install_remove_callback();
+            (libssl.ctx_set_generate_session_id)(self.ctx, Some(own.generate_id));
+            let (ask, slot) = (callbacks::allow_early_data, self.slot.to_arg());
+            (libssl.ctx_set_allow_early_data_cb)(self.ctx, Some(ask), slot);
         }
     }
-}
 
-impl Settings {
+    /// Listens for removals where somebody wants to know: the store, or the application about its sessions as a client.
+    ///
     /// # Safety
-    /// `ctx` is a valid context.
-    unsafe fn of(ctx: *mut SSL_CTX) -> Self {
-        // SAFETY: as the caller promises.
-        unsafe {
-            Settings {
-                options: options(ctx),
-                cache_mode: openssl_sys::SSL_CTX_ctrl(
-                    ctx,
-                    SSL_CTRL_GET_SESS_CACHE_MODE,
-                    0,
-                    ptr::null_mut(),
-                ),
-                timeout: sys::SSL_CTX_get_timeout(ctx),
-                tickets: openssl_sys::SSL_CTX_get_num_tickets(ctx),
-                new_session: sys::SSL_CTX_sess_get_new_cb(ctx),
-                get_session: sys::SSL_CTX_sess_get_get_cb(ctx),
-                remove_session: sys::SSL_CTX_sess_get_remove_cb(ctx),
-            }
-        }
-    }
-
-    /// Whether the application turned every kind of resumption off. A cache mode alone is no opt-out: whoever brings
-    /// tickets or sessions of another kind turns OpenSSL's cache off.
-    fn says_no(&self) -> bool {
-        self.options & SSL_OP_NO_TICKET != 0
-            && self.tickets == 0
-            && self.cache_mode & SSL_SESS_CACHE_SERVER == 0
-    }
-
-    /// # Safety
-    /// `ctx` is a valid context that nobody else uses.
-    unsafe fn put_back(&self, ctx: *mut SSL_CTX) {
-        let ours = SSL_OP_NO_TICKET | SSL_OP_NO_ANTI_REPLAY;
-        // SAFETY: as the caller promises.
-        unsafe {
-            set_options(ctx, self.options & ours);
-            clear_options(ctx, !self.options & ours);
-            set_cache_mode(ctx, self.cache_mode);
-            sys::SSL_CTX_set_timeout(ctx, self.timeout);
-            openssl_sys::SSL_CTX_set_num_tickets(ctx, self.tickets);
-            openssl_sys::SSL_CTX_sess_set_new_cb(ctx, self.new_session);
-            openssl_sys::SSL_CTX_sess_set_get_cb(ctx, self.get_session);
-            openssl_sys::SSL_CTX_sess_set_remove_cb(ctx, self.remove_session);
-            set_ticket_callback(ctx, None);
-            sys::SSL_CTX_set_generate_session_id(ctx, None);
-            sys::SSL_CTX_set_allow_early_data_cb(ctx, None, ptr::null_mut());
-        }
+    /// The context is valid.
+    pub(super) unsafe fn install_remove_callback(&self) {
+        let forget = self.engine.config().resumption.on_remove == OnRemove::Forget;
+        let wanted = forget || self.wishes.remove_session.get().is_some();
+        let callback: RemoveSessionCallback = callbacks::remove_session;
+        // SAFETY: as the caller promises; the function has the signature that OpenSSL documents.
+        unsafe { (libssl().ctx_sess_set_remove_cb)(self.ctx, wanted.then_some(callback)) };
     }
 }
 
-/// # Safety
-/// `ctx` is a valid context.
-unsafe fn set_ticket_callback(ctx: *mut SSL_CTX, callback: Option<sys::TicketKeyCallback>) {
-    #[cfg(ossl300)]
-    // SAFETY: as the caller promises.
-    unsafe {
-        sys::SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx, callback);
-    }
-    #[cfg(not(ossl300))]
-    // SAFETY: as the caller promises; OpenSSL knows by the command which type the function has.
-    unsafe {
-        sys::SSL_CTX_callback_ctrl(ctx, sys::SSL_CTRL_SET_TLSEXT_TICKET_KEY_CB, callback);
-    }
-}
-
-/// # Safety
-/// `ctx` is a valid context.
-unsafe fn set_cache_mode(ctx: *mut SSL_CTX, mode: c_long) {
-    // SAFETY: as the caller promises.
-    unsafe { openssl_sys::SSL_CTX_ctrl(ctx, SSL_CTRL_SET_SESS_CACHE_MODE, mode, ptr::null_mut()) };
-}
-
-/// # Safety
-/// `ctx` is a valid context.
-#[allow(
-    clippy::useless_conversion,
-    reason = "OpenSSL 1.1.1 has unsigned long here, which is 32 bits on some systems"
-)]
-unsafe fn options(ctx: *mut SSL_CTX) -> u64 {
-    // SAFETY: as the caller promises.
-    unsafe { openssl_sys::SSL_CTX_get_options(ctx).into() }
-}
-
-/// # Safety
-/// `ctx` is a valid context.
-unsafe fn set_options(ctx: *mut SSL_CTX, options: u64) {
-    // SAFETY: as the caller promises. The options in question are the same bits in every version.
-    unsafe { openssl_sys::SSL_CTX_set_options(ctx, options) };
-}
-
-/// # Safety
-/// `ctx` is a valid context.
-unsafe fn clear_options(ctx: *mut SSL_CTX, options: u64) {
-    // SAFETY: as the caller promises.
-    unsafe { openssl_sys::SSL_CTX_clear_options(ctx, options) };
+/// Options that a configuration sets and clears whatever the application wants.
+#[derive(Clone, Copy)]
+pub(super) struct Forced {
+    pub(super) set: u64,
+    pub(super) cleared: u64,
 }
 
 /// Frees an attachment that its context does not carry any more.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use openssl_sys::{EVP_CIPHER_CTX, SSL, SSL_CTX, SSL_SESSION};
 
 use super::attach::Attachment;
+use super::client;
 use super::guard::guarded;
 use super::handshake::{Consumed, Handshake};
 use super::name::ServerName;
@@ -17,6 +18,7 @@ use super::slots::Slot;
 use super::sys::{self, MacCtx};
 use super::ticket::{self, Direction, IV_LEN};
 use crate::clock;
+use crate::config::OnRemove;
 use crate::engine::{Binding, Engine, Lookup, NewSession};
 use crate::log::Once;
 use crate::ring::session_id::SESSION_ID_LEN;
@@ -70,9 +72,8 @@ pub(super) unsafe fn ticket_key(
 pub(super) unsafe fn new_session(slot: Slot, ssl: *mut SSL, session: *mut SSL_SESSION) -> c_int {
     // SAFETY: the connection is valid in its callback.
     if unsafe { openssl_sys::SSL_is_server(ssl) } == 0 {
-        let application = slot.attachment_for(ssl).and_then(Attachment::application_new_session);
-        // SAFETY: the arguments are those that OpenSSL gave, for the function that the application gave OpenSSL.
-        return application.map_or(0, |callback| unsafe { callback(ssl, session) });
+        // SAFETY: the arguments are those that OpenSSL gave.
+        return unsafe { client::new_session(slot.attachment_for(ssl), ssl, session) };
     }
     guarded(|| {
         // SAFETY: OpenSSL gives a session that is valid while the callback runs.
@@ -108,13 +109,24 @@ pub(super) unsafe fn get_session(
 /// The arguments are those of OpenSSL's remove-session callback. It may hold the context's lock: nothing here calls
 /// OpenSSL on the context but for its ex_data, which that lock does not guard.
 pub(super) unsafe extern "C" fn remove_session(ctx: *mut SSL_CTX, session: *mut SSL_SESSION) {
-    guarded(|| {
-        // SAFETY: OpenSSL gives a context and a session that are valid while the callback runs.
-        let (attachment, session) = unsafe { (Attachment::of(ctx), Session::borrow(session)) };
-        if let (Some(attachment), Some(session)) = (attachment, session) {
-            attachment.engine.forget_session(session.id());
+    // SAFETY: OpenSSL gives a context and a session that are valid while the callback runs.
+    unsafe {
+        let attachment = Attachment::of(ctx);
+        if client::knows(session) {
+            return client::remove_session(attachment, ctx, session);
         }
-    });
+        guarded(|| {
+            if let (Some(attachment), Some(session)) = (attachment, Session::borrow(session)) {
+                forget_session(&attachment.engine, session);
+            }
+        });
+    }
+}
+
+fn forget_session(engine: &Engine, session: Session) {
+    if engine.config().resumption.on_remove == OnRemove::Forget {
+        engine.forget_session(session.id());
+    }
 }
 
 /// # Safety
@@ -147,8 +159,11 @@ pub(super) unsafe fn generate_id(
 /// The arguments are those of OpenSSL's allow-early-data callback, and `arg` what [`Slot::to_arg`] made.
 pub(super) unsafe extern "C" fn allow_early_data(ssl: *mut SSL, arg: *mut c_void) -> c_int {
     let slot = Slot::from_arg(arg);
-    let allowed =
-        guarded(|| slot.attachment_for(ssl).is_some_and(|attachment| early_data(attachment, ssl)));
+    let allowed = guarded(|| {
+        slot.attachment_for(ssl).is_some_and(|attachment| {
+            !attachment.leaves_early_data_to_the_application() && early_data(attachment, ssl)
+        })
+    });
     c_int::from(allowed.unwrap_or(false))
 }
 

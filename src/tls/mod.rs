@@ -5,12 +5,18 @@
 //! inherited; no thread is started. Failure: every callback has a soft answer (DESIGN 4.8), leaves OpenSSL's error
 //! queue and errno as they were, and lets no panic through.
 
+mod application;
 mod attach;
 mod callbacks;
+mod client;
+mod functions;
 mod guard;
 mod handshake;
+mod interpose;
 mod name;
+mod notes;
 mod policy;
+mod real;
 mod session;
 mod slots;
 mod sys;
@@ -18,3 +24,5 @@ mod template;
 mod ticket;
 
 pub(crate) use attach::{attach, detach, early_data_allowed};
+pub(crate) use functions::Functions;
+pub(crate) use interpose::{check_is_linked, interpose};

@@ -1,11 +1,14 @@
 //! Declarations that `openssl-sys` does not have. c-tests/sys_decls.c holds them against the real headers.
 
-use std::ffi::{c_int, c_long, c_uchar, c_uint, c_void};
+use std::ffi::{c_char, c_int, c_long, c_uchar, c_uint, c_void};
 
 use openssl_sys::{
-    CRYPTO_EX_DATA, EVP_CIPHER_CTX, SSL, SSL_CTX, SSL_SESSION, X509_STORE, stack_st_X509_NAME,
+    CRYPTO_EX_DATA, EVP_CIPHER_CTX, SSL_SESSION, X509_STORE, stack_st_X509_NAME,
     stack_st_X509_OBJECT,
 };
+pub(super) use openssl_sys::{SSL, SSL_CTX, SSL_METHOD};
+
+use super::functions::AnyCallback;
 
 /// The MAC that authenticates a ticket, as the ticket-key callback gets it.
 #[cfg(ossl300)]
@@ -40,7 +43,6 @@ pub(super) const SSL_SESS_CACHE_CLIENT: c_long = 1;
 pub(super) const SSL_SESS_CACHE_SERVER: c_long = 2;
 pub(super) const SSL_SESS_CACHE_NO_AUTO_CLEAR: c_long = 0x80;
 pub(super) const SSL_SESS_CACHE_NO_INTERNAL: c_long = 0x300;
-#[cfg(not(ossl300))]
 pub(super) const SSL_CTRL_SET_TLSEXT_TICKET_KEY_CB: c_int = 72;
 
 /// How OpenSSL 3 has it; 1.1.1 calls `value` a plain pointer, and passes the same address.
@@ -57,6 +59,7 @@ pub(super) type ExDataFree =
 
 pub(super) const CRYPTO_EX_INDEX_SSL: c_int = 0;
 pub(super) const CRYPTO_EX_INDEX_SSL_CTX: c_int = 1;
+pub(super) const CRYPTO_EX_INDEX_SSL_SESSION: c_int = 2;
 
 unsafe extern "C" {
     pub(super) fn CRYPTO_get_ex_new_index(
@@ -72,6 +75,9 @@ unsafe extern "C" {
     pub(super) fn ERR_pop_to_mark() -> c_int;
 
     pub(super) fn SSL_get_options(ssl: *const SSL) -> u64;
+    pub(super) fn SSL_set_options(ssl: *mut SSL, options: u64) -> u64;
+    pub(super) fn SSL_clear_options(ssl: *mut SSL, options: u64) -> u64;
+    pub(super) fn SSL_CTX_get_options(ctx: *const SSL_CTX) -> u64;
     pub(super) fn SSL_get_verify_depth(ssl: *const SSL) -> c_int;
     pub(super) fn SSL_SESSION_get0_id_context(
         session: *const SSL_SESSION,
@@ -94,41 +100,52 @@ unsafe extern "C" {
     pub(super) fn SSL_SESSION_get0_peer(session: *mut SSL_SESSION) -> *mut openssl_sys::X509;
     pub(super) fn SSL_SESSION_get_ex_data(session: *const SSL_SESSION, index: c_int)
     -> *mut c_void;
+    pub(super) fn SSL_SESSION_set_ex_data(
+        session: *mut SSL_SESSION,
+        index: c_int,
+        data: *mut c_void,
+    ) -> c_int;
 
-    pub(super) fn SSL_CTX_get_timeout(ctx: *const SSL_CTX) -> c_long;
-    pub(super) fn SSL_CTX_set_timeout(ctx: *mut SSL_CTX, seconds: c_long) -> c_long;
     pub(super) fn SSL_CTX_get_client_CA_list(ctx: *const SSL_CTX) -> *mut stack_st_X509_NAME;
-    pub(super) fn SSL_CTX_set_generate_session_id(
-        ctx: *mut SSL_CTX,
-        callback: Option<GenerateIdCallback>,
-    ) -> c_int;
-    pub(super) fn SSL_CTX_set_allow_early_data_cb(
-        ctx: *mut SSL_CTX,
-        callback: Option<AllowEarlyDataCallback>,
-        arg: *mut c_void,
-    );
-    pub(super) fn SSL_CTX_sess_get_new_cb(ctx: *mut SSL_CTX) -> Option<NewSessionCallback>;
-    pub(super) fn SSL_CTX_sess_get_get_cb(ctx: *mut SSL_CTX) -> Option<GetSessionCallback>;
-    pub(super) fn SSL_CTX_sess_get_remove_cb(ctx: *mut SSL_CTX) -> Option<RemoveSessionCallback>;
-    #[cfg(ossl300)]
-    pub(super) fn SSL_CTX_set_tlsext_ticket_key_evp_cb(
-        ctx: *mut SSL_CTX,
-        callback: Option<TicketKeyCallback>,
-    ) -> c_int;
-    #[cfg(not(ossl300))]
-    pub(super) fn SSL_CTX_callback_ctrl(
-        ctx: *mut SSL_CTX,
-        command: c_int,
-        callback: Option<TicketKeyCallback>,
-    ) -> c_long;
     #[cfg(ossl300)]
     pub(super) fn OSSL_PARAM_construct_utf8_string(
-        key: *const std::ffi::c_char,
-        text: *mut std::ffi::c_char,
+        key: *const c_char,
+        text: *mut c_char,
         size: usize,
     ) -> openssl_sys::OSSL_PARAM;
 
     pub(super) fn X509_STORE_lock(store: *mut X509_STORE) -> c_int;
     pub(super) fn X509_STORE_unlock(store: *mut X509_STORE) -> c_int;
     pub(super) fn X509_STORE_get0_objects(store: *const X509_STORE) -> *mut stack_st_X509_OBJECT;
+}
+
+// The functions that the preload interposes: called through `real::libssl`, by nobody directly.
+#[rustfmt::skip]
+unsafe extern "C" {
+    pub(super) fn SSL_CTX_new(method: *const SSL_METHOD) -> *mut SSL_CTX;
+    pub(super) fn SSL_new(ctx: *mut SSL_CTX) -> *mut SSL;
+    pub(super) fn SSL_set_SSL_CTX(ssl: *mut SSL, ctx: *mut SSL_CTX) -> *mut SSL_CTX;
+    pub(super) fn SSL_set_connect_state(ssl: *mut SSL);
+    pub(super) fn SSL_connect(ssl: *mut SSL) -> c_int;
+    pub(super) fn SSL_CTX_ctrl(ctx: *mut SSL_CTX, command: c_int, value: c_long, data: *mut c_void) -> c_long;
+    pub(super) fn SSL_CTX_callback_ctrl(ctx: *mut SSL_CTX, command: c_int, callback: Option<AnyCallback>) -> c_long;
+    pub(super) fn SSL_CTX_sess_set_new_cb(ctx: *mut SSL_CTX, callback: Option<NewSessionCallback>);
+    pub(super) fn SSL_CTX_sess_get_new_cb(ctx: *mut SSL_CTX) -> Option<NewSessionCallback>;
+    pub(super) fn SSL_CTX_sess_set_get_cb(ctx: *mut SSL_CTX, callback: Option<GetSessionCallback>);
+    pub(super) fn SSL_CTX_sess_get_get_cb(ctx: *mut SSL_CTX) -> Option<GetSessionCallback>;
+    pub(super) fn SSL_CTX_sess_set_remove_cb(ctx: *mut SSL_CTX, callback: Option<RemoveSessionCallback>);
+    pub(super) fn SSL_CTX_sess_get_remove_cb(ctx: *mut SSL_CTX) -> Option<RemoveSessionCallback>;
+    #[cfg(ossl300)]
+    pub(super) fn SSL_CTX_set_tlsext_ticket_key_evp_cb(ctx: *mut SSL_CTX, callback: Option<TicketKeyCallback>) -> c_int;
+    pub(super) fn SSL_CTX_set_num_tickets(ctx: *mut SSL_CTX, count: usize) -> c_int;
+    pub(super) fn SSL_CTX_get_num_tickets(ctx: *const SSL_CTX) -> usize;
+    pub(super) fn SSL_CTX_set_timeout(ctx: *mut SSL_CTX, seconds: c_long) -> c_long;
+    pub(super) fn SSL_CTX_get_timeout(ctx: *const SSL_CTX) -> c_long;
+    pub(super) fn SSL_CTX_set_options(ctx: *mut SSL_CTX, options: u64) -> u64;
+    pub(super) fn SSL_CTX_clear_options(ctx: *mut SSL_CTX, options: u64) -> u64;
+    pub(super) fn SSL_CTX_set_generate_session_id(ctx: *mut SSL_CTX, callback: Option<GenerateIdCallback>) -> c_int;
+    pub(super) fn SSL_CTX_set_session_id_context(ctx: *mut SSL_CTX, id: *const c_uchar, len: c_uint) -> c_int;
+    pub(super) fn SSL_CTX_set_allow_early_data_cb(ctx: *mut SSL_CTX, callback: Option<AllowEarlyDataCallback>, arg: *mut c_void);
+    pub(super) fn SSL_set_allow_early_data_cb(ssl: *mut SSL, callback: Option<AllowEarlyDataCallback>, arg: *mut c_void);
+    pub(super) fn SSL_CTX_set_verify(ctx: *mut SSL_CTX, mode: c_int, callback: Option<AnyCallback>);
 }

@@ -1,0 +1,87 @@
+//! The entry point for libtlsresume_preload.so. No part of the C API: the header does not have it.
+
+use std::ffi::{CStr, c_char};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::ptr;
+
+use super::instance::default_instance;
+use crate::error::Error;
+use crate::tls::{self, Functions};
+
+/// Gives the preload the functions to call in place of libssl's.
+///
+/// @param size         Bytes of the table as the preload knows it: another release's is refused.
+/// @param libssl       The functions of the libssl that the program uses.
+/// @param environment  The TLSRESUME_* variables as they were when the process began: "NAME=VALUE" each.
+/// @return NULL, after one line of log, when the library stands aside.
+///
+/// Called once in a process, before it forks.
+///
+/// # Safety
+/// libssl is NULL or, if it is as large as size says, valid for ever; environment is NULL or a list of C strings that
+/// ends with NULL, valid during the call.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tlsresume_interpose(
+    size: usize,
+    libssl: *const Functions,
+    environment: *const *const c_char,
+) -> *const Functions {
+    crate::log::enable(log::LevelFilter::Warn);
+    let replaced = || {
+        if size != size_of::<Functions>() {
+            return Err(OTHER_RELEASE);
+        }
+        // SAFETY: as the caller promises, which is of this build.
+        let (libssl, environment) = unsafe { (libssl.as_ref(), variables(environment)) };
+        let libssl = libssl.ok_or(Error::Argument("libssl is NULL"))?;
+        tls::check_is_linked(libssl)?;
+        let engine = default_instance(&|name| lookup(&environment, name))?;
+        Ok(tls::interpose(engine, libssl))
+    };
+    // What a panic leaves half done is the engine's, which is valid in every state.
+    match catch_unwind(AssertUnwindSafe(replaced)).unwrap_or(Err(PANIC)) {
+        Ok(functions) => functions,
+        Err(error) => {
+            log::error!("preload: {error}; the program runs without the library");
+            ptr::null()
+        }
+    }
+}
+
+const OTHER_RELEASE: Error = Error::Argument(
+    "libtlsresume_preload.so and libtlsresume.so are of different releases; install both from one",
+);
+const PANIC: Error = Error::Argument("internal error: a panic was caught; please report it");
+
+/// # Safety
+/// `environment` is NULL or a list of C strings that ends with NULL.
+unsafe fn variables(environment: *const *const c_char) -> Vec<String> {
+    let mut variables = Vec::new();
+    let mut next = environment;
+    // SAFETY: as the caller promises.
+    unsafe {
+        while !next.is_null() && !(*next).is_null() {
+            #[allow(clippy::disallowed_methods, reason = "checked not to be null")]
+            variables.push(CStr::from_ptr(*next).to_string_lossy().into_owned());
+            next = next.add(1);
+        }
+    }
+    variables
+}
+
+fn lookup(variables: &[String], name: &str) -> Option<String> {
+    let mut named = variables.iter().filter_map(|variable| variable.split_once('='));
+    named.find(|(other, _)| *other == name).map(|(_, value)| value.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_variable_is_found_by_its_whole_name() {
+        let variables = ["TLSRESUME_REALM=a=b".to_owned(), "TLSRESUME_REALM2=c".to_owned()];
+        assert_eq!(lookup(&variables, "TLSRESUME_REALM").as_deref(), Some("a=b"));
+        assert_eq!(lookup(&variables, "TLSRESUME_REAL"), None);
+    }
+}
