@@ -17,7 +17,7 @@ const DEMO: &str = "make demo";
 const TEST: &str = "make test";
 
 /// What a block may be. Commands that are not meant to be tried as they stand are `console`.
-const LANGUAGES: [&str; 6] = ["sh", "c", "toml", "console", "ini", "text"];
+const LANGUAGES: [&str; 8] = ["sh", "c", "toml", "console", "ini", "text", "nginx", "diff"];
 
 #[test]
 fn every_block_says_what_it_is() {

@@ -6,7 +6,7 @@
 use std::ffi::{c_int, c_long, c_uchar, c_uint, c_void};
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use once_cell::sync::OnceCell;
@@ -127,6 +127,7 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// `ctx` is a valid context.
 unsafe fn attach_once(ctx: *mut SSL_CTX) {
     static ATTACHING: Mutex<()> = Mutex::new(());
+    static WAITED_IN_VAIN: AtomicBool = AtomicBool::new(false);
     static FAILED: Once = Once::new();
     guarded(|| {
         // SAFETY: the context is valid (caller). Threads that use it come through here first, so that it is ours alone
@@ -135,7 +136,12 @@ unsafe fn attach_once(ctx: *mut SSL_CTX) {
             if Attachment::of(ctx).is_some() {
                 return;
             }
-            let Some(_alone) = ATTACHING.try_lock_for(PATIENCE) else { return };
+            // Who has it may be a thread of the process that this one was forked off: nobody waits for it twice.
+            let patience =
+                if WAITED_IN_VAIN.load(Ordering::Relaxed) { Duration::ZERO } else { PATIENCE };
+            let Some(_alone) = ATTACHING.try_lock_for(patience) else {
+                return WAITED_IN_VAIN.store(true, Ordering::Relaxed);
+            };
             let Some(engine) = ENGINE.get().filter(|_| Attachment::of(ctx).is_none()) else {
                 return;
             };
