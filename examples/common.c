@@ -4,7 +4,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <netdb.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <openssl/ec.h>
@@ -39,13 +38,12 @@ long parse_number(const char *option, const char *text, long min, long max)
     return number;
 }
 
-/* Splits "ADDR:PORT" or "[ADDR]:PORT" and looks it up; NULL when it is no address. */
-static struct addrinfo *resolve(const char *address)
+struct addrinfo *resolve(const char *address)
 {
     char host[ADDRESS_MAX];
     const char *colon = strrchr(address, ':');
     if (colon == NULL || (size_t)(colon - address) >= sizeof host)
-        return NULL;
+        die("%s is not of the form ADDR:PORT", address);
 
     int bracketed = colon > address && address[0] == '[' && colon[-1] == ']';
     int length = (int)(colon - address) - 2 * bracketed;
@@ -53,15 +51,15 @@ static struct addrinfo *resolve(const char *address)
 
     struct addrinfo hints = {.ai_socktype = SOCK_STREAM, .ai_flags = AI_NUMERICSERV};
     struct addrinfo *found = NULL;
-    return getaddrinfo(host, colon + 1, &hints, &found) == 0 ? found : NULL;
+    int error = getaddrinfo(host, colon + 1, &hints, &found);
+    if (error != 0)
+        die("%s: %s", address, gai_strerror(error));
+    return found;
 }
 
 int listen_on(const char *address)
 {
     struct addrinfo *target = resolve(address);
-    if (target == NULL)
-        die("%s is not of the form ADDR:PORT", address);
-
     const int on = 1;
     int listener = socket(target->ai_family, SOCK_STREAM, 0);
     if (listener < 0 || setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) != 0 ||
@@ -75,9 +73,6 @@ int listen_on(const char *address)
 int connect_to(const char *address)
 {
     struct addrinfo *target = resolve(address);
-    if (target == NULL)
-        die("%s is not of the form ADDR:PORT", address);
-
     int connection = socket(target->ai_family, SOCK_STREAM, 0);
     if (connection >= 0 && connect(connection, target->ai_addr, target->ai_addrlen) != 0) {
         int reason = errno;

@@ -2,6 +2,7 @@
 #ifndef EXAMPLES_COMMON_H
 #define EXAMPLES_COMMON_H
 
+#include <netdb.h>
 #include <openssl/ssl.h>
 #include <stdint.h>
 #include <time.h>
@@ -14,6 +15,9 @@ void die(const char *format, ...);
 
 /* The decimal number in `text`; an end of the program that names `option` when it is none. */
 long parse_number(const char *option, const char *text, long min, long max);
+
+/* Looks "ADDR:PORT" or "[ADDR]:PORT" up, for freeaddrinfo(). Dies on failure. */
+struct addrinfo *resolve(const char *address);
 
 /* A non-blocking socket that listens on "ADDR:PORT"; port 0 takes any. Dies on failure. */
 int listen_on(const char *address);
