@@ -72,6 +72,7 @@ static const struct {
     int (*session_set_ex_data)(SSL_SESSION *, int, void *);
     long (*ctx_get_timeout)(const SSL_CTX *);
     long (*ctx_set_timeout)(SSL_CTX *, long);
+    const SSL_METHOD *(*ctx_get_ssl_method)(const SSL_CTX *);
     STACK_OF(X509_NAME) *(*ctx_get_client_ca_list)(const SSL_CTX *);
     int (*ctx_set_generate_session_id)(SSL_CTX *, GenerateIdCallback *);
     int (*ctx_set_session_id_context)(SSL_CTX *, const unsigned char *, unsigned int);
@@ -117,6 +118,7 @@ static const struct {
     SSL_SESSION_set_ex_data,
     SSL_CTX_get_timeout,
     SSL_CTX_set_timeout,
+    SSL_CTX_get_ssl_method,
     SSL_CTX_get_client_CA_list,
     SSL_CTX_set_generate_session_id,
     SSL_CTX_set_session_id_context,

@@ -328,7 +328,7 @@ unsafe fn discard(attachment: *mut Attachment) {
 }
 
 /// Our place in the ex_data of contexts; taken once in a process.
-fn index() -> Option<c_int> {
+pub(super) fn index() -> Option<c_int> {
     static INDEX: OnceCell<c_int> = OnceCell::new();
     let index = INDEX.get_or_init(|| {
         // SAFETY: the function has the signature that OpenSSL documents for CRYPTO_get_ex_new_index.

@@ -10,6 +10,7 @@ use openssl_sys::{SSL, SSL_CTX, SSL_SESSION};
 use super::attach::Attachment;
 use super::guard::contained;
 use super::notes::Notes;
+use super::real::libssl;
 use super::sys;
 
 /// The application's answer to a session that a server gave.
@@ -21,13 +22,19 @@ pub(super) unsafe fn new_session(
     ssl: *mut SSL,
     session: *mut SSL_SESSION,
 ) -> c_int {
-    let Some(callback) = attachment.and_then(|attachment| attachment.wishes.new_session.get())
-    else {
+    let wishes = attachment.map(|attachment| &attachment.wishes);
+    let Some((wishes, callback)) = wishes.and_then(|it| Some((it, it.new_session.get()?))) else {
         return 0;
     };
     // SAFETY: the arguments are those that OpenSSL gave, for the function that the application gave OpenSSL.
     unsafe {
         mark(session);
+        // It has the context's timeout unless the server said how long its ticket lives.
+        if openssl_sys::SSL_SESSION_get_timeout(session)
+            == (libssl().ctx_get_timeout)(openssl_sys::SSL_get_SSL_CTX(ssl))
+        {
+            sys::SSL_SESSION_set_timeout(session, wishes.timeout());
+        }
         callback(ssl, session)
     }
 }
@@ -42,16 +49,21 @@ pub(super) unsafe fn knows(session: *mut SSL_SESSION) -> bool {
 }
 
 /// A connection was told to connect to a server: it gets back the options that were the application's.
-pub(super) fn connecting(ssl: *mut SSL) {
-    let Some(attachment) = Attachment::serving(ssl) else {
+///
+/// # Safety
+/// `ssl` is NULL or a valid connection.
+pub(super) unsafe fn connecting(ssl: *mut SSL) {
+    if ssl.is_null() {
         return;
-    };
-    let (forced, wanted) = (attachment.forced_options(), attachment.wishes.options());
-    // SAFETY: the connection is the caller's argument, and keeps its context alive. Replay protection means nothing to a
-    // client.
-    unsafe {
-        Notes::of(openssl_sys::SSL_get_SSL_CTX(ssl)).into_iter().for_each(Notes::set_connects);
-        if attachment.is_configured() {
+    }
+    // SAFETY: the connection is valid (caller), and keeps its context alive.
+    let notes = unsafe { Notes::find(openssl_sys::SSL_get_SSL_CTX(ssl)) };
+    notes.into_iter().for_each(Notes::set_connects);
+    let attached = Attachment::serving(ssl).filter(|attachment| attachment.is_configured());
+    if let Some(attachment) = attached {
+        let (forced, wanted) = (attachment.forced_options(), attachment.wishes.options());
+        // SAFETY: the connection is valid (caller). Replay protection means nothing to a client.
+        unsafe {
             sys::SSL_clear_options(ssl, forced.set & !wanted & sys::SSL_OP_NO_TICKET);
             sys::SSL_set_options(ssl, forced.cleared & wanted);
         }

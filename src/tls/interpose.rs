@@ -3,14 +3,14 @@
 //!
 //! A context that is not attached, or left alone because its application says no, behaves as without the library.
 
-use std::ffi::{c_int, c_long, c_uchar, c_uint, c_void};
+use std::ffi::{c_char, c_int, c_long, c_uchar, c_uint, c_void};
 use std::ptr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use once_cell::sync::OnceCell;
-use openssl_sys::{SSL, SSL_CTX};
+use openssl_sys::{SSL, SSL_CTX, SSL_METHOD};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
@@ -21,7 +21,7 @@ use super::guard::guarded;
 use super::notes::Notes;
 use super::real::{self, libssl};
 use super::sys::{
-    AllowEarlyDataCallback, GenerateIdCallback, GetSessionCallback, NewSessionCallback,
+    self, AllowEarlyDataCallback, GenerateIdCallback, GetSessionCallback, NewSessionCallback,
     RemoveSessionCallback, SSL_CTRL_GET_SESS_CACHE_MODE, SSL_CTRL_SET_SESS_CACHE_MODE,
     SSL_CTRL_SET_TLSEXT_TICKET_KEY_CB, TicketKeyCallback,
 };
@@ -40,6 +40,8 @@ pub(crate) fn interpose(engine: Arc<Engine>, behind: &'static Functions) -> &'st
     let _ = ENGINE.set(engine);
     real::interposed(behind);
     IN_PLACE.get_or_init(|| Functions {
+        ctx_new: new_context,
+        ctx_new_ex: behind.ctx_new_ex.map(|_| new_context_ex as _),
         new: new_connection,
         set_ssl_ctx: switch_context,
         set_connect_state,
@@ -64,7 +66,6 @@ pub(crate) fn interpose(engine: Arc<Engine>, behind: &'static Functions) -> &'st
         ctx_set_allow_early_data_cb: set_early_data_of_context,
         set_allow_early_data_cb: set_early_data,
         ctx_set_verify: set_verify,
-        ..*behind
     })
 }
 
@@ -85,25 +86,53 @@ pub(crate) fn check_is_linked(libssl: &Functions) -> Result<()> {
 
 /// The attachment of a context that has the library's settings.
 fn configured(ctx: *const SSL_CTX) -> Option<&'static Attachment> {
+    if ctx.is_null() {
+        return None;
+    }
     // SAFETY: the context is an argument of the application's to a function of OpenSSL, and valid while that runs.
-    guarded(|| unsafe { Attachment::of(ctx.cast_mut()) })
-        .flatten()
-        .filter(|attachment| attachment.is_configured())
+    let attachment = guarded(|| unsafe { Attachment::of(ctx.cast_mut()) });
+    attachment.flatten().filter(|attachment| attachment.is_configured())
 }
 
 // In all that follows, OpenSSL's functions get the application's own arguments, which it vouches for as without us.
 
+/// Notes are made while nobody else has the context: later, another thread could be reading its ex_data.
+unsafe extern "C" fn new_context(method: *const SSL_METHOD) -> *mut SSL_CTX {
+    // SAFETY: see above.
+    with_notes(unsafe { (libssl().ctx_new)(method) })
+}
+
+unsafe extern "C" fn new_context_ex(
+    libctx: *mut c_void,
+    properties: *const c_char,
+    method: *const SSL_METHOD,
+) -> *mut SSL_CTX {
+    let new = libssl().ctx_new_ex;
+    // SAFETY: see above.
+    with_notes(new.map_or(ptr::null_mut(), |new| unsafe { new(libctx, properties, method) }))
+}
+
+fn with_notes(ctx: *mut SSL_CTX) -> *mut SSL_CTX {
+    if !ctx.is_null() {
+        // SAFETY: a new context. Without notes it is served like one that the application says nothing about.
+        guarded(|| unsafe { Notes::of(ctx) }.is_some());
+    }
+    ctx
+}
+
 /// The application has configured the context by now, and the connection has not copied its settings yet.
 unsafe extern "C" fn new_connection(ctx: *mut SSL_CTX) -> *mut SSL {
-    // SAFETY: see above; the first connection is nobody's else, and is freed before its context is attached.
+    // SAFETY: see above; the first connection is nobody else's, and is freed before its context is attached.
     unsafe {
-        let ssl = (libssl().new)(ctx);
-        // One that is no server from the start has a method for clients only.
-        if ssl.is_null() || Attachment::of(ctx).is_some() || openssl_sys::SSL_is_server(ssl) == 0 {
-            return ssl;
+        if !ctx.is_null() && Attachment::of(ctx).is_none() {
+            let first = (libssl().new)(ctx);
+            // One that is no server from the start has a method for clients only.
+            if first.is_null() || openssl_sys::SSL_is_server(first) == 0 {
+                return first;
+            }
+            openssl_sys::SSL_free(first);
+            attach_once(ctx);
         }
-        openssl_sys::SSL_free(ssl);
-        attach_once(ctx);
         (libssl().new)(ctx)
     }
 }
@@ -145,11 +174,12 @@ unsafe fn attach_once(ctx: *mut SSL_CTX) {
             let Some(engine) = ENGINE.get().filter(|_| Attachment::of(ctx).is_none()) else {
                 return;
             };
-            name_id_context(ctx, engine);
-            if let Err(error) = attach(Arc::clone(engine), ctx)
-                && FAILED.first()
-            {
-                log::error!("preload: {error}; connections go on without the library");
+            match attach(Arc::clone(engine), ctx) {
+                Ok(()) if configured(ctx).is_some() => name_id_context(ctx, engine),
+                Err(error) if FAILED.first() => {
+                    log::error!("preload: {error}; connections go on without the library");
+                }
+                Ok(()) | Err(_) => {}
             }
         }
     });
@@ -180,28 +210,35 @@ unsafe extern "C" fn set_id_context(ctx: *mut SSL_CTX, id: *const c_uchar, len: 
 }
 
 unsafe extern "C" fn set_verify(ctx: *mut SSL_CTX, mode: c_int, callback: Option<AnyCallback>) {
-    note(ctx, |notes| notes.set_verifies(mode & policy::SSL_VERIFY_PEER != 0));
+    // SAFETY: see above.
+    let is_client =
+        || unsafe { sys::SSL_CTX_get_ssl_method(ctx) == openssl_sys::TLS_client_method() };
+    note(ctx, |notes| notes.set_verifies(mode & policy::SSL_VERIFY_PEER != 0 && !is_client()));
     // SAFETY: see above.
     unsafe { (libssl().ctx_set_verify)(ctx, mode, callback) };
 }
 
 fn note(ctx: *mut SSL_CTX, what: impl FnOnce(&Notes)) {
     if !ctx.is_null() {
-        // SAFETY: see above; an application configures a context in one thread.
-        guarded(|| unsafe { Notes::of(ctx) }.map(what));
+        // SAFETY: see above.
+        guarded(|| unsafe { Notes::find(ctx) }.map(what));
     }
 }
 
 unsafe extern "C" fn set_connect_state(ssl: *mut SSL) {
-    guarded(|| client::connecting(ssl));
     // SAFETY: see above.
-    unsafe { (libssl().set_connect_state)(ssl) };
+    unsafe {
+        guarded(|| client::connecting(ssl));
+        (libssl().set_connect_state)(ssl);
+    }
 }
 
 unsafe extern "C" fn connect(ssl: *mut SSL) -> c_int {
-    guarded(|| client::connecting(ssl));
     // SAFETY: see above.
-    unsafe { (libssl().connect)(ssl) }
+    unsafe {
+        guarded(|| client::connecting(ssl));
+        (libssl().connect)(ssl)
+    }
 }
 
 unsafe extern "C" fn ctx_ctrl(

@@ -8,7 +8,7 @@ use once_cell::sync::OnceCell;
 use openssl_sys::{CRYPTO_EX_DATA, SSL_CTX};
 
 use super::guard::contained;
-use super::sys;
+use super::{attach, sys};
 
 /// The notes on one context, in its ex_data until it is freed.
 #[derive(Default)]
@@ -91,6 +91,9 @@ impl Notes {
 fn index() -> Option<c_int> {
     static INDEX: OnceCell<c_int> = OnceCell::new();
     let index = INDEX.get_or_init(|| {
+        // Notes are made when their context is, and then there is room for every index below theirs: putting an
+        // attachment there later moves nothing that another thread may be reading.
+        attach::index();
         // SAFETY: the function has the signature that OpenSSL documents for CRYPTO_get_ex_new_index.
         unsafe {
             let class = sys::CRYPTO_EX_INDEX_SSL_CTX;

@@ -106,6 +106,7 @@ unsafe extern "C" {
         data: *mut c_void,
     ) -> c_int;
 
+    pub(super) fn SSL_CTX_get_ssl_method(ctx: *const SSL_CTX) -> *const SSL_METHOD;
     pub(super) fn SSL_CTX_get_client_CA_list(ctx: *const SSL_CTX) -> *mut stack_st_X509_NAME;
     #[cfg(ossl300)]
     pub(super) fn OSSL_PARAM_construct_utf8_string(
