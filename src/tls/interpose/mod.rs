@@ -1,0 +1,231 @@
+//! What the preload puts in place of libssl's functions: contexts are attached when the application has configured them,
+//! and what it asks of an attached context for the same purpose is remembered and read back, but not carried out.
+//!
+//! A context that is not attached, or left alone because its application says no, behaves as without the library.
+
+mod settings;
+
+use std::ffi::{c_char, c_int, c_uchar, c_uint, c_void};
+use std::ptr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use once_cell::sync::OnceCell;
+use openssl_sys::{SSL, SSL_CTX, SSL_METHOD};
+use parking_lot::Mutex;
+use sha2::{Digest, Sha256};
+
+use super::attach::{Attachment, attach};
+use super::functions::{AnyCallback, Functions};
+use super::guard::guarded;
+use super::notes::Notes;
+use super::real::{self, libssl};
+use super::{client, policy, sys};
+use crate::engine::Engine;
+use crate::error::{Error, Result};
+use crate::log::Once;
+use crate::sys::object_of;
+use settings::configured;
+
+/// The instance that contexts are attached to.
+static ENGINE: OnceCell<Arc<Engine>> = OnceCell::new();
+
+/// The functions to call in place of libssl's, from now on; later calls change nothing.
+pub(crate) fn interpose(engine: Arc<Engine>, behind: &'static Functions) -> &'static Functions {
+    static IN_PLACE: OnceCell<Functions> = OnceCell::new();
+    let _ = ENGINE.set(engine);
+    real::interposed(behind);
+    IN_PLACE.get_or_init(|| Functions {
+        ctx_new: new_context,
+        ctx_new_ex: behind.ctx_new_ex.map(|_| new_context_ex as _),
+        new: new_connection,
+        set_ssl_ctx: switch_context,
+        set_connect_state,
+        connect,
+        ctx_ctrl: settings::ctx_ctrl,
+        ctx_callback_ctrl: settings::ctx_callback_ctrl,
+        ctx_sess_set_new_cb: settings::set_new_session,
+        ctx_sess_get_new_cb: settings::get_new_session,
+        ctx_sess_set_get_cb: settings::set_get_session,
+        ctx_sess_get_get_cb: settings::get_get_session,
+        ctx_sess_set_remove_cb: settings::set_remove_session,
+        ctx_sess_get_remove_cb: settings::get_remove_session,
+        ctx_set_ticket_key_evp_cb: behind
+            .ctx_set_ticket_key_evp_cb
+            .map(|_| settings::set_ticket_key as _),
+        ctx_set_num_tickets: settings::set_num_tickets,
+        ctx_get_num_tickets: settings::get_num_tickets,
+        ctx_set_timeout: settings::set_timeout,
+        ctx_get_timeout: settings::get_timeout,
+        ctx_set_options: settings::set_options,
+        ctx_clear_options: settings::clear_options,
+        ctx_set_generate_session_id: settings::set_generate_id,
+        ctx_set_session_id_context: set_id_context,
+        ctx_set_allow_early_data_cb: settings::set_early_data_of_context,
+        set_allow_early_data_cb: settings::set_early_data,
+        ctx_set_verify: set_verify,
+    })
+}
+
+/// Checks that a libssl is the one that this library calls itself: a process may have several.
+///
+/// # Errors
+/// It is another one.
+pub(crate) fn check_is_linked(libssl: &Functions) -> Result<()> {
+    // The preload has no definition of this function: the address is libssl's.
+    let linked = openssl_sys::SSL_free as *const c_void;
+    let same = object_of(linked) == object_of(libssl.new as *const c_void);
+    if same {
+        Ok(())
+    } else {
+        Err(Error::Argument("the program has another libssl than the library"))
+    }
+}
+
+// In all that follows, OpenSSL's functions get the application's own arguments, which it vouches for as without us.
+
+/// Notes are made while nobody else has the context: later, another thread could be reading its ex_data.
+unsafe extern "C" fn new_context(method: *const SSL_METHOD) -> *mut SSL_CTX {
+    // SAFETY: see above.
+    with_notes(unsafe { (libssl().ctx_new)(method) })
+}
+
+unsafe extern "C" fn new_context_ex(
+    libctx: *mut c_void,
+    properties: *const c_char,
+    method: *const SSL_METHOD,
+) -> *mut SSL_CTX {
+    let new = libssl().ctx_new_ex;
+    // SAFETY: see above.
+    with_notes(new.map_or(ptr::null_mut(), |new| unsafe { new(libctx, properties, method) }))
+}
+
+fn with_notes(ctx: *mut SSL_CTX) -> *mut SSL_CTX {
+    if !ctx.is_null() {
+        // SAFETY: a new context. Without notes it is served like one that the application says nothing about.
+        guarded(|| unsafe { Notes::of(ctx) }.is_some());
+    }
+    ctx
+}
+
+/// The application has configured the context by now, and the connection has not copied its settings yet.
+unsafe extern "C" fn new_connection(ctx: *mut SSL_CTX) -> *mut SSL {
+    // SAFETY: see above; the first connection is nobody else's, and is freed before its context is attached.
+    unsafe {
+        if !ctx.is_null() && Attachment::of(ctx).is_none() {
+            let first = (libssl().new)(ctx);
+            // One that is no server from the start has a method for clients only.
+            if first.is_null() || openssl_sys::SSL_is_server(first) == 0 {
+                return first;
+            }
+            openssl_sys::SSL_free(first);
+            attach_once(ctx);
+        }
+        (libssl().new)(ctx)
+    }
+}
+
+/// A virtual host's context, which may never have a connection of its own.
+unsafe extern "C" fn switch_context(ssl: *mut SSL, ctx: *mut SSL_CTX) -> *mut SSL_CTX {
+    if !ctx.is_null() {
+        // SAFETY: see above.
+        unsafe { attach_once(ctx) };
+    }
+    // SAFETY: see above.
+    unsafe { (libssl().set_ssl_ctx)(ssl, ctx) }
+}
+
+/// Longest wait for another thread that attaches the same context.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// Attaches a context, unless it is attached.
+///
+/// # Safety
+/// `ctx` is a valid context.
+unsafe fn attach_once(ctx: *mut SSL_CTX) {
+    static ATTACHING: Mutex<()> = Mutex::new(());
+    static WAITED_IN_VAIN: AtomicBool = AtomicBool::new(false);
+    static FAILED: Once = Once::new();
+    guarded(|| {
+        // SAFETY: the context is valid (caller). Threads that use it come through here first, so that it is ours alone
+        // until the lock is free again; without the lock in time, this connection goes without.
+        unsafe {
+            if Attachment::of(ctx).is_some() {
+                return;
+            }
+            // Who has it may be a thread of the process that this one was forked off: nobody waits for it twice.
+            let patience =
+                if WAITED_IN_VAIN.load(Ordering::Relaxed) { Duration::ZERO } else { PATIENCE };
+            let Some(_alone) = ATTACHING.try_lock_for(patience) else {
+                return WAITED_IN_VAIN.store(true, Ordering::Relaxed);
+            };
+            let Some(engine) = ENGINE.get().filter(|_| Attachment::of(ctx).is_none()) else {
+                return;
+            };
+            match attach(Arc::clone(engine), ctx) {
+                Ok(()) if configured(ctx).is_some() => name_id_context(ctx, engine),
+                Err(error) if FAILED.first() => {
+                    log::error!("preload: {error}; connections go on without the library");
+                }
+                Ok(()) | Err(_) => {}
+            }
+        }
+    });
+}
+
+/// Sessions of a context without a session id context end the handshakes of clients that it verifies: such a context
+/// gets one, the same on every node of the realm.
+///
+/// # Safety
+/// `ctx` is a valid context.
+unsafe fn name_id_context(ctx: *mut SSL_CTX, engine: &Engine) {
+    // SAFETY: as the caller promises; the id is as long as OpenSSL allows, 32 bytes.
+    unsafe {
+        if Notes::find(ctx).is_some_and(|notes| notes.id_context.load(Ordering::Relaxed)) {
+            return;
+        }
+        let id = Sha256::new_with_prefix(b"tlsresume session id context 1\0")
+            .chain_update(&engine.config().realm)
+            .finalize();
+        (libssl().ctx_set_session_id_context)(ctx, id.as_ptr(), 32);
+    }
+}
+
+unsafe extern "C" fn set_id_context(ctx: *mut SSL_CTX, id: *const c_uchar, len: c_uint) -> c_int {
+    note(ctx, |notes| notes.id_context.store(len > 0, Ordering::Relaxed));
+    // SAFETY: see above.
+    unsafe { (libssl().ctx_set_session_id_context)(ctx, id, len) }
+}
+
+unsafe extern "C" fn set_verify(ctx: *mut SSL_CTX, mode: c_int, callback: Option<AnyCallback>) {
+    // SAFETY: see above.
+    let is_client =
+        || unsafe { sys::SSL_CTX_get_ssl_method(ctx) == openssl_sys::TLS_client_method() };
+    note(ctx, |notes| notes.set_verifies(mode & policy::SSL_VERIFY_PEER != 0 && !is_client()));
+    // SAFETY: see above.
+    unsafe { (libssl().ctx_set_verify)(ctx, mode, callback) };
+}
+
+fn note(ctx: *mut SSL_CTX, what: impl FnOnce(&Notes)) {
+    if !ctx.is_null() {
+        // SAFETY: see above.
+        guarded(|| unsafe { Notes::find(ctx) }.map(what));
+    }
+}
+
+unsafe extern "C" fn set_connect_state(ssl: *mut SSL) {
+    // SAFETY: see above.
+    unsafe {
+        guarded(|| client::connecting(ssl));
+        (libssl().set_connect_state)(ssl);
+    }
+}
+
+unsafe extern "C" fn connect(ssl: *mut SSL) -> c_int {
+    // SAFETY: see above.
+    unsafe {
+        guarded(|| client::connecting(ssl));
+        (libssl().connect)(ssl)
+    }
+}

@@ -1,0 +1,238 @@
+//! What the application asks of an attached context for the purposes of the library: remembered, read back, not carried
+//! out. docs/preload.md has it as a table.
+
+use std::ffi::{c_int, c_long, c_void};
+use std::ptr;
+use std::sync::atomic::Ordering;
+
+use openssl_sys::{SSL, SSL_CTX};
+
+use super::note;
+use crate::tls::application::set_cache_mode;
+use crate::tls::attach::Attachment;
+use crate::tls::functions::AnyCallback;
+use crate::tls::guard::guarded;
+use crate::tls::real::libssl;
+use crate::tls::sys::{
+    AllowEarlyDataCallback, GenerateIdCallback, GetSessionCallback, NewSessionCallback,
+    RemoveSessionCallback, SSL_CTRL_GET_SESS_CACHE_MODE, SSL_CTRL_SET_SESS_CACHE_MODE,
+    SSL_CTRL_SET_TLSEXT_TICKET_KEY_CB, TicketKeyCallback,
+};
+
+/// The attachment of a context that has the library's settings.
+pub(super) fn configured(ctx: *const SSL_CTX) -> Option<&'static Attachment> {
+    if ctx.is_null() {
+        return None;
+    }
+    // SAFETY: the context is an argument of the application's to a function of OpenSSL, and valid while that runs.
+    let attachment = guarded(|| unsafe { Attachment::of(ctx.cast_mut()) });
+    attachment.flatten().filter(|attachment| attachment.is_configured())
+}
+
+// In all that follows, OpenSSL's functions get the application's own arguments, which it vouches for as without us.
+
+pub(super) unsafe extern "C" fn ctx_ctrl(
+    ctx: *mut SSL_CTX,
+    command: c_int,
+    value: c_long,
+    data: *mut c_void,
+) -> c_long {
+    let ours = matches!(command, SSL_CTRL_SET_SESS_CACHE_MODE | SSL_CTRL_GET_SESS_CACHE_MODE);
+    match configured(ctx).filter(|_| ours) {
+        Some(attachment) if command == SSL_CTRL_SET_SESS_CACHE_MODE => {
+            let before = attachment.wishes.set_cache_mode(value);
+            // SAFETY: see above.
+            unsafe { set_cache_mode(ctx, attachment.cache_mode()) };
+            before
+        }
+        Some(attachment) => attachment.wishes.cache_mode(),
+        // SAFETY: see above.
+        None => unsafe { (libssl().ctx_ctrl)(ctx, command, value, data) },
+    }
+}
+
+pub(super) unsafe extern "C" fn ctx_callback_ctrl(
+    ctx: *mut SSL_CTX,
+    command: c_int,
+    callback: Option<AnyCallback>,
+) -> c_long {
+    if command == SSL_CTRL_SET_TLSEXT_TICKET_KEY_CB && configured(ctx).is_some() {
+        return 1;
+    }
+    // SAFETY: see above.
+    unsafe { (libssl().ctx_callback_ctrl)(ctx, command, callback) }
+}
+
+pub(super) unsafe extern "C" fn set_ticket_key(
+    ctx: *mut SSL_CTX,
+    callback: Option<TicketKeyCallback>,
+) -> c_int {
+    match libssl().ctx_set_ticket_key_evp_cb.filter(|_| configured(ctx).is_none()) {
+        // SAFETY: see above.
+        Some(set) => unsafe { set(ctx, callback) },
+        None => 1,
+    }
+}
+
+pub(super) unsafe extern "C" fn set_generate_id(
+    ctx: *mut SSL_CTX,
+    callback: Option<GenerateIdCallback>,
+) -> c_int {
+    match configured(ctx) {
+        Some(_) => 1,
+        // SAFETY: see above.
+        None => unsafe { (libssl().ctx_set_generate_session_id)(ctx, callback) },
+    }
+}
+
+pub(super) unsafe extern "C" fn set_new_session(
+    ctx: *mut SSL_CTX,
+    callback: Option<NewSessionCallback>,
+) {
+    match configured(ctx) {
+        Some(attachment) => attachment.wishes.new_session.set(callback),
+        // SAFETY: see above.
+        None => unsafe { (libssl().ctx_sess_set_new_cb)(ctx, callback) },
+    }
+}
+
+pub(super) unsafe extern "C" fn get_new_session(ctx: *mut SSL_CTX) -> Option<NewSessionCallback> {
+    match configured(ctx) {
+        Some(attachment) => attachment.wishes.new_session.get(),
+        // SAFETY: see above.
+        None => unsafe { (libssl().ctx_sess_get_new_cb)(ctx) },
+    }
+}
+
+pub(super) unsafe extern "C" fn set_get_session(
+    ctx: *mut SSL_CTX,
+    callback: Option<GetSessionCallback>,
+) {
+    match configured(ctx) {
+        Some(attachment) => attachment.wishes.get_session.set(callback),
+        // SAFETY: see above.
+        None => unsafe { (libssl().ctx_sess_set_get_cb)(ctx, callback) },
+    }
+}
+
+pub(super) unsafe extern "C" fn get_get_session(ctx: *mut SSL_CTX) -> Option<GetSessionCallback> {
+    match configured(ctx) {
+        Some(attachment) => attachment.wishes.get_session.get(),
+        // SAFETY: see above.
+        None => unsafe { (libssl().ctx_sess_get_get_cb)(ctx) },
+    }
+}
+
+pub(super) unsafe extern "C" fn set_remove_session(
+    ctx: *mut SSL_CTX,
+    callback: Option<RemoveSessionCallback>,
+) {
+    match configured(ctx) {
+        Some(attachment) => {
+            attachment.wishes.remove_session.set(callback);
+            // SAFETY: see above.
+            unsafe { attachment.install_remove_callback() };
+        }
+        // SAFETY: see above.
+        None => unsafe { (libssl().ctx_sess_set_remove_cb)(ctx, callback) },
+    }
+}
+
+pub(super) unsafe extern "C" fn get_remove_session(
+    ctx: *mut SSL_CTX,
+) -> Option<RemoveSessionCallback> {
+    match configured(ctx) {
+        Some(attachment) => attachment.wishes.remove_session.get(),
+        // SAFETY: see above.
+        None => unsafe { (libssl().ctx_sess_get_remove_cb)(ctx) },
+    }
+}
+
+pub(super) unsafe extern "C" fn set_num_tickets(ctx: *mut SSL_CTX, count: usize) -> c_int {
+    let count = configured(ctx).map_or(count, |attachment| {
+        attachment.wishes.set_tickets(count);
+        attachment.tickets()
+    });
+    // SAFETY: see above.
+    unsafe { (libssl().ctx_set_num_tickets)(ctx, count) }
+}
+
+pub(super) unsafe extern "C" fn get_num_tickets(ctx: *const SSL_CTX) -> usize {
+    match configured(ctx) {
+        Some(attachment) => attachment.wishes.tickets(),
+        // SAFETY: see above.
+        None => unsafe { (libssl().ctx_get_num_tickets)(ctx) },
+    }
+}
+
+pub(super) unsafe extern "C" fn set_timeout(ctx: *mut SSL_CTX, seconds: c_long) -> c_long {
+    match configured(ctx) {
+        Some(attachment) => attachment.wishes.set_timeout(seconds),
+        // SAFETY: see above.
+        None => unsafe { (libssl().ctx_set_timeout)(ctx, seconds) },
+    }
+}
+
+pub(super) unsafe extern "C" fn get_timeout(ctx: *const SSL_CTX) -> c_long {
+    match configured(ctx) {
+        Some(attachment) => attachment.wishes.timeout(),
+        // SAFETY: see above.
+        None => unsafe { (libssl().ctx_get_timeout)(ctx) },
+    }
+}
+
+/// SSL_CTX_get_options is not interposed: who copies a context's options to a connection, as nginx does, must copy
+/// those of the library too.
+pub(super) unsafe extern "C" fn set_options(ctx: *mut SSL_CTX, options: u64) -> u64 {
+    let kept = configured(ctx).map_or(0, |attachment| {
+        attachment.wishes.add_options(options);
+        attachment.forced_options().cleared
+    });
+    // SAFETY: see above.
+    unsafe { (libssl().ctx_set_options)(ctx, options & !kept) }
+}
+
+pub(super) unsafe extern "C" fn clear_options(ctx: *mut SSL_CTX, options: u64) -> u64 {
+    let kept = configured(ctx).map_or(0, |attachment| {
+        attachment.wishes.remove_options(options);
+        attachment.forced_options().set
+    });
+    // SAFETY: see above.
+    unsafe { (libssl().ctx_clear_options)(ctx, options & !kept) }
+}
+
+/// The strike register and the application would both have to allow early data. It is refused instead, which costs the
+/// client a round trip.
+pub(super) unsafe extern "C" fn set_early_data_of_context(
+    ctx: *mut SSL_CTX,
+    callback: Option<AllowEarlyDataCallback>,
+    arg: *mut c_void,
+) {
+    note(ctx, |notes| notes.early_data.store(callback.is_some(), Ordering::Relaxed));
+    if configured(ctx).is_none() {
+        // SAFETY: see above.
+        unsafe { (libssl().ctx_set_allow_early_data_cb)(ctx, callback, arg) };
+    }
+}
+
+/// As for contexts.
+pub(super) unsafe extern "C" fn set_early_data(
+    ssl: *mut SSL,
+    callback: Option<AllowEarlyDataCallback>,
+    arg: *mut c_void,
+) {
+    let attached = guarded(|| Attachment::serving(ssl).is_some_and(Attachment::is_configured));
+    // SAFETY: see above; the function has the signature that OpenSSL documents.
+    unsafe {
+        match callback {
+            Some(_) if attached == Some(true) => {
+                (libssl().set_allow_early_data_cb)(ssl, Some(refuse), ptr::null_mut());
+            }
+            _ => (libssl().set_allow_early_data_cb)(ssl, callback, arg),
+        }
+    }
+}
+
+unsafe extern "C" fn refuse(_ssl: *mut SSL, _arg: *mut c_void) -> c_int {
+    0
+}
