@@ -16,13 +16,14 @@ DESTDIR    ?=
 VERSION := $(shell sed -n 's/^version = "\(.*\)"$$/\1/p' Cargo.toml)
 SONAME  := libtlsresume.so.$(firstword $(subst ., ,$(VERSION)))
 RELEASE := $(CARGO_TARGET_DIR)/release
+NGINX   := $(abspath $(CARGO_TARGET_DIR))/nginx
 
 DOCS    := $(wildcard README.md CHANGELOG.md SECURITY.md LICENSE-* docs/*.md)
 MAN     := $(wildcard man/*.[1-8])
 
 # cargo has its own parallelism; targets named on one command line are meant in that order.
 .NOTPARALLEL:
-.PHONY: all library preload check-header header examples deps demo test check bench install uninstall \
+.PHONY: all library preload check-header header examples nginx-module servers-table deps demo test check bench install uninstall \
 	test-openssl-1.1.1 test-loom clean help
 
 all: library preload check-header examples ## build library, programs and examples (the default)
@@ -59,6 +60,16 @@ examples: library ## build the C examples into target/examples
 		TLSRESUME='-I../include -L$(abspath $(RELEASE)) -ltlsresume' \
 		LDFLAGS='-Wl,-rpath,$(abspath $(RELEASE))'
 
+# Two builds: the one for trying finds the library where it was built, the one that is installed finds an installed one.
+nginx-module: library ## build the nginx modules into target/nginx (needs nginx-dev)
+	$(MAKE) -C examples/nginx OUT=$(NGINX) INC=$(abspath include) \
+		LIBS='-L$(abspath $(RELEASE)) -Wl,-rpath,$(abspath $(RELEASE)) -ltlsresume'
+	$(MAKE) -C examples/nginx OUT=$(NGINX)/install INC=$(abspath include) \
+		LIBS='-L$(abspath $(RELEASE)) -ltlsresume'
+
+servers-table: deps all ## measure docs/servers.md's table anew and write it
+	TLSRESUME_UPDATE_DOCS=1 $(CARGO) test -p tlsresume-testkit --test real_servers
+
 deps: ## install the Debian packages that are missing
 	scripts/install-deps.sh
 
@@ -72,15 +83,15 @@ check: ## formatting and lints
 	TLSRESUME_LIBSSL=libssl.so $(CARGO) clippy --manifest-path preload/Cargo.toml \
 		--target-dir $(abspath $(CARGO_TARGET_DIR))/preload -- -D warnings
 
-test: deps all check ## set up everything and run every test
+test: deps all nginx-module check ## set up everything and run every test
 	$(CARGO) test --workspace --no-fail-fast
 
-bench: deps all ## set up everything, run the benchmarks, write target/bench/results.md
+bench: deps all nginx-module ## set up everything, run the benchmarks, write target/bench/results.md
 	$(CC) -std=c99 -Wall -Wextra -Wpedantic -Werror -O2 -g -Iinclude \
 		-o $(CARGO_TARGET_DIR)/examples/handshake benches/handshake.c examples/common.c \
 		-L$(RELEASE) -Wl,-rpath,$(abspath $(RELEASE)) -ltlsresume -lssl -lcrypto
-	$(CARGO) bench --bench handshakes --bench store --bench throughput
-	cd $(CARGO_TARGET_DIR)/bench && cat handshakes.md store.md throughput.md > results.md
+	$(CARGO) bench --bench handshakes --bench store --bench throughput --bench nginx
+	cd $(CARGO_TARGET_DIR)/bench && cat handshakes.md store.md throughput.md nginx.md > results.md
 
 test-openssl-1.1.1: deps ## build OpenSSL 1.1.1w and run the C tests with it (ten minutes the first time)
 	scripts/test-openssl-1.1.1.sh
@@ -107,12 +118,17 @@ install: $(RELEASE)/libtlsresume.so ## install below PREFIX (DESTDIR, LIBDIR, IN
 	for page in $(MAN); do \
 		$(INSTALL) -D -m 644 $$page $(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/} || exit; \
 	done
+# Only if make nginx-module was run: not everybody has nginx.
+	for module in $(wildcard $(NGINX)/install/*.so); do \
+		$(INSTALL) -D -m 644 $$module $(DESTDIR)$(LIBDIR)/nginx/modules/$${module##*/} || exit; \
+	done
 # The loader finds a new library only through its cache; a staged tree is not on this system.
 	$(if $(DESTDIR),,-ldconfig)
 
 uninstall: ## remove what install put there
 	rm -f $(addprefix $(DESTDIR)$(LIBDIR)/,libtlsresume.so $(SONAME) libtlsresume.so.$(VERSION) libtlsresume_preload.so)
 	rm -f $(DESTDIR)$(BINDIR)/with-tlsresume
+	rm -f $(addprefix $(DESTDIR)$(LIBDIR)/nginx/modules/,ngx_http_tlsresume_module.so ngx_stream_tlsresume_module.so)
 	rm -f $(DESTDIR)$(LIBDIR)/pkgconfig/tlsresume.pc $(DESTDIR)$(INCLUDEDIR)/tlsresume.h
 	rm -f $(foreach page,$(notdir $(MAN)),$(DESTDIR)$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(page))
 	rm -rf $(DESTDIR)$(DOCDIR)

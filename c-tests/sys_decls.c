@@ -19,10 +19,10 @@ SAME(SSL_CTRL_SET_SESS_CACHE_MODE, 44);
 SAME(SSL_CTRL_GET_SESS_CACHE_MODE, 45);
 SAME(SSL_CTRL_GET_VERIFY_CERT_STORE, 137);
 SAME(SSL_CTRL_SET_TLSEXT_TICKET_KEY_CB, 72);
-SAME(SSL_SESS_CACHE_OFF, 0);
 SAME(SSL_SESS_CACHE_CLIENT, 1);
 SAME(SSL_SESS_CACHE_SERVER, 2);
 SAME(SSL_SESS_CACHE_NO_AUTO_CLEAR, 0x80);
+SAME(SSL_SESS_CACHE_NO_INTERNAL_LOOKUP, 0x100);
 SAME(SSL_SESS_CACHE_NO_INTERNAL, 0x300);
 SAME(CRYPTO_EX_INDEX_SSL, 0);
 SAME(CRYPTO_EX_INDEX_SSL_CTX, 1);
@@ -78,7 +78,7 @@ static const struct {
     int (*ctx_set_session_id_context)(SSL_CTX *, const unsigned char *, unsigned int);
     void (*ctx_set_allow_early_data_cb)(SSL_CTX *, AllowEarlyDataCallback *, void *);
     void (*set_allow_early_data_cb)(SSL *, AllowEarlyDataCallback *, void *);
-    void (*ctx_set_verify)(SSL_CTX *, int, SSL_verify_cb);
+    int (*set_session_id_context)(SSL *, const unsigned char *, unsigned int);
     SSL_CTX *(*ctx_new)(const SSL_METHOD *);
     SSL *(*new)(SSL_CTX *);
     SSL_CTX *(*set_ssl_ctx)(SSL *, SSL_CTX *);
@@ -124,7 +124,7 @@ static const struct {
     SSL_CTX_set_session_id_context,
     SSL_CTX_set_allow_early_data_cb,
     SSL_set_allow_early_data_cb,
-    SSL_CTX_set_verify,
+    SSL_set_session_id_context,
     SSL_CTX_new,
     SSL_new,
     SSL_set_SSL_CTX,

@@ -1,8 +1,8 @@
 //! OpenSSL's names. Each passes its arguments on to the same function of the libssl that the object belongs to; where a
 //! process has no libssl at all, nobody can call them.
 //!
-//! `SSL_CTX_set_session_cache_mode` and its like are macros around `SSL_CTX_ctrl`. `SSL_CTX_get_options` and the options
-//! of connections are left alone, see src/tls/interpose.rs.
+//! `SSL_CTX_set_session_cache_mode` and its like are macros around `SSL_CTX_ctrl`. `SSL_CTX_get_options` and
+//! `SSL_get_options` are left alone, see src/tls/interpose/settings.rs.
 
 use core::ffi::{c_char, c_int, c_long, c_uchar, c_uint, c_void};
 use core::ptr;
@@ -250,13 +250,13 @@ unsafe extern "C" fn SSL_set_allow_early_data_cb(
 }
 
 #[unsafe(no_mangle)]
-unsafe extern "C" fn SSL_CTX_set_verify(
-    ctx: *mut SSL_CTX,
-    mode: c_int,
-    callback: Option<AnyCallback>,
-) {
-    if let Some(functions) = functions(ctx) {
-        // SAFETY: see above.
-        unsafe { (functions.ctx_set_verify)(ctx, mode, callback) };
-    }
+unsafe extern "C" fn SSL_set_options(ssl: *mut SSL, options: u64) -> u64 {
+    // SAFETY: see above.
+    functions(ssl).map_or(0, |functions| unsafe { (functions.set_options)(ssl, options) })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn SSL_clear_options(ssl: *mut SSL, options: u64) -> u64 {
+    // SAFETY: see above.
+    functions(ssl).map_or(0, |functions| unsafe { (functions.clear_options)(ssl, options) })
 }

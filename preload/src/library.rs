@@ -28,15 +28,21 @@ pub fn take_over(libssl: &'static Libssl) {
     if TRIED.swap(true, Ordering::AcqRel) {
         return;
     }
-    // SAFETY: the entry point has this signature in every release; another layout of the table is refused by its size.
-    let replaced = unsafe {
-        let Some(interpose) = entry_point() else { return };
-        interpose(size_of::<Functions>(), libssl.own_functions(), environment::variables()).as_ref()
-    };
-    // NULL: the library has said why.
-    if let Some(functions) = replaced {
+    // SAFETY: a thread's errno has no other precondition.
+    let errno = unsafe { *libc::__errno_location() };
+    if let Some(functions) = ask(libssl) {
         libssl.replace_functions(functions);
     }
+    // SAFETY: as above.
+    unsafe { *libc::__errno_location() = errno };
+}
+
+/// What the library puts in the place of a libssl's functions; `None` after one line that says why not.
+fn ask(libssl: &'static Libssl) -> Option<&'static Functions> {
+    let (size, interpose) = (size_of::<Functions>(), entry_point()?);
+    // SAFETY: the entry point has this signature in every release; another layout of the table is refused by its size.
+    // What it returns is never freed.
+    unsafe { interpose(size, libssl.own_functions(), environment::variables()).as_ref() }
 }
 
 fn entry_point() -> Option<Interpose> {

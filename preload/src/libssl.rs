@@ -94,6 +94,7 @@ impl Libssl {
     fn in_list(newest: *const Libssl, base: usize) -> Option<&'static Libssl> {
         // SAFETY: the list has only libraries that were put there whole, and are never freed.
         let newest = unsafe { newest.as_ref() };
+        // SAFETY: as above.
         let mut all = core::iter::successors(newest, |libssl| unsafe { libssl.next.as_ref() });
         all.find(|libssl| libssl.base == base)
     }
@@ -189,6 +190,7 @@ fn functions(handle: *mut c_void) -> Functions {
         ctx_set_session_id_context: find_or_absent(h, c"SSL_CTX_set_session_id_context"),
         ctx_set_allow_early_data_cb: find_or_absent(h, c"SSL_CTX_set_allow_early_data_cb"),
         set_allow_early_data_cb: find_or_absent(h, c"SSL_set_allow_early_data_cb"),
-        ctx_set_verify: find_or_absent(h, c"SSL_CTX_set_verify"),
+        set_options: find_or_absent(h, c"SSL_set_options"),
+        clear_options: find_or_absent(h, c"SSL_clear_options"),
     }
 }

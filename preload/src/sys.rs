@@ -1,6 +1,7 @@
 //! OpenSSL's types: nobody here looks into one, or calls a callback.
 
 /// A connection.
+#[allow(clippy::upper_case_acronyms, reason = "the name that C programs know")]
 pub enum SSL {}
 /// A context.
 #[allow(non_camel_case_types, reason = "the name that C programs know")]

@@ -12,7 +12,7 @@ use super::real::libssl;
 use super::sys::{
     GetSessionCallback, NewSessionCallback, RemoveSessionCallback, SSL_CTRL_GET_SESS_CACHE_MODE,
     SSL_CTRL_SET_SESS_CACHE_MODE, SSL_CTX_get_options, SSL_OP_NO_ANTI_REPLAY, SSL_OP_NO_TICKET,
-    SSL_SESS_CACHE_CLIENT, SSL_SESS_CACHE_SERVER, TicketKeyCallback,
+    SSL_SESS_CACHE_SERVER, TicketKeyCallback,
 };
 
 /// The options that the library has a say in.
@@ -74,11 +74,6 @@ impl Wishes {
 
     pub(super) fn cache_mode(&self) -> c_long {
         as_long(self.cache_mode.load(Ordering::Relaxed))
-    }
-
-    /// The bit of the cache mode that concerns the context's connections as a client.
-    pub(super) fn client_bit(&self) -> c_long {
-        self.cache_mode() & SSL_SESS_CACHE_CLIENT
     }
 
     pub(super) fn set_cache_mode(&self, mode: c_long) -> c_long {

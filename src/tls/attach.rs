@@ -17,11 +17,11 @@ use super::notes::Notes;
 use super::real::libssl;
 use super::slots::Slot;
 use super::sys::{
-    self, RemoveSessionCallback, SSL_OP_NO_ANTI_REPLAY, SSL_OP_NO_TICKET,
-    SSL_SESS_CACHE_NO_AUTO_CLEAR, SSL_SESS_CACHE_NO_INTERNAL, SSL_SESS_CACHE_OFF,
+    self, RemoveSessionCallback, SSL_OP_NO_ANTI_REPLAY, SSL_OP_NO_TICKET, SSL_SESS_CACHE_CLIENT,
+    SSL_SESS_CACHE_NO_AUTO_CLEAR, SSL_SESS_CACHE_NO_INTERNAL, SSL_SESS_CACHE_NO_INTERNAL_LOOKUP,
     SSL_SESS_CACHE_SERVER,
 };
-use super::{callbacks, handshake, notes, policy};
+use super::{callbacks, handshake, notes, policy, real};
 use crate::config::{Mode, OnRemove, Resumption};
 use crate::engine::{Accepting, Engine};
 use crate::error::{Error, Result};
@@ -39,6 +39,7 @@ pub(crate) struct Attachment {
     /// Whether the application named a session id context, as far as sessions have shown.
     id_context: AtomicU8,
     configured: AtomicBool,
+    ready: AtomicBool,
     /// What the application asked for, which the library's settings cover.
     pub(super) wishes: Wishes,
 }
@@ -65,6 +66,19 @@ const REGISTRY_PATIENCE: Duration = Duration::from_millis(100);
 /// # Safety
 /// `ctx` is a valid context that no other thread uses meanwhile.
 pub(crate) unsafe fn attach(engine: Arc<Engine>, ctx: *mut SSL_CTX) -> Result<()> {
+    // SAFETY: as the caller promises.
+    unsafe { attach_then(engine, ctx, |_| {}) }
+}
+
+/// As [`attach`]; does one thing more before anybody is told that the context is attached.
+///
+/// # Safety
+/// As for [`attach`].
+pub(super) unsafe fn attach_then(
+    engine: Arc<Engine>,
+    ctx: *mut SSL_CTX,
+    finish: impl FnOnce(&Attachment),
+) -> Result<()> {
     // SAFETY: the context is valid (caller).
     if unsafe { Attachment::of(ctx) }.is_some() {
         return Err(Error::Attachment("the context is attached already; detach it first"));
@@ -72,11 +86,12 @@ pub(crate) unsafe fn attach(engine: Arc<Engine>, ctx: *mut SSL_CTX) -> Result<()
     let (Some(index), Some(_)) = (index(), handshake::index()) else {
         return Err(NO_ROOM);
     };
-    let _registry = REGISTRY.try_lock_for(REGISTRY_PATIENCE);
     // SAFETY: the context is valid and ours alone (caller). The attachment is owned by the context's ex_data from here
     // on, and freed by `free` or `detach`, once.
     unsafe {
-        let wishes = Wishes::of(ctx);
+        if real::is_interposed() {
+            Notes::begin_late(ctx);
+        }
         let attachment = Box::into_raw(Box::new(Attachment {
             engine,
             trust: OnceBox::new(),
@@ -85,8 +100,10 @@ pub(crate) unsafe fn attach(engine: Arc<Engine>, ctx: *mut SSL_CTX) -> Result<()
             serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             id_context: AtomicU8::new(NOT_SEEN),
             configured: AtomicBool::new(false),
-            wishes,
+            ready: AtomicBool::new(false),
+            wishes: Wishes::of(ctx),
         }));
+        let registry = REGISTRY.try_lock_for(REGISTRY_PATIENCE);
         if openssl_sys::SSL_CTX_set_ex_data(ctx, index, attachment.cast()) != 1 {
             drop(Box::from_raw(attachment));
             return Err(NO_ROOM);
@@ -95,6 +112,10 @@ pub(crate) unsafe fn attach(engine: Arc<Engine>, ctx: *mut SSL_CTX) -> Result<()
         (*attachment).slot = slot;
         policy::context_attached(slot);
         (*attachment).configure();
+        drop(registry);
+        finish(&*attachment);
+        (*attachment).ready.store(true, Ordering::Release);
+        (*attachment).announce();
     }
     Ok(())
 }
@@ -195,9 +216,24 @@ impl Attachment {
         unsafe { policy::context_verifies(self.ctx) && !notes::connects(self.ctx) }
     }
 
+    /// Whether attaching is over: until then, connections would copy settings that are half ours.
+    pub(super) fn is_ready(&self) -> bool {
+        self.ready.load(Ordering::Acquire)
+    }
+
     /// Whether the library's settings are on the context: not where the application says no.
     pub(super) fn is_configured(&self) -> bool {
         self.configured.load(Ordering::Relaxed)
+    }
+
+    /// Whether the library's callbacks are on the context: neither where the application says no, nor with mode off.
+    pub(super) fn has_callbacks(&self) -> bool {
+        self.is_configured() && self.engine.config().resumption.mode != Mode::Off
+    }
+
+    /// Whether the application turned everything off, and may.
+    fn is_left_alone(&self) -> bool {
+        self.wishes.says_no() && !self.engine.config().resumption.force
     }
 
     /// Installs what the configuration says.
@@ -205,24 +241,28 @@ impl Attachment {
     /// # Safety
     /// The context is valid and used by nobody else.
     unsafe fn configure(&self) {
-        let Resumption { mode, force, .. } = self.engine.config().resumption;
-        if mode != Mode::Off && self.wishes.says_no() && !force {
-            log::info!(
-                "a context says no to tickets and sessions; it is left alone (resumption.force overrules)"
-            );
+        if self.engine.config().resumption.mode != Mode::Off && self.is_left_alone() {
             return;
         }
         self.configured.store(true, Ordering::Relaxed);
         // SAFETY: as the caller promises.
         unsafe {
             self.install_settings();
-            if mode != Mode::Off {
+            if self.has_callbacks() {
                 self.install_callbacks();
             }
         }
-        match mode {
+    }
+
+    /// The proof of life.
+    fn announce(&self) {
+        let config = self.engine.config();
+        match config.resumption.mode {
+            _ if !self.is_configured() => log::info!(
+                "a context says no to tickets and sessions; it is left alone (resumption.force overrules)"
+            ),
             Mode::Off => log::info!("attached a context (off: no tickets, no sessions)"),
-            _ => log::info!("attached a context ({mode}, realm {})", self.engine.config().realm),
+            mode => log::info!("attached a context ({mode}, realm {})", config.realm),
         }
     }
 
@@ -270,17 +310,22 @@ impl Attachment {
 
     /// The cache mode, with the application's word on its connections as a client.
     pub(super) fn cache_mode(&self) -> c_long {
-        let server = match self.engine.config().resumption.mode {
-            Mode::Off => SSL_SESS_CACHE_OFF,
+        let wanted = self.wishes.cache_mode();
+        match self.engine.config().resumption.mode {
+            Mode::Off => wanted & !SSL_SESS_CACHE_SERVER,
+            _ if self.is_left_alone() => wanted,
+            // A context of clients keeps what the application wants it to, but the store alone is looked at.
+            _ if wanted & SSL_SESS_CACHE_CLIENT != 0 => {
+                wanted | SSL_SESS_CACHE_SERVER | SSL_SESS_CACHE_NO_INTERNAL_LOOKUP
+            }
             Mode::Stateless | Mode::Stateful => {
                 SSL_SESS_CACHE_SERVER | SSL_SESS_CACHE_NO_INTERNAL | SSL_SESS_CACHE_NO_AUTO_CLEAR
             }
-        };
-        server | self.wishes.client_bit()
+        }
     }
 
     /// # Safety
-    /// The context is valid and used by nobody else.
+    /// As for `configure`.
     unsafe fn install_callbacks(&self) {
         let (libssl, own) = (libssl(), self.slot.callbacks());
         // SAFETY: as the caller promises; the functions have the signatures that OpenSSL documents.
@@ -293,6 +338,16 @@ impl Attachment {
             let (ask, slot) = (callbacks::allow_early_data, self.slot.to_arg());
             (libssl.ctx_set_allow_early_data_cb)(self.ctx, Some(ask), slot);
         }
+    }
+
+    /// Has a connection's early data decided by the strike register, as that of others is.
+    ///
+    /// # Safety
+    /// `ssl` is a valid connection that this context accepts.
+    pub(super) unsafe fn ask_register(&self, ssl: *mut SSL) {
+        let (ask, slot) = (callbacks::allow_early_data, self.slot.to_arg());
+        // SAFETY: as the caller promises; the function has the signature that OpenSSL documents.
+        unsafe { (libssl().set_allow_early_data_cb)(ssl, Some(ask), slot) };
     }
 
     /// Listens for removals where somebody wants to know: the store, or the application about its sessions as a client.

@@ -112,7 +112,7 @@ pub(super) unsafe extern "C" fn remove_session(ctx: *mut SSL_CTX, session: *mut 
     // SAFETY: OpenSSL gives a context and a session that are valid while the callback runs.
     unsafe {
         let attachment = Attachment::of(ctx);
-        if client::knows(session) {
+        if client::owns(ctx, session) {
             return client::remove_session(attachment, ctx, session);
         }
         guarded(|| {

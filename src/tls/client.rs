@@ -3,13 +3,14 @@
 
 use std::ffi::{c_int, c_void};
 use std::ptr;
+use std::sync::atomic::Ordering;
 
 use once_cell::sync::OnceCell;
 use openssl_sys::{SSL, SSL_CTX, SSL_SESSION};
 
 use super::attach::Attachment;
 use super::guard::contained;
-use super::notes::Notes;
+use super::notes::{self, Notes};
 use super::real::libssl;
 use super::sys;
 
@@ -22,33 +23,37 @@ pub(super) unsafe fn new_session(
     ssl: *mut SSL,
     session: *mut SSL_SESSION,
 ) -> c_int {
-    let wishes = attachment.map(|attachment| &attachment.wishes);
-    let Some((wishes, callback)) = wishes.and_then(|it| Some((it, it.new_session.get()?))) else {
-        return 0;
-    };
     // SAFETY: the arguments are those that OpenSSL gave, for the function that the application gave OpenSSL.
     unsafe {
         mark(session);
+        let wishes = attachment.map(|attachment| &attachment.wishes);
+        let Some((wishes, callback)) = wishes.and_then(|it| Some((it, it.new_session.get()?)))
+        else {
+            return 0;
+        };
         // It has the context's timeout unless the server said how long its ticket lives.
-        if openssl_sys::SSL_SESSION_get_timeout(session)
-            == (libssl().ctx_get_timeout)(openssl_sys::SSL_get_SSL_CTX(ssl))
-        {
+        let ours = (libssl().ctx_get_timeout)(openssl_sys::SSL_get_SSL_CTX(ssl));
+        if openssl_sys::SSL_SESSION_get_timeout(session) == ours {
             sys::SSL_SESSION_set_timeout(session, wishes.timeout());
         }
         callback(ssl, session)
     }
 }
 
-/// Whether the application was told of this session as a client.
+/// Whether a session is one of the context's connections as a client. One that OpenSSL told nobody about counts for what
+/// the context was seen to do.
 ///
 /// # Safety
-/// `session` is a valid session.
-pub(super) unsafe fn knows(session: *mut SSL_SESSION) -> bool {
+/// `ctx` is a valid context, `session` a valid session.
+pub(super) unsafe fn owns(ctx: *mut SSL_CTX, session: *mut SSL_SESSION) -> bool {
     // SAFETY: as the caller promises; only whether there is something is looked at.
-    index().is_some_and(|index| !unsafe { sys::SSL_SESSION_get_ex_data(session, index) }.is_null())
+    unsafe {
+        index().is_some_and(|it| !sys::SSL_SESSION_get_ex_data(session, it).is_null())
+            || notes::connects(ctx)
+    }
 }
 
-/// A connection was told to connect to a server: it gets back the options that were the application's.
+/// A connection was told to connect to a server: it gets back what was the application's.
 ///
 /// # Safety
 /// `ssl` is NULL or a valid connection.
@@ -57,17 +62,60 @@ pub(super) unsafe fn connecting(ssl: *mut SSL) {
         return;
     }
     // SAFETY: the connection is valid (caller), and keeps its context alive.
-    let notes = unsafe { Notes::find(openssl_sys::SSL_get_SSL_CTX(ssl)) };
-    notes.into_iter().for_each(Notes::set_connects);
-    let attached = Attachment::serving(ssl).filter(|attachment| attachment.is_configured());
-    if let Some(attachment) = attached {
-        let (forced, wanted) = (attachment.forced_options(), attachment.wishes.options());
-        // SAFETY: the connection is valid (caller). Replay protection means nothing to a client.
-        unsafe {
-            sys::SSL_clear_options(ssl, forced.set & !wanted & sys::SSL_OP_NO_TICKET);
-            sys::SSL_set_options(ssl, forced.cleared & wanted);
+    unsafe {
+        let ctx = openssl_sys::SSL_get_SSL_CTX(ssl);
+        let notes = Notes::find(ctx);
+        if let Some(notes) = notes {
+            notes.set_connects(ctx);
+        }
+        let Some(attachment) = Attachment::of(ctx).filter(|it| it.is_configured()) else {
+            return;
+        };
+        give_back_options(ssl, attachment);
+        if attachment.has_callbacks()
+            && notes.is_some_and(|notes| !notes.id_context.load(Ordering::Relaxed))
+        {
+            // The one that was made for want of another: its sessions are of no use to a context without.
+            sys::SSL_set_session_id_context(ssl, [].as_ptr(), 0);
         }
     }
+}
+
+/// Replay protection means nothing to a client; whether it takes tickets does.
+///
+/// # Safety
+/// `ssl` is a valid connection.
+unsafe fn give_back_options(ssl: *mut SSL, attachment: &Attachment) {
+    let (forced, wanted) = (attachment.forced_options(), attachment.wishes.options());
+    // SAFETY: as the caller promises.
+    let own = if unsafe { refuses_tickets(ssl) } { sys::SSL_OP_NO_TICKET } else { 0 };
+    // SAFETY: as the caller promises.
+    unsafe {
+        (libssl().clear_options)(ssl, forced.set & !wanted & !own & sys::SSL_OP_NO_TICKET);
+        (libssl().set_options)(ssl, forced.cleared & wanted);
+    }
+}
+
+/// The application set or cleared options of a connection: whether it refuses tickets is remembered, for the same option
+/// may be the library's.
+///
+/// # Safety
+/// `ssl` is NULL or a valid connection.
+pub(super) unsafe fn note_options(ssl: *mut SSL, options: u64, set: bool) {
+    let index = connection_index().filter(|_| !ssl.is_null());
+    if let Some(index) = index.filter(|_| options & sys::SSL_OP_NO_TICKET != 0) {
+        let mark = if set { ptr::dangling_mut::<c_void>() } else { ptr::null_mut() };
+        // SAFETY: as the caller promises. Nobody follows the pointer.
+        unsafe { openssl_sys::SSL_set_ex_data(ssl, index, mark) };
+    }
+}
+
+/// # Safety
+/// `ssl` is a valid connection.
+unsafe fn refuses_tickets(ssl: *mut SSL) -> bool {
+    // SAFETY: as the caller promises; only whether there is something is looked at.
+    connection_index()
+        .is_some_and(|index| !unsafe { openssl_sys::SSL_get_ex_data(ssl, index) }.is_null())
 }
 
 /// # Safety
@@ -79,19 +127,6 @@ unsafe fn mark(session: *mut SSL_SESSION) {
         // a removal, of which OpenSSL promises nothing.
         unsafe { sys::SSL_SESSION_set_ex_data(session, index, known) };
     }
-}
-
-/// Our place in the ex_data of sessions; taken once in a process.
-fn index() -> Option<c_int> {
-    static INDEX: OnceCell<c_int> = OnceCell::new();
-    let new_index = || {
-        let class = sys::CRYPTO_EX_INDEX_SSL_SESSION;
-        let nothing = ptr::null_mut();
-        // SAFETY: without functions there is no signature to keep.
-        unsafe { sys::CRYPTO_get_ex_new_index(class, 0, nothing, ptr::null(), None, None) }
-    };
-    let index = contained(|| *INDEX.get_or_init(new_index))?;
-    (index >= 0).then_some(index)
 }
 
 /// The application's word on a session that is gone.
@@ -108,4 +143,25 @@ pub(super) unsafe fn remove_session(
         // SAFETY: the arguments are those that OpenSSL gave, for the function that the application gave OpenSSL.
         unsafe { callback(ctx, session) };
     }
+}
+
+/// Our place in the ex_data of sessions; taken once in a process.
+fn index() -> Option<c_int> {
+    static INDEX: OnceCell<c_int> = OnceCell::new();
+    take_index(&INDEX, sys::CRYPTO_EX_INDEX_SSL_SESSION)
+}
+
+/// Our second place in the ex_data of connections, likewise.
+fn connection_index() -> Option<c_int> {
+    static INDEX: OnceCell<c_int> = OnceCell::new();
+    take_index(&INDEX, sys::CRYPTO_EX_INDEX_SSL)
+}
+
+fn take_index(place: &OnceCell<c_int>, class: c_int) -> Option<c_int> {
+    let nothing = ptr::null_mut();
+    // SAFETY: without functions there is no signature to keep.
+    let take =
+        || unsafe { sys::CRYPTO_get_ex_new_index(class, 0, nothing, ptr::null(), None, None) };
+    let index = contained(|| *place.get_or_init(take))?;
+    (index >= 0).then_some(index)
 }

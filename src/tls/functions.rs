@@ -10,7 +10,7 @@ use super::sys::{
     RemoveSessionCallback, SSL, SSL_CTX, SSL_METHOD, TicketKeyCallback,
 };
 
-/// A callback of whatever kind; also OpenSSL's verification callback, which is passed on and never called.
+/// A callback of whatever kind, which is passed on and never called.
 #[allow(unreachable_pub, reason = "part of a public structure")]
 pub type AnyCallback = unsafe extern "C" fn();
 
@@ -46,5 +46,6 @@ pub struct Functions {
     pub ctx_set_session_id_context: unsafe extern "C" fn(*mut SSL_CTX, *const c_uchar, c_uint) -> c_int,
     pub ctx_set_allow_early_data_cb: unsafe extern "C" fn(*mut SSL_CTX, Option<AllowEarlyDataCallback>, *mut c_void),
     pub set_allow_early_data_cb: unsafe extern "C" fn(*mut SSL, Option<AllowEarlyDataCallback>, *mut c_void),
-    pub ctx_set_verify: unsafe extern "C" fn(*mut SSL_CTX, c_int, Option<AnyCallback>),
+    pub set_options: unsafe extern "C" fn(*mut SSL, u64) -> u64,
+    pub clear_options: unsafe extern "C" fn(*mut SSL, u64) -> u64,
 }

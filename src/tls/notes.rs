@@ -1,14 +1,17 @@
-//! What the preload saw the application ask of a context before it is attached, and OpenSSL has no getter for.
+//! What the preload saw the application ask of a context before it is attached, and OpenSSL has no getter for; and which
+//! contexts there are at all, so that one that verifies clients is known before it has served.
 
 use std::ffi::{c_int, c_long, c_void};
 use std::ptr;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use once_cell::sync::OnceCell;
 use openssl_sys::{CRYPTO_EX_DATA, SSL_CTX};
+use parking_lot::RwLock;
 
 use super::guard::contained;
-use super::{attach, sys};
+use super::{attach, policy, real, sys};
 
 /// The notes on one context, in its ex_data until it is freed.
 #[derive(Default)]
@@ -19,16 +22,53 @@ pub(super) struct Notes {
     pub(super) early_data: AtomicBool,
     /// It connects to servers.
     connects: AtomicBool,
-    /// It is counted in [`VERIFYING`].
-    verifies: AtomicBool,
+    /// It is one of [`SERVERS`].
+    listed: AtomicBool,
 }
 
-/// Contexts that verify their peers and, as far as is known, are no clients.
-static VERIFYING: AtomicUsize = AtomicUsize::new(0);
+/// The contexts that may serve.
+static SERVERS: RwLock<Vec<Context>> = RwLock::new(Vec::new());
 
-/// Whether any context is known to verify its clients, attached or not.
-pub(super) fn any_verifies() -> bool {
-    VERIFYING.load(Ordering::Relaxed) > 0
+/// The list's lock could not be had: a fork took it along. The list is not read any more, and may be wrong.
+static LOST: AtomicBool = AtomicBool::new(false);
+
+/// Longest wait of a handshake for the list; who changes it has it for microseconds.
+const READER_PATIENCE: Duration = Duration::from_micros(200);
+
+/// Longest wait of who changes the list.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+#[derive(Clone, Copy, PartialEq)]
+struct Context(*mut SSL_CTX);
+
+// SAFETY: contexts are shared between threads by OpenSSL's own rules.
+unsafe impl Send for Context {}
+// SAFETY: as above.
+unsafe impl Sync for Context {}
+
+/// Whether any context of this process verifies its clients, attached or not; true when in doubt, and `None` without the
+/// preload, which alone sees all contexts. The modes are read each time: SSL_CONF_cmd(3) sets them past the preload.
+pub(super) fn any_verifies() -> Option<bool> {
+    if !real::is_interposed() {
+        return None;
+    }
+    if LOST.load(Ordering::Relaxed) {
+        return Some(true);
+    }
+    let Some(servers) = SERVERS.try_read_for(READER_PATIENCE) else {
+        return Some(true);
+    };
+    // SAFETY: a context takes itself off the list before it goes, for which it waits until nobody reads; where it could
+    // not, the list is lost.
+    Some(servers.iter().any(|context| unsafe { policy::context_verifies(context.0) }))
+}
+
+/// Changes the list, or gives it up.
+fn change_servers(change: impl FnOnce(&mut Vec<Context>)) {
+    match SERVERS.try_write_for(PATIENCE).filter(|_| !LOST.load(Ordering::Relaxed)) {
+        Some(mut servers) => change(&mut servers),
+        None => LOST.store(true, Ordering::Relaxed),
+    }
 }
 
 /// Whether this context was seen to connect to servers.
@@ -51,39 +91,64 @@ impl Notes {
         unsafe { openssl_sys::SSL_CTX_get_ex_data(ctx, index).cast::<Notes>().as_ref() }
     }
 
-    /// The notes on a context, made if need be; `None` when memory or OpenSSL fails.
+    /// Makes notes on a new context.
     ///
     /// # Safety
-    /// As for [`Notes::find`]; and no other thread uses the context meanwhile.
-    pub(super) unsafe fn of(ctx: *mut SSL_CTX) -> Option<&'static Notes> {
-        // SAFETY: the context is valid (caller). The notes belong to its ex_data from here on, and `free` frees them.
+    /// `ctx` is a valid context that nobody else has.
+    pub(super) unsafe fn begin(ctx: *mut SSL_CTX) {
+        // SAFETY: as the caller promises.
+        unsafe { Self::put(ctx, Notes::default()) };
+    }
+
+    /// Makes notes on a context that has none, because it was made while another thread loaded the library. What was
+    /// asked of it nobody knows: the application's word is believed to be there.
+    ///
+    /// # Safety
+    /// `ctx` is a valid context that nobody else uses meanwhile.
+    pub(super) unsafe fn begin_late(ctx: *mut SSL_CTX) {
+        // SAFETY: as the caller promises.
         unsafe {
-            if let Some(notes) = Self::find(ctx) {
-                return Some(notes);
+            if Self::find(ctx).is_none() {
+                let told = || AtomicBool::new(true);
+                Self::put(
+                    ctx,
+                    Notes { id_context: told(), early_data: told(), ..Notes::default() },
+                );
             }
-            let notes = Box::into_raw(Box::<Notes>::default());
-            if openssl_sys::SSL_CTX_set_ex_data(ctx, index()?, notes.cast()) != 1 {
-                drop(Box::from_raw(notes));
-                return None;
-            }
-            Some(&*notes)
         }
     }
 
-    /// The context was told to verify its peers, or not to.
-    pub(super) fn set_verifies(&self, verifies: bool) {
-        let verifies = verifies && !self.connects.load(Ordering::Relaxed);
-        match (self.verifies.swap(verifies, Ordering::Relaxed), verifies) {
-            (false, true) => VERIFYING.fetch_add(1, Ordering::Relaxed),
-            (true, false) => VERIFYING.fetch_sub(1, Ordering::Relaxed),
-            _ => 0,
-        };
+    /// # Safety
+    /// As for `begin`.
+    unsafe fn put(ctx: *mut SSL_CTX, notes: Notes) {
+        let Some(index) = index() else { return };
+        let notes = Box::into_raw(Box::new(notes));
+        // SAFETY: the context is valid (caller). The notes belong to its ex_data from here on, and `free` frees them.
+        unsafe {
+            if openssl_sys::SSL_CTX_set_ex_data(ctx, index, notes.cast()) != 1 {
+                drop(Box::from_raw(notes));
+                return;
+            }
+            if sys::SSL_CTX_get_ssl_method(ctx) == openssl_sys::TLS_client_method() {
+                return;
+            }
+        }
+        // SAFETY: just put there.
+        unsafe { (*notes).listed.store(true, Ordering::Relaxed) };
+        change_servers(|servers| servers.push(Context(ctx)));
     }
 
-    /// The context connects to servers: those are the peers that it verifies.
-    pub(super) fn set_connects(&self) {
-        self.connects.store(true, Ordering::Relaxed);
-        self.set_verifies(false);
+    fn take_off_list(&self, ctx: *mut SSL_CTX) {
+        if self.listed.swap(false, Ordering::Relaxed) {
+            change_servers(|servers| servers.retain(|server| *server != Context(ctx)));
+        }
+    }
+
+    /// The context, which these notes are on, connects to servers: those are the peers that it verifies.
+    pub(super) fn set_connects(&self, ctx: *mut SSL_CTX) {
+        if !self.connects.swap(true, Ordering::Relaxed) {
+            self.take_off_list(ctx);
+        }
     }
 }
 
@@ -104,15 +169,16 @@ fn index() -> Option<c_int> {
 }
 
 unsafe extern "C" fn free(
-    _ctx: *mut c_void,
+    ctx: *mut c_void,
     notes: *mut c_void,
     _data: *mut CRYPTO_EX_DATA,
     _index: c_int,
     _argl: c_long,
     _argp: *mut c_void,
 ) {
-    if !notes.is_null() {
-        // SAFETY: made by `Notes::of` with Box::into_raw; OpenSSL frees the context, so nobody uses them any more.
-        contained(|| unsafe { Box::from_raw(notes.cast::<Notes>()) }.set_verifies(false));
+    if notes.is_null() {
+        return;
     }
+    // SAFETY: made by `put` with Box::into_raw; OpenSSL frees the context, so nobody uses them any more.
+    contained(|| unsafe { Box::from_raw(notes.cast::<Notes>()) }.take_off_list(ctx.cast()));
 }

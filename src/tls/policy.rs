@@ -8,12 +8,12 @@ use openssl_sys::{SSL, SSL_CTX, X509_STORE};
 use sha2::{Digest, Sha256};
 
 use super::attach::{self, Attachment};
-use super::notes;
 use super::slots::Slot;
 use super::sys;
+use super::{notes, real};
 use crate::engine::{Accepting, Binding, Learned, Policy};
 
-pub(super) const SSL_VERIFY_PEER: c_int = 1;
+const SSL_VERIFY_PEER: c_int = 1;
 const SHA256_LEN: usize = 32;
 
 /// What is known about the contexts of this process.
@@ -29,8 +29,8 @@ static VERIFIES: AtomicU8 = AtomicU8::new(Verifies::Unknown as u8);
 
 /// Whether any context of this process verifies clients; true when in doubt.
 pub(super) fn any_context_verifies() -> bool {
-    if notes::any_verifies() {
-        return true;
+    if let Some(noted) = notes::any_verifies() {
+        return noted || VERIFIES.load(Ordering::Relaxed) == Verifies::Yes as u8;
     }
     match VERIFIES.load(Ordering::Relaxed) {
         seen if seen == Verifies::Yes as u8 => true,
@@ -44,8 +44,11 @@ pub(super) fn any_context_verifies() -> bool {
 }
 
 /// A context was attached: what it does with clients is looked at when the first of them asks. Contexts without a
-/// number cannot be looked at.
+/// number cannot be looked at, unless there are notes on them.
 pub(super) fn context_attached(slot: Slot) {
+    if real::is_interposed() {
+        return;
+    }
     let [unknown, no, yes] =
         [Verifies::Unknown, Verifies::No, Verifies::Yes].map(|state| state as u8);
     if slot == Slot::SHARED {

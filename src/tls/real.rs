@@ -42,13 +42,19 @@ static LINKED: Functions = Functions {
     ctx_set_session_id_context: sys::SSL_CTX_set_session_id_context,
     ctx_set_allow_early_data_cb: sys::SSL_CTX_set_allow_early_data_cb,
     set_allow_early_data_cb: sys::SSL_set_allow_early_data_cb,
-    ctx_set_verify: sys::SSL_CTX_set_verify,
+    set_options: sys::SSL_set_options,
+    clear_options: sys::SSL_clear_options,
 };
 
 /// The functions as libssl has them.
 pub(super) fn libssl() -> &'static Functions {
     // SAFETY: NULL, or a table that is valid for ever (`interposed`).
     unsafe { BEHIND.load(Ordering::Acquire).as_ref() }.unwrap_or(&LINKED)
+}
+
+/// Whether somebody interposes.
+pub(super) fn is_interposed() -> bool {
+    !BEHIND.load(Ordering::Acquire).is_null()
 }
 
 /// From now on these are the functions as libssl has them.

@@ -38,10 +38,10 @@ pub(super) const SSL_OP_NO_ANTI_REPLAY: u64 = 1 << 24;
 pub(super) const SSL_CTRL_SET_SESS_CACHE_MODE: c_int = 44;
 pub(super) const SSL_CTRL_GET_SESS_CACHE_MODE: c_int = 45;
 pub(super) const SSL_CTRL_GET_VERIFY_CERT_STORE: c_int = 137;
-pub(super) const SSL_SESS_CACHE_OFF: c_long = 0;
 pub(super) const SSL_SESS_CACHE_CLIENT: c_long = 1;
 pub(super) const SSL_SESS_CACHE_SERVER: c_long = 2;
 pub(super) const SSL_SESS_CACHE_NO_AUTO_CLEAR: c_long = 0x80;
+pub(super) const SSL_SESS_CACHE_NO_INTERNAL_LOOKUP: c_long = 0x100;
 pub(super) const SSL_SESS_CACHE_NO_INTERNAL: c_long = 0x300;
 pub(super) const SSL_CTRL_SET_TLSEXT_TICKET_KEY_CB: c_int = 72;
 
@@ -75,8 +75,11 @@ unsafe extern "C" {
     pub(super) fn ERR_pop_to_mark() -> c_int;
 
     pub(super) fn SSL_get_options(ssl: *const SSL) -> u64;
-    pub(super) fn SSL_set_options(ssl: *mut SSL, options: u64) -> u64;
-    pub(super) fn SSL_clear_options(ssl: *mut SSL, options: u64) -> u64;
+    pub(super) fn SSL_set_session_id_context(
+        ssl: *mut SSL,
+        id: *const c_uchar,
+        len: c_uint,
+    ) -> c_int;
     pub(super) fn SSL_CTX_get_options(ctx: *const SSL_CTX) -> u64;
     pub(super) fn SSL_get_verify_depth(ssl: *const SSL) -> c_int;
     pub(super) fn SSL_SESSION_get0_id_context(
@@ -148,5 +151,6 @@ unsafe extern "C" {
     pub(super) fn SSL_CTX_set_session_id_context(ctx: *mut SSL_CTX, id: *const c_uchar, len: c_uint) -> c_int;
     pub(super) fn SSL_CTX_set_allow_early_data_cb(ctx: *mut SSL_CTX, callback: Option<AllowEarlyDataCallback>, arg: *mut c_void);
     pub(super) fn SSL_set_allow_early_data_cb(ssl: *mut SSL, callback: Option<AllowEarlyDataCallback>, arg: *mut c_void);
-    pub(super) fn SSL_CTX_set_verify(ctx: *mut SSL_CTX, mode: c_int, callback: Option<AnyCallback>);
+    pub(super) fn SSL_set_options(ssl: *mut SSL, options: u64) -> u64;
+    pub(super) fn SSL_clear_options(ssl: *mut SSL, options: u64) -> u64;
 }

@@ -24,6 +24,13 @@ pub enum Error {
         name: String,
     },
 
+    /// One of our own libraries is missing.
+    #[error("{name} is not built: make all")]
+    MissingLibrary {
+        /// Its file name.
+        name: String,
+    },
+
     /// Something was waited for in vain.
     #[error("{what}: not within {limit:?}\n{log}")]
     TimedOut {

@@ -4,6 +4,7 @@
 //! | module | what it gives |
 //! |---|---|
 //! | [`server`] | [`Server`]: `examples/prefork_server`, started, killed and restarted |
+//! | [`installed`] | [`Installed`]: nginx, Apache, PostgreSQL and others, as the distribution has them |
 //! | [`client`] | [`Client`]: a visit with `openssl s_client`, `gnutls-cli` or Python's `ssl`, and its return |
 //! | [`load`] | [`Load`] and [`Traffic`]: many returning visits by `examples/load_client` |
 //! | [`matrix`] | every kind of session, at every other place |
@@ -39,6 +40,7 @@ pub mod error;
 pub mod faketime;
 pub mod folder;
 pub mod forwarder;
+pub mod installed;
 pub mod load;
 pub mod matrix;
 pub mod net;
@@ -53,6 +55,7 @@ pub use error::{Error, Result};
 pub use faketime::FakeClock;
 pub use folder::Folder;
 pub use forwarder::Forwarder;
+pub use installed::Installed;
 pub use load::{Load, LoadReport, Traffic, alone};
 pub use net::free_port;
 pub use process::{Process, say};

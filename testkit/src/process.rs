@@ -265,6 +265,18 @@ pub(crate) fn send_signal(pid: u32, signal: c_int) -> Result<()> {
     }
 }
 
+/// Sends `signal` to all members of a process group.
+pub(crate) fn send_signal_to_group(group: u32, signal: c_int) -> Result<()> {
+    let group =
+        libc::pid_t::try_from(group).map_err(std::io::Error::other).doing("naming a group")?;
+    // SAFETY: killpg takes two integers and touches no memory of ours.
+    match unsafe { libc::killpg(group, signal) } {
+        0 => Ok(()),
+        _ => Err(std::io::Error::last_os_error())
+            .doing(format!("sending signal {signal} to the group {group}")),
+    }
+}
+
 /// Has the kernel kill the process when the thread that starts it ends.
 fn die_with_us(command: &mut Command) {
     let ask = || {

@@ -16,17 +16,16 @@ use openssl_sys::{SSL, SSL_CTX, SSL_METHOD};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
-use super::attach::{Attachment, attach};
-use super::functions::{AnyCallback, Functions};
+use super::attach::{Attachment, attach_then};
+use super::client;
+use super::functions::Functions;
 use super::guard::guarded;
 use super::notes::Notes;
 use super::real::{self, libssl};
-use super::{client, policy, sys};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::log::Once;
 use crate::sys::object_of;
-use settings::configured;
 
 /// The instance that contexts are attached to.
 static ENGINE: OnceCell<Arc<Engine>> = OnceCell::new();
@@ -64,7 +63,8 @@ pub(crate) fn interpose(engine: Arc<Engine>, behind: &'static Functions) -> &'st
         ctx_set_session_id_context: set_id_context,
         ctx_set_allow_early_data_cb: settings::set_early_data_of_context,
         set_allow_early_data_cb: settings::set_early_data,
-        ctx_set_verify: set_verify,
+        set_options: settings::set_connection_options,
+        clear_options: settings::clear_connection_options,
     })
 }
 
@@ -103,8 +103,12 @@ unsafe extern "C" fn new_context_ex(
 
 fn with_notes(ctx: *mut SSL_CTX) -> *mut SSL_CTX {
     if !ctx.is_null() {
-        // SAFETY: a new context. Without notes it is served like one that the application says nothing about.
-        guarded(|| unsafe { Notes::of(ctx) }.is_some());
+        // SAFETY: a new context, or one that libssl made by calling SSL_CTX_new_ex(3) and that has notes already.
+        guarded(|| unsafe {
+            if Notes::find(ctx).is_none() {
+                Notes::begin(ctx);
+            }
+        });
     }
     ctx
 }
@@ -113,7 +117,7 @@ fn with_notes(ctx: *mut SSL_CTX) -> *mut SSL_CTX {
 unsafe extern "C" fn new_connection(ctx: *mut SSL_CTX) -> *mut SSL {
     // SAFETY: see above; the first connection is nobody else's, and is freed before its context is attached.
     unsafe {
-        if !ctx.is_null() && Attachment::of(ctx).is_none() {
+        if !ctx.is_null() && !is_attached(ctx) {
             let first = (libssl().new)(ctx);
             // One that is no server from the start has a method for clients only.
             if first.is_null() || openssl_sys::SSL_is_server(first) == 0 {
@@ -151,7 +155,7 @@ unsafe fn attach_once(ctx: *mut SSL_CTX) {
         // SAFETY: the context is valid (caller). Threads that use it come through here first, so that it is ours alone
         // until the lock is free again; without the lock in time, this connection goes without.
         unsafe {
-            if Attachment::of(ctx).is_some() {
+            if is_attached(ctx) {
                 return;
             }
             // Who has it may be a thread of the process that this one was forked off: nobody waits for it twice.
@@ -163,15 +167,25 @@ unsafe fn attach_once(ctx: *mut SSL_CTX) {
             let Some(engine) = ENGINE.get().filter(|_| Attachment::of(ctx).is_none()) else {
                 return;
             };
-            match attach(Arc::clone(engine), ctx) {
-                Ok(()) if configured(ctx).is_some() => name_id_context(ctx, engine),
-                Err(error) if FAILED.first() => {
-                    log::error!("preload: {error}; connections go on without the library");
+            let name = |attachment: &Attachment| {
+                if attachment.has_callbacks() {
+                    name_id_context(ctx, engine);
                 }
-                Ok(()) | Err(_) => {}
+            };
+            if let Err(error) = attach_then(Arc::clone(engine), ctx, name)
+                && FAILED.first()
+            {
+                log::error!("preload: {error}; connections go on without the library");
             }
         }
     });
+}
+
+/// # Safety
+/// `ctx` is a valid context.
+unsafe fn is_attached(ctx: *mut SSL_CTX) -> bool {
+    // SAFETY: as the caller promises.
+    unsafe { Attachment::of(ctx) }.is_some_and(Attachment::is_ready)
 }
 
 /// Sessions of a context without a session id context end the handshakes of clients that it verifies: such a context
@@ -193,18 +207,12 @@ unsafe fn name_id_context(ctx: *mut SSL_CTX, engine: &Engine) {
 }
 
 unsafe extern "C" fn set_id_context(ctx: *mut SSL_CTX, id: *const c_uchar, len: c_uint) -> c_int {
-    note(ctx, |notes| notes.id_context.store(len > 0, Ordering::Relaxed));
     // SAFETY: see above.
-    unsafe { (libssl().ctx_set_session_id_context)(ctx, id, len) }
-}
-
-unsafe extern "C" fn set_verify(ctx: *mut SSL_CTX, mode: c_int, callback: Option<AnyCallback>) {
-    // SAFETY: see above.
-    let is_client =
-        || unsafe { sys::SSL_CTX_get_ssl_method(ctx) == openssl_sys::TLS_client_method() };
-    note(ctx, |notes| notes.set_verifies(mode & policy::SSL_VERIFY_PEER != 0 && !is_client()));
-    // SAFETY: see above.
-    unsafe { (libssl().ctx_set_verify)(ctx, mode, callback) };
+    let done = unsafe { (libssl().ctx_set_session_id_context)(ctx, id, len) };
+    if done == 1 {
+        note(ctx, |notes| notes.id_context.store(len > 0, Ordering::Relaxed));
+    }
+    done
 }
 
 fn note(ctx: *mut SSL_CTX, what: impl FnOnce(&Notes)) {

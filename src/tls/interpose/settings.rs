@@ -10,6 +10,7 @@ use openssl_sys::{SSL, SSL_CTX};
 use super::note;
 use crate::tls::application::set_cache_mode;
 use crate::tls::attach::Attachment;
+use crate::tls::client;
 use crate::tls::functions::AnyCallback;
 use crate::tls::guard::guarded;
 use crate::tls::real::libssl;
@@ -27,6 +28,11 @@ pub(super) fn configured(ctx: *const SSL_CTX) -> Option<&'static Attachment> {
     // SAFETY: the context is an argument of the application's to a function of OpenSSL, and valid while that runs.
     let attachment = guarded(|| unsafe { Attachment::of(ctx.cast_mut()) });
     attachment.flatten().filter(|attachment| attachment.is_configured())
+}
+
+/// The attachment of a context that has the library's callbacks.
+fn with_callbacks(ctx: *const SSL_CTX) -> Option<&'static Attachment> {
+    configured(ctx).filter(|attachment| attachment.has_callbacks())
 }
 
 // In all that follows, OpenSSL's functions get the application's own arguments, which it vouches for as without us.
@@ -56,7 +62,7 @@ pub(super) unsafe extern "C" fn ctx_callback_ctrl(
     command: c_int,
     callback: Option<AnyCallback>,
 ) -> c_long {
-    if command == SSL_CTRL_SET_TLSEXT_TICKET_KEY_CB && configured(ctx).is_some() {
+    if command == SSL_CTRL_SET_TLSEXT_TICKET_KEY_CB && with_callbacks(ctx).is_some() {
         return 1;
     }
     // SAFETY: see above.
@@ -67,7 +73,7 @@ pub(super) unsafe extern "C" fn set_ticket_key(
     ctx: *mut SSL_CTX,
     callback: Option<TicketKeyCallback>,
 ) -> c_int {
-    match libssl().ctx_set_ticket_key_evp_cb.filter(|_| configured(ctx).is_none()) {
+    match libssl().ctx_set_ticket_key_evp_cb.filter(|_| with_callbacks(ctx).is_none()) {
         // SAFETY: see above.
         Some(set) => unsafe { set(ctx, callback) },
         None => 1,
@@ -78,7 +84,7 @@ pub(super) unsafe extern "C" fn set_generate_id(
     ctx: *mut SSL_CTX,
     callback: Option<GenerateIdCallback>,
 ) -> c_int {
-    match configured(ctx) {
+    match with_callbacks(ctx) {
         Some(_) => 1,
         // SAFETY: see above.
         None => unsafe { (libssl().ctx_set_generate_session_id)(ctx, callback) },
@@ -89,7 +95,7 @@ pub(super) unsafe extern "C" fn set_new_session(
     ctx: *mut SSL_CTX,
     callback: Option<NewSessionCallback>,
 ) {
-    match configured(ctx) {
+    match with_callbacks(ctx) {
         Some(attachment) => attachment.wishes.new_session.set(callback),
         // SAFETY: see above.
         None => unsafe { (libssl().ctx_sess_set_new_cb)(ctx, callback) },
@@ -97,7 +103,7 @@ pub(super) unsafe extern "C" fn set_new_session(
 }
 
 pub(super) unsafe extern "C" fn get_new_session(ctx: *mut SSL_CTX) -> Option<NewSessionCallback> {
-    match configured(ctx) {
+    match with_callbacks(ctx) {
         Some(attachment) => attachment.wishes.new_session.get(),
         // SAFETY: see above.
         None => unsafe { (libssl().ctx_sess_get_new_cb)(ctx) },
@@ -108,7 +114,7 @@ pub(super) unsafe extern "C" fn set_get_session(
     ctx: *mut SSL_CTX,
     callback: Option<GetSessionCallback>,
 ) {
-    match configured(ctx) {
+    match with_callbacks(ctx) {
         Some(attachment) => attachment.wishes.get_session.set(callback),
         // SAFETY: see above.
         None => unsafe { (libssl().ctx_sess_set_get_cb)(ctx, callback) },
@@ -116,7 +122,7 @@ pub(super) unsafe extern "C" fn set_get_session(
 }
 
 pub(super) unsafe extern "C" fn get_get_session(ctx: *mut SSL_CTX) -> Option<GetSessionCallback> {
-    match configured(ctx) {
+    match with_callbacks(ctx) {
         Some(attachment) => attachment.wishes.get_session.get(),
         // SAFETY: see above.
         None => unsafe { (libssl().ctx_sess_get_get_cb)(ctx) },
@@ -127,7 +133,7 @@ pub(super) unsafe extern "C" fn set_remove_session(
     ctx: *mut SSL_CTX,
     callback: Option<RemoveSessionCallback>,
 ) {
-    match configured(ctx) {
+    match with_callbacks(ctx) {
         Some(attachment) => {
             attachment.wishes.remove_session.set(callback);
             // SAFETY: see above.
@@ -141,7 +147,7 @@ pub(super) unsafe extern "C" fn set_remove_session(
 pub(super) unsafe extern "C" fn get_remove_session(
     ctx: *mut SSL_CTX,
 ) -> Option<RemoveSessionCallback> {
-    match configured(ctx) {
+    match with_callbacks(ctx) {
         Some(attachment) => attachment.wishes.remove_session.get(),
         // SAFETY: see above.
         None => unsafe { (libssl().ctx_sess_get_remove_cb)(ctx) },
@@ -151,6 +157,8 @@ pub(super) unsafe extern "C" fn get_remove_session(
 pub(super) unsafe extern "C" fn set_num_tickets(ctx: *mut SSL_CTX, count: usize) -> c_int {
     let count = configured(ctx).map_or(count, |attachment| {
         attachment.wishes.set_tickets(count);
+        // SAFETY: see above.
+        unsafe { set_cache_mode(ctx, attachment.cache_mode()) };
         attachment.tickets()
     });
     // SAFETY: see above.
@@ -166,7 +174,7 @@ pub(super) unsafe extern "C" fn get_num_tickets(ctx: *const SSL_CTX) -> usize {
 }
 
 pub(super) unsafe extern "C" fn set_timeout(ctx: *mut SSL_CTX, seconds: c_long) -> c_long {
-    match configured(ctx) {
+    match with_callbacks(ctx) {
         Some(attachment) => attachment.wishes.set_timeout(seconds),
         // SAFETY: see above.
         None => unsafe { (libssl().ctx_set_timeout)(ctx, seconds) },
@@ -174,7 +182,7 @@ pub(super) unsafe extern "C" fn set_timeout(ctx: *mut SSL_CTX, seconds: c_long) 
 }
 
 pub(super) unsafe extern "C" fn get_timeout(ctx: *const SSL_CTX) -> c_long {
-    match configured(ctx) {
+    match with_callbacks(ctx) {
         Some(attachment) => attachment.wishes.timeout(),
         // SAFETY: see above.
         None => unsafe { (libssl().ctx_get_timeout)(ctx) },
@@ -186,6 +194,8 @@ pub(super) unsafe extern "C" fn get_timeout(ctx: *const SSL_CTX) -> c_long {
 pub(super) unsafe extern "C" fn set_options(ctx: *mut SSL_CTX, options: u64) -> u64 {
     let kept = configured(ctx).map_or(0, |attachment| {
         attachment.wishes.add_options(options);
+        // SAFETY: see above.
+        unsafe { set_cache_mode(ctx, attachment.cache_mode()) };
         attachment.forced_options().cleared
     });
     // SAFETY: see above.
@@ -195,10 +205,29 @@ pub(super) unsafe extern "C" fn set_options(ctx: *mut SSL_CTX, options: u64) -> 
 pub(super) unsafe extern "C" fn clear_options(ctx: *mut SSL_CTX, options: u64) -> u64 {
     let kept = configured(ctx).map_or(0, |attachment| {
         attachment.wishes.remove_options(options);
+        // SAFETY: see above.
+        unsafe { set_cache_mode(ctx, attachment.cache_mode()) };
         attachment.forced_options().set
     });
     // SAFETY: see above.
     unsafe { (libssl().ctx_clear_options)(ctx, options & !kept) }
+}
+
+/// Remembered for the case that the connection becomes a client.
+pub(super) unsafe extern "C" fn set_connection_options(ssl: *mut SSL, options: u64) -> u64 {
+    // SAFETY: see above.
+    unsafe {
+        guarded(|| client::note_options(ssl, options, true));
+        (libssl().set_options)(ssl, options)
+    }
+}
+
+pub(super) unsafe extern "C" fn clear_connection_options(ssl: *mut SSL, options: u64) -> u64 {
+    // SAFETY: see above.
+    unsafe {
+        guarded(|| client::note_options(ssl, options, false));
+        (libssl().clear_options)(ssl, options)
+    }
 }
 
 /// The strike register and the application would both have to allow early data. It is refused instead, which costs the
@@ -209,26 +238,26 @@ pub(super) unsafe extern "C" fn set_early_data_of_context(
     arg: *mut c_void,
 ) {
     note(ctx, |notes| notes.early_data.store(callback.is_some(), Ordering::Relaxed));
-    if configured(ctx).is_none() {
+    if with_callbacks(ctx).is_none() {
         // SAFETY: see above.
         unsafe { (libssl().ctx_set_allow_early_data_cb)(ctx, callback, arg) };
     }
 }
 
-/// As for contexts.
+/// As for contexts. Without a callback, the register is asked again.
 pub(super) unsafe extern "C" fn set_early_data(
     ssl: *mut SSL,
     callback: Option<AllowEarlyDataCallback>,
     arg: *mut c_void,
 ) {
-    let attached = guarded(|| Attachment::serving(ssl).is_some_and(Attachment::is_configured));
-    // SAFETY: see above; the function has the signature that OpenSSL documents.
+    let attached = guarded(|| Attachment::serving(ssl)).flatten();
+    // SAFETY: see above; the functions have the signature that OpenSSL documents.
     unsafe {
-        match callback {
-            Some(_) if attached == Some(true) => {
-                (libssl().set_allow_early_data_cb)(ssl, Some(refuse), ptr::null_mut());
-            }
-            _ => (libssl().set_allow_early_data_cb)(ssl, callback, arg),
+        let set = libssl().set_allow_early_data_cb;
+        match attached.filter(|attachment| attachment.has_callbacks()) {
+            Some(_) if callback.is_some() => set(ssl, Some(refuse), ptr::null_mut()),
+            Some(attachment) => attachment.ask_register(ssl),
+            None => set(ssl, callback, arg),
         }
     }
 }

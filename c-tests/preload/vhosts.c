@@ -1,0 +1,250 @@
+/* Virtual hosts, client certificates and session id contexts. Nobody attaches anything: what the library is to know of a
+ * context it has to see. */
+#define _POSIX_C_SOURCE 200809L
+
+#include "check.h"
+
+#include <string.h>
+#include <unistd.h>
+
+#include <openssl/err.h>
+
+static EVP_PKEY *key;
+static X509 *authority, *certificate;
+
+static void make_certificates(void)
+{
+    key = new_key();
+    authority = new_certificate("authority", key, NULL, NULL, 0);
+    certificate = new_certificate("client", key, authority, key, 0);
+}
+
+/* Chooses between two contexts by name. */
+struct site {
+    SSL_CTX *front, *host;
+    const char *name;
+};
+
+static int choose(SSL *ssl, int *alert, void *arg)
+{
+    const struct site *site = arg;
+    const char *name = SSL_get_servername(ssl, TLSEXT_NAMETYPE_host_name);
+    (void)alert;
+    if (name != NULL && strcmp(name, site->name) == 0) {
+        SSL_set_SSL_CTX(ssl, site->host);
+        SSL_set_verify(ssl, SSL_CTX_get_verify_mode(site->host), NULL);
+        SSL_set_options(ssl, SSL_CTX_get_options(site->host));
+    }
+    return SSL_TLSEXT_ERR_OK;
+}
+
+static void site_open(struct site *site, const char *name)
+{
+    *site = (struct site){server_new(), server_new(), name};
+    SSL_CTX_set_tlsext_servername_callback(site->front, choose);
+    SSL_CTX_set_tlsext_servername_arg(site->front, site);
+}
+
+static void site_close(struct site *site)
+{
+    SSL_CTX_free(site->front);
+    SSL_CTX_free(site->host);
+}
+
+static struct visitor member_new(const struct kind *kind, const char *name)
+{
+    struct visitor member = visitor_new(kind, name);
+    visitor_shows(&member, certificate, key);
+    return member;
+}
+
+static void sessions_of_a_virtual_host_are_shared(void)
+{
+    for (int k = TLS12_ID; k <= TLS13_STATELESS; k++) {
+        struct site one, other;
+        site_open(&one, "a.example");
+        site_open(&other, "a.example");
+        struct visitor visitor = visitor_new(&KIND[k], "a.example");
+        CHECK(!visit(&visitor, one.front));
+        CHECK_SAYING(visit(&visitor, other.front), "%s", KIND[k].name);
+        CHECK_SAYING(visit(&visitor, one.front), "%s", KIND[k].name);
+        visitor_free(&visitor);
+        site_close(&one);
+        site_close(&other);
+    }
+}
+
+/* The name was served by another context, to which anybody may come. */
+static void a_host_that_verifies_refuses_what_others_gave(void)
+{
+    for (int k = TLS12_ID; k <= TLS13_STATELESS; k++) {
+        SSL_CTX *open = server_new();
+        struct site site;
+        site_open(&site, "a.example");
+        server_verifies(site.host, authority);
+        struct visitor member = member_new(&KIND[k], "a.example");
+        CHECK(!visit(&member, open));
+        CHECK_SAYING(!visit(&member, site.front), "%s", KIND[k].name);
+        CHECK_SAYING(visit(&member, site.front), "back: %s", KIND[k].name);
+        visitor_free(&member);
+        site_close(&site);
+        SSL_CTX_free(open);
+    }
+}
+
+/* Without a call of SSL_CTX_set_verify, as from a file in OpenSSL's format. */
+static void verifies_by_command(SSL_CTX *server)
+{
+    SSL_CONF_CTX *commands = SSL_CONF_CTX_new();
+    CHECK(commands != NULL);
+    SSL_CONF_CTX_set_flags(commands, SSL_CONF_FLAG_SERVER | SSL_CONF_FLAG_FILE);
+    SSL_CONF_CTX_set_ssl_ctx(commands, server);
+    CHECK(SSL_CONF_cmd(commands, "VerifyMode", "Require") == 2);
+    CHECK(SSL_CONF_CTX_finish(commands) == 1);
+    SSL_CONF_CTX_free(commands);
+    CHECK(X509_STORE_add_cert(SSL_CTX_get_cert_store(server), authority) == 1);
+}
+
+static void a_host_that_verifies_by_command_refuses_what_others_gave(void)
+{
+    for (int k = TLS12_ID; k <= TLS13_STATELESS; k++) {
+        SSL_CTX *open = server_new();
+        struct site site;
+        site_open(&site, "a.example");
+        verifies_by_command(site.host);
+        struct visitor member = member_new(&KIND[k], "a.example");
+        CHECK(!visit(&member, open));
+        CHECK_SAYING(!visit(&member, site.front), "%s", KIND[k].name);
+        visitor_free(&member);
+        site_close(&site);
+        SSL_CTX_free(open);
+    }
+}
+
+static void a_child_that_verifies_refuses_what_its_parent_gave(void)
+{
+    for (int k = TLS12_ID; k <= TLS13_STATELESS; k++) {
+        SSL_CTX *open = server_new();
+        struct visitor member = member_new(&KIND[k], "a.example");
+        CHECK(!visit(&member, open));
+        pid_t child = fork();
+        if (child == 0) {
+            struct site site;
+            site_open(&site, "a.example");
+            server_verifies(site.host, authority);
+            CHECK_SAYING(!visit(&member, site.front), "%s", KIND[k].name);
+            _exit(0);
+        }
+        check_child(child);
+        visitor_free(&member);
+        SSL_CTX_free(open);
+    }
+}
+
+static void no_context(SSL_CTX *server)
+{
+    CHECK(SSL_CTX_set_session_id_context(server, (const unsigned char *)"", 0) == 1);
+}
+
+static void clients_that_are_verified_resume_without_a_session_id_context(void)
+{
+    for (int k = TLS12_ID; k <= TLS13_STATELESS; k++) {
+        SSL_CTX *one = server_new(), *other = server_new();
+        no_context(one);
+        no_context(other);
+        server_verifies(one, authority);
+        server_verifies(other, authority);
+        struct visitor member = member_new(&KIND[k], "a.example");
+        CHECK(!visit(&member, one));
+        CHECK_SAYING(visit(&member, one), "%s", KIND[k].name);
+        struct visitor another = member_new(&KIND[k], "a.example");
+        CHECK(!visit(&another, other));
+        CHECK_SAYING(visit(&another, one), "%s", KIND[k].name);
+        CHECK_SAYING(visit(&another, other), "%s", KIND[k].name);
+        visitor_free(&member);
+        visitor_free(&another);
+        SSL_CTX_free(one);
+        SSL_CTX_free(other);
+    }
+}
+
+static bool is_context(SSL_SESSION *session, const char *expected)
+{
+    unsigned len = 0;
+    const unsigned char *id = SSL_SESSION_get0_id_context(session, &len);
+    return len == strlen(expected) && memcmp(id, expected, len) == 0;
+}
+
+static void id_context_of(SSL_CTX *server, const char *expected)
+{
+    struct visitor visitor = visitor_new(&KIND[TLS12_ID], NULL);
+    struct pair pair = pair_new(&visitor, server);
+    CHECK(pair_shakes(&pair));
+    CHECK(is_context(SSL_get_session(pair.server), expected));
+    visitor_leaves(&visitor, &pair);
+    pair_free(&pair, true);
+    visitor_free(&visitor);
+}
+
+static void a_session_id_context_of_the_program_is_kept(void)
+{
+    SSL_CTX *server = server_new();
+    id_context_of(server, "check");
+    CHECK(SSL_CTX_set_session_id_context(server, (const unsigned char *)"other", 5) == 1);
+    id_context_of(server, "other");
+    SSL_CTX_free(server);
+}
+
+static void a_session_id_context_that_was_refused_counts_as_none(void)
+{
+    SSL_CTX *server = server_new();
+    unsigned char too_long[SSL_MAX_SID_CTX_LENGTH + 1] = {0};
+    no_context(server);
+    CHECK(SSL_CTX_set_session_id_context(server, too_long, sizeof too_long) == 0);
+    ERR_clear_error();
+    server_verifies(server, authority);
+    struct visitor member = member_new(&KIND[TLS12_TICKET], NULL);
+    CHECK(!visit(&member, server));
+    CHECK(visit(&member, server));
+    visitor_free(&member);
+    SSL_CTX_free(server);
+}
+
+/* Clients verify servers: that says nothing about who may come to this server. */
+static void a_client_context_that_verifies_costs_the_server_nothing(void)
+{
+    for (int k = TLS12_ID; k <= TLS13_STATELESS; k++) {
+        SSL_CTX *server = server_new();
+        SSL_CTX *client = SSL_CTX_new(TLS_client_method());
+        SSL_CTX_set_verify(client, SSL_VERIFY_PEER, NULL);
+        SSL *upstream = SSL_new(client);
+        SSL_set_connect_state(upstream);
+        struct visitor visitor = visitor_new(&KIND[k], "a.example");
+        CHECK(!visit(&visitor, server));
+        SSL_CTX *other = server_new();
+        CHECK_SAYING(visit(&visitor, other), "%s", KIND[k].name);
+        visitor_free(&visitor);
+        SSL_free(upstream);
+        SSL_CTX_free(client);
+        SSL_CTX_free(server);
+        SSL_CTX_free(other);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    check_begin(argc, argv);
+    make_certificates();
+    CLAIM_APART(sessions_of_a_virtual_host_are_shared);
+    CLAIM_APART(a_host_that_verifies_refuses_what_others_gave);
+    CLAIM_APART(a_child_that_verifies_refuses_what_its_parent_gave);
+    CLAIM_APART(clients_that_are_verified_resume_without_a_session_id_context);
+    CLAIM_APART(a_session_id_context_of_the_program_is_kept);
+    CLAIM_APART(a_session_id_context_that_was_refused_counts_as_none);
+    CLAIM_APART(a_client_context_that_verifies_costs_the_server_nothing);
+    CLAIM_APART(a_host_that_verifies_by_command_refuses_what_others_gave);
+    X509_free(certificate);
+    X509_free(authority);
+    EVP_PKEY_free(key);
+    return check_end();
+}

@@ -1,0 +1,559 @@
+
+/*
+ * Instances of libtlsresume, one for each configuration, kept by the process
+ * while cycles of nginx come and go.
+ *
+ * SPDX-License-Identifier: MIT OR Apache-2.0
+ */
+
+
+#include <ngx_tlsresume.h>
+
+
+#define NGX_TLSRESUME_DIGEST_LEN  32   /* SHA-256 */
+
+
+struct ngx_tlsresume_instance_s {
+    TLSRESUME                 *handle;
+
+    /* file name with a final NUL; empty: no file, but the environment */
+    ngx_str_t                  name;
+
+    /* of the file's text when it was read */
+    u_char                     digest[NGX_TLSRESUME_DIGEST_LEN];
+
+    /* the last cycle that names it */
+    ngx_cycle_t               *cycle;
+
+    ngx_tlsresume_instance_t  *next;
+};
+
+
+typedef struct {
+    ngx_tlsresume_instance_t  *instances;
+    ngx_uint_t                 cycles;
+} ngx_tlsresume_state_t;
+
+
+static char *ngx_tlsresume_use(ngx_conf_t *cf, ngx_str_t *name,
+    ngx_tlsresume_instance_t **instance);
+static void ngx_tlsresume_digest(ngx_conf_t *cf, ngx_str_t *name,
+    u_char *digest);
+static void ngx_tlsresume_digest_file(ngx_file_t *file, u_char *digest);
+static ngx_tlsresume_instance_t *ngx_tlsresume_find(ngx_str_t *name,
+    u_char *digest);
+static ngx_tlsresume_instance_t *ngx_tlsresume_create(ngx_conf_t *cf,
+    ngx_str_t *name, u_char *digest);
+static void ngx_tlsresume_compare(ngx_conf_t *cf,
+    ngx_tlsresume_instance_t *instance);
+static ngx_uint_t ngx_tlsresume_is_outdated(ngx_tlsresume_instance_t *instance,
+    ngx_cycle_t *cycle);
+static void ngx_tlsresume_free(ngx_tlsresume_instance_t *instance);
+static void ngx_tlsresume_release(void *data);
+static void ngx_tlsresume_log(int level, const char *message, void *arg);
+static const char *ngx_tlsresume_reason(void);
+
+
+/*
+ * Not static on purpose: nginx loads modules with RTLD_GLOBAL, so the module
+ * that is loaded second uses the state (and the functions) of the first, and
+ * http and stream have one instance for one file.  The linker sees to it that
+ * the first is not unloaded before the second.
+ */
+
+ngx_tlsresume_state_t  ngx_tlsresume_state;
+
+
+/*
+ * "nginx -s" reads the configuration only to find the pid: it needs no memory.
+ */
+
+static ngx_tlsresume_instance_t  ngx_tlsresume_none;
+
+
+ngx_int_t
+ngx_tlsresume_hold(ngx_conf_t *cf)
+{
+    ngx_pool_cleanup_t  *cln;
+
+    cln = ngx_pool_cleanup_add(cf->cycle->pool, 0);
+    if (cln == NULL) {
+        return NGX_ERROR;
+    }
+
+    cln->handler = ngx_tlsresume_release;
+    cln->data = cf->cycle;
+
+    if (ngx_tlsresume_state.cycles++ == 0) {
+        tlsresume_set_log_callback(ngx_tlsresume_log, NULL);
+    }
+
+    return NGX_OK;
+}
+
+
+/*
+ * The cleanups of a pool run in reverse order: this is after the contexts of
+ * the cycle were freed, and before its modules are unloaded.
+ */
+
+static void
+ngx_tlsresume_release(void *data)
+{
+    ngx_cycle_t *cycle = data;
+
+    ngx_tlsresume_instance_t  *instance, *next;
+
+    for (instance = ngx_tlsresume_state.instances; instance; instance = next) {
+        next = instance->next;
+
+        /* another cycle may get the same address */
+
+        if (instance->cycle == cycle) {
+            instance->cycle = NULL;
+        }
+
+        if (ngx_tlsresume_state.cycles == 1) {
+            ngx_tlsresume_free(instance);
+        }
+    }
+
+    if (--ngx_tlsresume_state.cycles == 0) {
+        ngx_tlsresume_state.instances = NULL;
+        tlsresume_set_log_callback(NULL, NULL);
+    }
+}
+
+
+char *
+ngx_tlsresume_set_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
+{
+    char  *p = conf;
+
+    char                       *env;
+    ngx_str_t                  *value, name;
+    ngx_tlsresume_instance_t  **instance;
+
+    instance = (ngx_tlsresume_instance_t **) (p + cmd->offset);
+
+    if (*instance != NGX_CONF_UNSET_PTR) {
+        return "is duplicate";
+    }
+
+    value = cf->args->elts;
+
+    if (ngx_strcasecmp(value[1].data, (u_char *) "off") == 0) {
+        *instance = NULL;
+        return NGX_CONF_OK;
+    }
+
+    if (ngx_strcasecmp(value[1].data, (u_char *) "on") == 0) {
+
+        /* as the library itself finds it, to see whether the text changed */
+
+        env = secure_getenv("TLSRESUME_CONFIG");
+
+        name.data = (u_char *) (env ? env : "");
+        name.len = ngx_strlen(name.data);
+
+        return ngx_tlsresume_use(cf, &name, instance);
+    }
+
+    /* a mistyped "on" is not looked for as a file */
+
+    if (ngx_strlchr(value[1].data, value[1].data + value[1].len, '/') == NULL
+        && ngx_strlchr(value[1].data, value[1].data + value[1].len, '.')
+           == NULL)
+    {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0,
+                           "invalid value \"%V\" in \"%V\" directive, "
+                           "it must be \"on\", \"off\" or a file",
+                           &value[1], &cmd->name);
+        return NGX_CONF_ERROR;
+    }
+
+    name = value[1];
+
+    if (ngx_conf_full_name(cf->cycle, &name, 1) != NGX_OK) {
+        return NGX_CONF_ERROR;
+    }
+
+    return ngx_tlsresume_use(cf, &name, instance);
+}
+
+
+static char *
+ngx_tlsresume_use(ngx_conf_t *cf, ngx_str_t *name,
+    ngx_tlsresume_instance_t **instance)
+{
+    u_char  digest[NGX_TLSRESUME_DIGEST_LEN];
+
+    if (ngx_process == NGX_PROCESS_SIGNALLER) {
+        *instance = &ngx_tlsresume_none;
+        return NGX_CONF_OK;
+    }
+
+    ngx_tlsresume_digest(cf, name, digest);
+
+    *instance = ngx_tlsresume_find(name, digest);
+
+    if (*instance == NULL) {
+        *instance = ngx_tlsresume_create(cf, name, digest);
+        if (*instance == NULL) {
+            return NGX_CONF_ERROR;
+        }
+    }
+
+    (*instance)->cycle = cf->cycle;
+
+    return NGX_CONF_OK;
+}
+
+
+/*
+ * A file that cannot be read has the digest zero: to say what is wrong with it
+ * is left to the library.
+ */
+
+static void
+ngx_tlsresume_digest(ngx_conf_t *cf, ngx_str_t *name, u_char *digest)
+{
+    ngx_file_t  file;
+
+    ngx_memzero(digest, NGX_TLSRESUME_DIGEST_LEN);
+
+    if (name->len == 0) {
+        return;
+    }
+
+    ngx_memzero(&file, sizeof(ngx_file_t));
+
+    file.name = *name;
+    file.log = cf->log;
+
+    /* not blocking: it may be a FIFO, which the library refuses */
+
+    file.fd = ngx_open_file(name->data, NGX_FILE_RDONLY|NGX_FILE_NONBLOCK,
+                            NGX_FILE_OPEN, 0);
+
+    if (file.fd == NGX_INVALID_FILE) {
+        return;
+    }
+
+    ngx_tlsresume_digest_file(&file, digest);
+
+    if (ngx_close_file(file.fd) == NGX_FILE_ERROR) {
+        ngx_log_error(NGX_LOG_ALERT, cf->log, ngx_errno,
+                      ngx_close_file_n " \"%V\" failed", name);
+    }
+}
+
+
+static void
+ngx_tlsresume_digest_file(ngx_file_t *file, u_char *digest)
+{
+    size_t           size;
+    ssize_t          n;
+    u_char          *text;
+    ngx_file_info_t  fi;
+
+    if (ngx_fd_info(file->fd, &fi) == NGX_FILE_ERROR || !ngx_is_file(&fi)) {
+        return;
+    }
+
+    size = (size_t) ngx_file_size(&fi);
+
+    text = ngx_alloc(size + 1, file->log);
+    if (text == NULL) {
+        return;
+    }
+
+    n = ngx_read_file(file, text, size, 0);
+
+    if (n >= 0) {
+        (void) EVP_Digest(text, n, digest, NULL, EVP_sha256(), NULL);
+    }
+
+    ngx_free(text);
+}
+
+
+static ngx_tlsresume_instance_t *
+ngx_tlsresume_find(ngx_str_t *name, u_char *digest)
+{
+    ngx_tlsresume_instance_t  *instance;
+
+    for (instance = ngx_tlsresume_state.instances;
+         instance;
+         instance = instance->next)
+    {
+        if (instance->name.len == name->len
+            && ngx_memcmp(instance->name.data, name->data, name->len) == 0
+            && ngx_memcmp(instance->digest, digest, NGX_TLSRESUME_DIGEST_LEN)
+               == 0)
+        {
+            return instance;
+        }
+    }
+
+    return NULL;
+}
+
+
+static ngx_tlsresume_instance_t *
+ngx_tlsresume_create(ngx_conf_t *cf, ngx_str_t *name, u_char *digest)
+{
+    ngx_tlsresume_instance_t  *instance;
+
+    instance = ngx_alloc(sizeof(ngx_tlsresume_instance_t) + name->len + 1,
+                         cf->log);
+    if (instance == NULL) {
+        return NULL;
+    }
+
+    instance->name.len = name->len;
+    instance->name.data = (u_char *) (instance + 1);
+    (void) ngx_cpystrn(instance->name.data, name->data, name->len + 1);
+
+    ngx_memcpy(instance->digest, digest, NGX_TLSRESUME_DIGEST_LEN);
+
+    ERR_clear_error();
+
+    instance->handle = tlsresume_new(name->len ? (char *) name->data : NULL);
+
+    if (instance->handle == NULL) {
+        ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "tlsresume: %s",
+                           ngx_tlsresume_reason());
+        ERR_clear_error();
+        ngx_free(instance);
+        return NULL;
+    }
+
+    ngx_tlsresume_compare(cf, instance);
+
+    instance->next = ngx_tlsresume_state.instances;
+    ngx_tlsresume_state.instances = instance;
+
+    return instance;
+}
+
+
+/*
+ * The file's text changed.  Its new instance goes on where the old one is if
+ * both have the same memory, which their counters tell: those belong to it.
+ */
+
+static void
+ngx_tlsresume_compare(ngx_conf_t *cf, ngx_tlsresume_instance_t *instance)
+{
+    TLSRESUME_STATS            before, after;
+    ngx_tlsresume_instance_t  *old;
+
+    for (old = ngx_tlsresume_state.instances; old; old = old->next) {
+
+        if (old->name.len == instance->name.len
+            && ngx_memcmp(old->name.data, instance->name.data, old->name.len)
+               == 0)
+        {
+            break;
+        }
+    }
+
+    if (old == NULL
+        || !tlsresume_stats(old->handle, &before, sizeof(before))
+        || !tlsresume_stats(instance->handle, &after, sizeof(after))
+        || (after.tickets_issued >= before.tickets_issued
+            && after.sessions_stored >= before.sessions_stored))
+    {
+        return;
+    }
+
+    ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
+                       "tlsresume: \"%V\" changed, and its memory with it: "
+                       "stored sessions are lost, "
+                       "without memory.path tickets too",
+                       &instance->name);
+}
+
+
+ngx_int_t
+ngx_tlsresume_attach(ngx_conf_t *cf, ngx_tlsresume_instance_t *instance,
+    ngx_ssl_t *ssl, ngx_tlsresume_place_t *place)
+{
+    if (instance == &ngx_tlsresume_none) {
+        return NGX_OK;
+    }
+
+    ERR_clear_error();
+
+    if (tlsresume_attach(instance->handle, ssl->ctx)) {
+        return NGX_OK;
+    }
+
+    ngx_log_error(NGX_LOG_EMERG, cf->log, 0,
+                  "tlsresume: %s, for server \"%V\" in %s:%ui",
+                  ngx_tlsresume_reason(), &place->name, place->file,
+                  place->line);
+    ERR_clear_error();
+
+    return NGX_ERROR;
+}
+
+
+/*
+ * Of two texts of one file the one that is not in force goes.  A file that is
+ * not named any more is kept: "off" for one reload forgets nobody.
+ */
+
+void
+ngx_tlsresume_commit(ngx_cycle_t *cycle)
+{
+    ngx_tlsresume_instance_t  *instance, **link;
+
+    link = &ngx_tlsresume_state.instances;
+
+    while (*link) {
+        instance = *link;
+
+        if (ngx_tlsresume_is_outdated(instance, cycle)) {
+            *link = instance->next;
+            ngx_tlsresume_free(instance);
+            continue;
+        }
+
+        link = &instance->next;
+    }
+}
+
+
+static ngx_uint_t
+ngx_tlsresume_is_outdated(ngx_tlsresume_instance_t *instance,
+    ngx_cycle_t *cycle)
+{
+    ngx_tlsresume_instance_t  *other;
+
+    if (instance->cycle == cycle) {
+        return 0;
+    }
+
+    for (other = ngx_tlsresume_state.instances; other; other = other->next) {
+
+        if (other->cycle == cycle
+            && other->name.len == instance->name.len
+            && ngx_memcmp(other->name.data, instance->name.data,
+                          other->name.len)
+               == 0)
+        {
+            return 1;
+        }
+    }
+
+    return 0;
+}
+
+
+/* contexts that are still attached have references of their own */
+
+static void
+ngx_tlsresume_free(ngx_tlsresume_instance_t *instance)
+{
+    tlsresume_free(instance->handle);
+    ngx_free(instance);
+}
+
+
+void
+ngx_tlsresume_announce(ngx_cycle_t *cycle, ngx_tlsresume_instance_t *instance,
+    ngx_tlsresume_place_t *place)
+{
+    static ngx_str_t  environment = ngx_string("the environment");
+
+    if (ngx_test_config) {
+        return;
+    }
+
+    ngx_log_error(NGX_LOG_NOTICE, cycle->log, 0,
+                  "tlsresume: attached server \"%V\" in %s:%ui, "
+                  "configured by %V",
+                  &place->name, place->file, place->line,
+                  instance->name.len ? &instance->name : &environment);
+}
+
+
+ngx_int_t
+ngx_tlsresume_metrics(ngx_tlsresume_instance_t *instance, ngx_pool_t *pool,
+    ngx_log_t *log, ngx_str_t *text)
+{
+    size_t  len;
+
+    ERR_clear_error();
+
+    if (!tlsresume_metrics(instance->handle, NULL, &len)) {
+        goto failed;
+    }
+
+    /* the workers go on counting: room for some more digits */
+
+    len += 64;
+
+    text->data = ngx_pnalloc(pool, len);
+    if (text->data == NULL) {
+        return NGX_ERROR;
+    }
+
+    if (!tlsresume_metrics(instance->handle, (char *) text->data, &len)) {
+        goto failed;
+    }
+
+    text->len = len - 1;
+
+    return NGX_OK;
+
+failed:
+
+    ngx_log_error(NGX_LOG_ERR, log, 0, "tlsresume: %s",
+                  ngx_tlsresume_reason());
+    ERR_clear_error();
+
+    return NGX_ERROR;
+}
+
+
+static void
+ngx_tlsresume_log(int level, const char *message, void *arg)
+{
+    static const ngx_uint_t  levels[] = {
+        NGX_LOG_ERR,
+        NGX_LOG_ERR,
+        NGX_LOG_WARN,
+        NGX_LOG_INFO,
+        NGX_LOG_DEBUG
+    };
+
+    if (level < 1 || level > 4) {
+        level = 1;
+    }
+
+    ngx_log_error(levels[level], ngx_cycle->log, 0, "tlsresume: %s", message);
+}
+
+
+/* the library's own text, without OpenSSL's numbers around it */
+
+static const char *
+ngx_tlsresume_reason(void)
+{
+    int            flags;
+    const char    *text;
+    unsigned long  error;
+
+    error = ERR_peek_error_data(&text, &flags);
+
+    if (text && *text && (flags & ERR_TXT_STRING)) {
+        return text;
+    }
+
+    text = ERR_reason_error_string(error);
+
+    return text ? text : "unknown error";
+}
