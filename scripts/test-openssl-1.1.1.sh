@@ -49,5 +49,22 @@ for program in $programs; do
         tail "$work/$program.log"
     fi
 done
+# The preload, with those of its programs that are not about functions of OpenSSL 3.
+TLSRESUME_LIBSSL=libssl.so.1.1 cargo build --release --locked --manifest-path preload/Cargo.toml \
+    --target-dir "$work/preload"
+cp "$work/preload/release/libtlsresume_preload.so" "$work/rust/release"
+mkdir -p "$work/c/preload"
+for program in clients early threads vhosts; do
+    gcc -std=c99 -g -pthread "-I$prefix/include" -Iinclude -Ic-tests -o "$work/c/preload/$program" \
+        "c-tests/preload/$program.c" c-tests/check.c "-L$prefix/lib" "-Wl,-rpath,$prefix/lib" -lssl -lcrypto
+    if LD_PRELOAD=$work/rust/release/libtlsresume_preload.so timeout 300 "$work/c/preload/$program" \
+        > "$work/preload-$program.log" 2>&1; then
+        passed=$((passed + 1))
+    else
+        failed=$((failed + 1))
+        echo "preload, $program failed:"
+        tail "$work/preload-$program.log"
+    fi
+done
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -314,12 +314,15 @@ impl Attachment {
         match self.engine.config().resumption.mode {
             Mode::Off => wanted & !SSL_SESS_CACHE_SERVER,
             _ if self.is_left_alone() => wanted,
-            // A context of clients keeps what the application wants it to, but the store alone is looked at.
-            _ if wanted & SSL_SESS_CACHE_CLIENT != 0 => {
+            // Under the preload, a context of clients keeps what its application wants; the store alone is looked at.
+            _ if real::is_interposed() && wanted & SSL_SESS_CACHE_CLIENT != 0 => {
                 wanted | SSL_SESS_CACHE_SERVER | SSL_SESS_CACHE_NO_INTERNAL_LOOKUP
             }
             Mode::Stateless | Mode::Stateful => {
-                SSL_SESS_CACHE_SERVER | SSL_SESS_CACHE_NO_INTERNAL | SSL_SESS_CACHE_NO_AUTO_CLEAR
+                SSL_SESS_CACHE_SERVER
+                    | SSL_SESS_CACHE_NO_INTERNAL
+                    | SSL_SESS_CACHE_NO_AUTO_CLEAR
+                    | (wanted & SSL_SESS_CACHE_CLIENT)
             }
         }
     }

@@ -1,6 +1,8 @@
 //! Declarations that `openssl-sys` does not have. c-tests/sys_decls.c holds them against the real headers.
 
-use std::ffi::{c_char, c_int, c_long, c_uchar, c_uint, c_void};
+#[cfg(ossl300)]
+use std::ffi::c_char;
+use std::ffi::{c_int, c_long, c_uchar, c_uint, c_void};
 
 use openssl_sys::{
     CRYPTO_EX_DATA, EVP_CIPHER_CTX, SSL_SESSION, X509_STORE, stack_st_X509_NAME,
