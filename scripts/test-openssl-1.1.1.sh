@@ -40,15 +40,20 @@ CPPFLAGS="-I$prefix/include" make --silent -C c-tests OUT="$work/c" LIBDIR="$wor
     $(for program in $programs; do echo "$work/c/plain/$program"; done)
 
 failed=0 passed=0
-for program in $programs; do
-    if timeout 300 "$work/c/plain/$program" > "$work/$program.log" 2>&1; then
+run() { # NAME COMMAND...
+    if timeout 300 "${@:2}" > "$work/$1.log" 2>&1; then
         passed=$((passed + 1))
     else
         failed=$((failed + 1))
-        echo "$program failed:"
-        tail "$work/$program.log"
+        echo "$1 failed:"
+        tail "$work/$1.log"
     fi
+}
+
+for program in $programs; do
+    run "$program" "$work/c/plain/$program"
 done
+
 # The preload, with those of its programs that are not about functions of OpenSSL 3.
 TLSRESUME_LIBSSL=libssl.so.1.1 cargo build --release --locked --manifest-path preload/Cargo.toml \
     --target-dir "$work/preload"
@@ -57,14 +62,7 @@ mkdir -p "$work/c/preload"
 for program in clients early threads vhosts; do
     gcc -std=c99 -g -pthread "-I$prefix/include" -Iinclude -Ic-tests -o "$work/c/preload/$program" \
         "c-tests/preload/$program.c" c-tests/check.c "-L$prefix/lib" "-Wl,-rpath,$prefix/lib" -lssl -lcrypto
-    if LD_PRELOAD=$work/rust/release/libtlsresume_preload.so timeout 300 "$work/c/preload/$program" \
-        > "$work/preload-$program.log" 2>&1; then
-        passed=$((passed + 1))
-    else
-        failed=$((failed + 1))
-        echo "preload, $program failed:"
-        tail "$work/preload-$program.log"
-    fi
+    run "preload-$program" env "LD_PRELOAD=$work/rust/release/libtlsresume_preload.so" "$work/c/preload/$program"
 done
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -7,11 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::time::Duration;
 
 use once_cell::race::OnceBox;
-use once_cell::sync::OnceCell;
 use openssl_sys::{CRYPTO_EX_DATA, SSL, SSL_CTX};
 use parking_lot::Mutex;
 
 use super::application::{self, Wishes};
+use super::ex_data::Place;
 use super::guard::guarded;
 use super::notes::Notes;
 use super::real::libssl;
@@ -385,17 +385,10 @@ unsafe fn discard(attachment: *mut Attachment) {
     attachment.engine.forget_policies(attachment.serial);
 }
 
-/// Our place in the ex_data of contexts; taken once in a process.
+/// Our place in the ex_data of contexts.
 pub(super) fn index() -> Option<c_int> {
-    static INDEX: OnceCell<c_int> = OnceCell::new();
-    let index = INDEX.get_or_init(|| {
-        // SAFETY: the function has the signature that OpenSSL documents for CRYPTO_get_ex_new_index.
-        unsafe {
-            let class = sys::CRYPTO_EX_INDEX_SSL_CTX;
-            sys::CRYPTO_get_ex_new_index(class, 0, ptr::null_mut(), ptr::null(), None, Some(free))
-        }
-    });
-    (*index >= 0).then_some(*index)
+    static PLACE: Place = Place::freed_by(sys::CRYPTO_EX_INDEX_SSL_CTX, free);
+    PLACE.index()
 }
 
 unsafe extern "C" fn free(

@@ -5,14 +5,19 @@ use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::sync::atomic::Ordering;
 
-use once_cell::sync::OnceCell;
 use openssl_sys::{SSL, SSL_CTX, SSL_SESSION};
 
 use super::attach::Attachment;
-use super::guard::contained;
+use super::ex_data::Place;
 use super::notes::{self, Notes};
 use super::real::libssl;
 use super::sys;
+
+/// On the sessions of connections as a client.
+static KNOWN: Place = Place::new(sys::CRYPTO_EX_INDEX_SSL_SESSION);
+
+/// On connections whose application refused tickets.
+static REFUSES: Place = Place::new(sys::CRYPTO_EX_INDEX_SSL);
 
 /// The application's answer to a session that a server gave.
 ///
@@ -48,7 +53,7 @@ pub(super) unsafe fn new_session(
 pub(super) unsafe fn owns(ctx: *mut SSL_CTX, session: *mut SSL_SESSION) -> bool {
     // SAFETY: as the caller promises; only whether there is something is looked at.
     unsafe {
-        index().is_some_and(|it| !sys::SSL_SESSION_get_ex_data(session, it).is_null())
+        KNOWN.index().is_some_and(|it| !sys::SSL_SESSION_get_ex_data(session, it).is_null())
             || notes::connects(ctx)
     }
 }
@@ -102,7 +107,7 @@ unsafe fn give_back_options(ssl: *mut SSL, attachment: &Attachment) {
 /// # Safety
 /// `ssl` is NULL or a valid connection.
 pub(super) unsafe fn note_options(ssl: *mut SSL, options: u64, set: bool) {
-    let index = connection_index().filter(|_| !ssl.is_null());
+    let index = REFUSES.index().filter(|_| !ssl.is_null());
     if let Some(index) = index.filter(|_| options & sys::SSL_OP_NO_TICKET != 0) {
         let mark = if set { ptr::dangling_mut::<c_void>() } else { ptr::null_mut() };
         // SAFETY: as the caller promises. Nobody follows the pointer.
@@ -114,7 +119,8 @@ pub(super) unsafe fn note_options(ssl: *mut SSL, options: u64, set: bool) {
 /// `ssl` is a valid connection.
 unsafe fn refuses_tickets(ssl: *mut SSL) -> bool {
     // SAFETY: as the caller promises; only whether there is something is looked at.
-    connection_index()
+    REFUSES
+        .index()
         .is_some_and(|index| !unsafe { openssl_sys::SSL_get_ex_data(ssl, index) }.is_null())
 }
 
@@ -122,7 +128,7 @@ unsafe fn refuses_tickets(ssl: *mut SSL) -> bool {
 /// `session` is a valid session.
 unsafe fn mark(session: *mut SSL_SESSION) {
     let known = ptr::dangling_mut::<c_void>();
-    if let Some(index) = index() {
+    if let Some(index) = KNOWN.index() {
         // SAFETY: as the caller promises. Nobody follows the pointer. A failure costs the application the callback of
         // a removal, of which OpenSSL promises nothing.
         unsafe { sys::SSL_SESSION_set_ex_data(session, index, known) };
@@ -143,25 +149,4 @@ pub(super) unsafe fn remove_session(
         // SAFETY: the arguments are those that OpenSSL gave, for the function that the application gave OpenSSL.
         unsafe { callback(ctx, session) };
     }
-}
-
-/// Our place in the ex_data of sessions; taken once in a process.
-fn index() -> Option<c_int> {
-    static INDEX: OnceCell<c_int> = OnceCell::new();
-    take_index(&INDEX, sys::CRYPTO_EX_INDEX_SSL_SESSION)
-}
-
-/// Our second place in the ex_data of connections, likewise.
-fn connection_index() -> Option<c_int> {
-    static INDEX: OnceCell<c_int> = OnceCell::new();
-    take_index(&INDEX, sys::CRYPTO_EX_INDEX_SSL)
-}
-
-fn take_index(place: &OnceCell<c_int>, class: c_int) -> Option<c_int> {
-    let nothing = ptr::null_mut();
-    // SAFETY: without functions there is no signature to keep.
-    let take =
-        || unsafe { sys::CRYPTO_get_ex_new_index(class, 0, nothing, ptr::null(), None, None) };
-    let index = contained(|| *place.get_or_init(take))?;
-    (index >= 0).then_some(index)
 }

@@ -4,10 +4,10 @@ use std::ffi::{c_int, c_long, c_void};
 use std::ptr;
 use std::sync::Arc;
 
-use once_cell::sync::OnceCell;
 use openssl_sys::{CRYPTO_EX_DATA, SSL};
 use zeroize::Zeroizing;
 
+use super::ex_data::Place;
 use super::guard::contained;
 use super::sys;
 use crate::clock::UnixMillis;
@@ -150,26 +150,12 @@ impl Handshake {
     }
 }
 
-/// Our place in the ex_data of connections; taken once in a process.
+/// Our place in the ex_data of connections.
 pub(super) fn index() -> Option<c_int> {
-    static INDEX: OnceCell<c_int> = OnceCell::new();
-    let index = INDEX.get_or_init(|| {
-        // SAFETY: the functions have the signatures that OpenSSL documents for CRYPTO_get_ex_new_index.
-        unsafe {
-            sys::CRYPTO_get_ex_new_index(
-                sys::CRYPTO_EX_INDEX_SSL,
-                0,
-                ptr::null_mut(),
-                ptr::null(),
-                Some(not_copied),
-                Some(free),
-            )
-        }
-    });
-    (*index >= 0).then_some(*index)
+    static PLACE: Place = Place::freed_by(sys::CRYPTO_EX_INDEX_SSL, free).copied_by(not_copied);
+    PLACE.index()
 }
 
-/// SSL_dup: the copy starts without memory of ours, or both would free it.
 unsafe extern "C" fn not_copied(
     _to: *mut CRYPTO_EX_DATA,
     _from: *const CRYPTO_EX_DATA,

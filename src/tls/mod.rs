@@ -9,6 +9,7 @@ mod application;
 mod attach;
 mod callbacks;
 mod client;
+mod ex_data;
 mod functions;
 mod guard;
 mod handshake;

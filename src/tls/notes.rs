@@ -2,14 +2,13 @@
 //! contexts there are at all, so that one that verifies clients is known before it has served.
 
 use std::ffi::{c_int, c_long, c_void};
-use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use once_cell::sync::OnceCell;
 use openssl_sys::{CRYPTO_EX_DATA, SSL_CTX};
 use parking_lot::RwLock;
 
+use super::ex_data::Place;
 use super::guard::contained;
 use super::{attach, policy, real, sys};
 
@@ -152,20 +151,12 @@ impl Notes {
     }
 }
 
-/// Our place in the ex_data of contexts; taken once in a process.
 fn index() -> Option<c_int> {
-    static INDEX: OnceCell<c_int> = OnceCell::new();
-    let index = INDEX.get_or_init(|| {
-        // Notes are made when their context is, and then there is room for every index below theirs: putting an
-        // attachment there later moves nothing that another thread may be reading.
-        attach::index();
-        // SAFETY: the function has the signature that OpenSSL documents for CRYPTO_get_ex_new_index.
-        unsafe {
-            let class = sys::CRYPTO_EX_INDEX_SSL_CTX;
-            sys::CRYPTO_get_ex_new_index(class, 0, ptr::null_mut(), ptr::null(), None, Some(free))
-        }
-    });
-    (*index >= 0).then_some(*index)
+    static PLACE: Place = Place::freed_by(sys::CRYPTO_EX_INDEX_SSL_CTX, free);
+    // Notes are made when their context is, and then there is room for every index below theirs: putting an attachment
+    // there later moves nothing that another thread may be reading.
+    attach::index()?;
+    PLACE.index()
 }
 
 unsafe extern "C" fn free(
