@@ -18,7 +18,7 @@ use tlsresume_testkit::server::example;
 use tlsresume_testkit::{Folder, LoadReport, Mode, Process, free_port, wait_until};
 
 /// Pairs of runs; the side that goes first takes turns.
-const ROUNDS: usize = 21;
+const ROUNDS: usize = 31;
 
 const NGINX: &str = "/usr/sbin/nginx";
 const WORKERS: usize = 2;
