@@ -909,7 +909,7 @@ static void imported_keys_are_refused_once_a_context_verifies(void)
 
 /* ---- More contexts than are numbered ---- */
 
-enum { CONTEXTS = 130, NUMBERED = 128 };
+enum { CONTEXTS = 514, NUMBERED = 512 };
 
 static void contexts_beyond_the_numbered_ones_resume_and_isolate(void)
 {

@@ -261,7 +261,7 @@ ngx_http_tlsresume_status_handler(ngx_http_request_t *r)
 
 /*
  * The default server of an address is the one whose context accepts; the
- * others are switched to.  The library can tell the first 128 contexts apart,
+ * others are switched to.  The library can tell the first 512 contexts apart,
  * and that is of use for contexts that accept: they come first.
  */
 

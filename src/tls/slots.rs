@@ -2,7 +2,8 @@
 //!
 //! After a servername callback switched contexts, and in some callbacks of some OpenSSL versions, the connection no
 //! longer tells which context it was accepted with; OpenSSL calls that context's callbacks all the same. So each
-//! attached context gets functions of its own: the number is part of the function. There are 128 of them in a process;
+//! attached context gets functions of its own: the number is part of the function. There are 512 of them in a process
+//! (nginx has the contexts of two configurations while it reloads);
 //! further contexts share one set, and are then told apart by the connection's current context only.
 
 use std::ffi::{c_int, c_uchar, c_uint, c_void};
@@ -23,7 +24,7 @@ const NUMBERED: usize = Slot::SHARED.0 as usize;
 
 /// The number of an attached context, or the one that all further contexts share.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Slot(u8);
+pub(super) struct Slot(u16);
 
 /// The functions that OpenSSL calls for one slot.
 #[derive(Clone, Copy)]
@@ -39,7 +40,7 @@ static ATTACHED: [AtomicPtr<Attachment>; NUMBERED] =
 
 impl Slot {
     /// The slot that contexts beyond the numbered ones share.
-    pub(super) const SHARED: Slot = Slot(128);
+    pub(super) const SHARED: Slot = Slot(512);
 
     /// Gives a number to an attachment, if one is left.
     pub(super) fn take(attachment: *mut Attachment) -> Slot {
@@ -47,7 +48,7 @@ impl Slot {
             slot.compare_exchange(ptr::null_mut(), attachment, Ordering::Release, Ordering::Relaxed)
                 .is_ok()
         });
-        free.and_then(|number| u8::try_from(number).ok()).map_or(Slot::SHARED, Slot)
+        free.and_then(|number| u16::try_from(number).ok()).map_or(Slot::SHARED, Slot)
     }
 
     /// Gives the number back. The attachment is not looked at any more.
@@ -79,7 +80,7 @@ impl Slot {
 
     /// This slot's functions.
     pub(super) fn callbacks(self) -> Callbacks {
-        CALLBACKS[usize::from(self.0)]
+        CALLBACKS.as_flattened().get(usize::from(self.0)).copied().unwrap_or(SHARED_CALLBACKS)
     }
 
     /// Every attachment that has a number.
@@ -94,11 +95,11 @@ impl Slot {
 
     /// The slot whose [`Slot::to_arg`] this is.
     pub(super) fn from_arg(arg: *mut c_void) -> Slot {
-        u8::try_from(arg.addr()).map_or(Slot::SHARED, |number| Slot(number.min(Slot::SHARED.0)))
+        u16::try_from(arg.addr()).map_or(Slot::SHARED, |number| Slot(number.min(Slot::SHARED.0)))
     }
 }
 
-const fn callbacks_of<const N: u8>() -> Callbacks {
+const fn callbacks_of<const N: u16>() -> Callbacks {
     Callbacks {
         ticket_key: ticket_key::<N>,
         new_session: new_session::<N>,
@@ -107,7 +108,7 @@ const fn callbacks_of<const N: u8>() -> Callbacks {
     }
 }
 
-unsafe extern "C" fn ticket_key<const N: u8>(
+unsafe extern "C" fn ticket_key<const N: u16>(
     ssl: *mut SSL,
     name: *mut c_uchar,
     iv: *mut c_uchar,
@@ -119,12 +120,12 @@ unsafe extern "C" fn ticket_key<const N: u8>(
     unsafe { callbacks::ticket_key(Slot(N), ssl, name, iv, cipher, mac, encrypt) }
 }
 
-unsafe extern "C" fn new_session<const N: u8>(ssl: *mut SSL, session: *mut SSL_SESSION) -> c_int {
+unsafe extern "C" fn new_session<const N: u16>(ssl: *mut SSL, session: *mut SSL_SESSION) -> c_int {
     // SAFETY: called by OpenSSL with the arguments that its manual promises (SSL_CTX_sess_set_new_cb(3)).
     unsafe { callbacks::new_session(Slot(N), ssl, session) }
 }
 
-unsafe extern "C" fn get_session<const N: u8>(
+unsafe extern "C" fn get_session<const N: u16>(
     ssl: *mut SSL,
     id: *const c_uchar,
     len: c_int,
@@ -134,7 +135,7 @@ unsafe extern "C" fn get_session<const N: u8>(
     unsafe { callbacks::get_session(Slot(N), ssl, id, len, copy) }
 }
 
-unsafe extern "C" fn generate_id<const N: u8>(
+unsafe extern "C" fn generate_id<const N: u16>(
     ssl: *mut SSL,
     id: *mut c_uchar,
     len: *mut c_uint,
@@ -143,16 +144,27 @@ unsafe extern "C" fn generate_id<const N: u8>(
     unsafe { callbacks::generate_id(Slot(N), ssl, id, len) }
 }
 
-// A function per number can only come from naming each number: const generics have no loop.
-macro_rules! callbacks_of_each {
-    ($($number:literal)*) => { [$(callbacks_of::<$number>()),*] };
+// A function per number can only come from naming each number: const generics have no loop. So the numbers are named as
+// rows of 16.
+macro_rules! row {
+    ($row:literal) => {
+        row!($row, 0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15)
+    };
+    ($row:literal, $($column:literal)*) => {
+        [$(callbacks_of::<{ 16 * $row + $column }>()),*]
+    };
 }
 
-#[rustfmt::skip]
-static CALLBACKS: [Callbacks; NUMBERED + 1] = callbacks_of_each!(
+macro_rules! rows {
+    ($($row:literal)*) => { [$(row!($row)),*] };
+}
+
+const ROW: usize = 16;
+const ROWS: usize = NUMBERED / ROW;
+
+static CALLBACKS: [[Callbacks; ROW]; ROWS] = rows!(
     0 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30 31
-    32 33 34 35 36 37 38 39 40 41 42 43 44 45 46 47 48 49 50 51 52 53 54 55 56 57 58 59 60 61 62 63
-    64 65 66 67 68 69 70 71 72 73 74 75 76 77 78 79 80 81 82 83 84 85 86 87 88 89 90 91 92 93 94 95
-    96 97 98 99 100 101 102 103 104 105 106 107 108 109 110 111 112 113 114 115 116 117 118 119 120 121
-    122 123 124 125 126 127 128
 );
+
+/// The set that all further contexts share.
+static SHARED_CALLBACKS: Callbacks = callbacks_of::<{ Slot::SHARED.0 }>();
