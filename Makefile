@@ -21,6 +21,11 @@ NGINX   := $(abspath $(CARGO_TARGET_DIR))/nginx
 DOCS    := $(wildcard README.md CHANGELOG.md SECURITY.md LICENSE-* docs/*.md)
 MAN     := $(wildcard man/*.[1-8])
 
+# make splits at spaces, also what it removes.
+ifneq ($(words x$(PREFIX)$(LIBDIR)$(INCLUDEDIR)$(BINDIR)$(MANDIR)$(DOCDIR)$(DESTDIR)),1)
+$(error PREFIX, DESTDIR and the directories below must be without spaces)
+endif
+
 # cargo has its own parallelism; targets named on one command line are meant in that order.
 .NOTPARALLEL:
 .PHONY: all library preload check-header header examples nginx-module servers-table deps demo test check bench install uninstall \
@@ -99,10 +104,10 @@ test-openssl-1.1.1: deps ## build OpenSSL 1.1.1w and run the C tests with it (te
 test-loom: ## let the model checker try every order of the store's atomic operations
 	RUSTFLAGS="--cfg loom" $(CARGO) test --release --lib --target-dir $(CARGO_TARGET_DIR)/loom loom
 
-$(RELEASE)/libtlsresume.so:
+$(RELEASE)/libtlsresume.so $(RELEASE)/libtlsresume_preload.so:
 	@echo "$@ is missing: run make all first" >&2; exit 1
 
-install: $(RELEASE)/libtlsresume.so ## install below PREFIX (DESTDIR, LIBDIR, INCLUDEDIR)
+install: $(RELEASE)/libtlsresume.so $(RELEASE)/libtlsresume_preload.so ## install below PREFIX (DESTDIR, LIBDIR, INCLUDEDIR, BINDIR, MANDIR, DOCDIR)
 	$(INSTALL) -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(DOCDIR) $(DESTDIR)$(BINDIR)
 	$(INSTALL) -m 755 $< $(DESTDIR)$(LIBDIR)/libtlsresume.so.$(VERSION)
 	ln -sf libtlsresume.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
@@ -132,6 +137,7 @@ uninstall: ## remove what install put there
 	rm -f $(DESTDIR)$(LIBDIR)/pkgconfig/tlsresume.pc $(DESTDIR)$(INCLUDEDIR)/tlsresume.h
 	rm -f $(foreach page,$(notdir $(MAN)),$(DESTDIR)$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(page))
 	rm -rf $(DESTDIR)$(DOCDIR)
+	$(if $(DESTDIR),,-ldconfig)
 
 clean: ## remove everything that was built
 	$(CARGO) clean

@@ -47,14 +47,21 @@ as_root() {
     if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo "$@"; fi
 }
 
-# Debian starts a server as it installs it, and half of these want port 80: until all are there, none is
-# (invoke-rc.d(8) asks this program).
-policy=/usr/sbin/policy-rc.d
+# Debian starts a server as it installs it, and half of these want port 80: this program, which invoke-rc.d(8) asks,
+# says no meanwhile. One that is there already says what the administrator wants; one of ours was left by a power cut.
+policy=${POLICY_RC_D:-/usr/sbin/policy-rc.d}
+mark='# made by libtlsresume scripts/install-deps.sh, and removed by it'
 keep_servers_down() {
-    [ ! -e "$policy" ] || return 0
-    printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
-    as_root chmod 755 "$policy"
+    if [ -e "$policy" ] && ! grep -qxF "$mark" "$policy"; then
+        return 0
+    fi
+    # dash runs no EXIT trap when a signal ends it.
     trap 'as_root rm -f "$policy"' EXIT
+    trap 'exit 129' HUP
+    trap 'exit 130' INT
+    trap 'exit 143' TERM
+    printf '#!/bin/sh\n%s\nexit 101\n' "$mark" | as_root tee "$policy" >/dev/null
+    as_root chmod 755 "$policy"
 }
 
 install_missing() {

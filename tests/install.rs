@@ -3,11 +3,14 @@
 
 mod support;
 
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use support::{output_of, release_library, repository, target_dir};
+use tlsresume::clock;
 
 #[test]
 fn examples_build_and_run_against_the_installed_tree_alone() {
@@ -33,6 +36,52 @@ fn examples_build_and_run_against_the_installed_tree_alone() {
 
     repository_make("uninstall", &root);
     assert_eq!(files_below(&root), Vec::<PathBuf>::new(), "left behind by make uninstall");
+}
+
+/// A server's package would start it: while packages are installed, a file says no, and a file that
+/// stays would keep the administrator's next server down.
+#[test]
+fn set_up_takes_its_policy_back_however_it_ends() {
+    for ending in [Some(libc::SIGINT), Some(libc::SIGTERM), Some(libc::SIGHUP), None] {
+        let folder = tempfile::tempdir().expect("a temporary directory");
+        let policy = folder.path().join("policy-rc.d");
+        let tool = |name: &str, text: &str| {
+            let path = folder.path().join(name);
+            fs::write(&path, format!("#!/bin/sh\n{text}\n")).expect("a file");
+            fs::set_permissions(&path, Permissions::from_mode(0o755)).expect("ours");
+        };
+        tool("dpkg-query", "echo not-installed");
+        tool("sudo", "exec \"$@\"");
+        // Fails at once, or runs until something ends it.
+        tool("apt-get", if ending.is_some() { "exec sleep 60" } else { "exit 100" });
+        let path =
+            format!("{}:{}", folder.path().display(), std::env::var("PATH").expect("a path"));
+        let mut set_up = Command::new(repository().join("scripts/install-deps.sh"))
+            .env("PATH", path)
+            .env("POLICY_RC_D", &policy)
+            .process_group(0)
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the script starts");
+        if let Some(signal) = ending {
+            wait_until(|| policy.exists());
+            let group = libc::pid_t::try_from(set_up.id()).expect("a pid");
+            // SAFETY: kill takes two integers and touches no memory of ours.
+            assert_eq!(unsafe { libc::kill(-group, signal) }, 0);
+        }
+        assert!(!set_up.wait().expect("it ends").success());
+        assert!(!policy.exists(), "left behind after {ending:?}");
+    }
+}
+
+fn wait_until(condition: impl Fn() -> bool) {
+    let deadline = std::time::Duration::from_secs(20);
+    let (poll, begin) = (std::time::Duration::from_millis(5), clock::since_boot());
+    while !condition() {
+        assert!(clock::since_boot() - begin < deadline, "not within {deadline:?}");
+        std::thread::sleep(poll);
+    }
 }
 
 fn repository_make(target: &str, destination: &Path) {

@@ -8,7 +8,7 @@
 //! program -> hooks (OpenSSL's names) -> route (whose object is it?) -> libtlsresume's functions, or libssl's own
 //! ```
 //!
-//! All decisions are the library's (src/tls/interpose.rs). Failure: whatever goes wrong, the program runs as without us,
+//! All decisions are the library's (src/tls/interpose). Failure: whatever goes wrong, the program runs as without us,
 //! and one line on stderr says why. Threads: nothing is locked. Forks: children inherit what was loaded; a child that
 //! was forked off while another thread loaded the library runs without it.
 

@@ -5,6 +5,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
 use super::instance::default_instance;
+use crate::config::{CONFIG_VARIABLE, ENVIRONMENT};
 use crate::error::Error;
 use crate::tls::{self, Functions};
 
@@ -36,6 +37,11 @@ pub unsafe extern "C" fn tlsresume_interpose(
         let libssl = libssl.ok_or(Error::Argument("libssl is NULL"))?;
         tls::check_is_linked(libssl)?;
         let engine = default_instance(&|name| lookup(&environment, name))?;
+        for name in unknown(&environment) {
+            log::warn!(
+                "preload: {name} is no setting of this release; docs/configuration.md has them all"
+            );
+        }
         Ok(tls::interpose(engine, libssl))
     };
     // What a panic leaves half done is the engine's, which is valid in every state.
@@ -74,9 +80,24 @@ fn lookup(variables: &[String], name: &str) -> Option<String> {
     named.find(|(other, _)| *other == name).map(|(_, value)| value.to_owned())
 }
 
+/// Variables that look like settings and are none: with the preload, variables are the usual way to set anything.
+fn unknown(variables: &[String]) -> impl Iterator<Item = &str> {
+    let names = variables.iter().filter_map(|variable| Some(variable.split_once('=')?.0));
+    names.filter(|name| {
+        *name != CONFIG_VARIABLE && !ENVIRONMENT.iter().any(|setting| setting.name == *name)
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_mistyped_variable_is_told() {
+        let variables = ["TLSRESUME_MEMORY_PATHS=a", "TLSRESUME_REALM=b", "TLSRESUME_CONFIG=c"]
+            .map(str::to_owned);
+        assert_eq!(unknown(&variables).collect::<Vec<_>>(), ["TLSRESUME_MEMORY_PATHS"]);
+    }
 
     #[test]
     fn a_variable_is_found_by_its_whole_name() {

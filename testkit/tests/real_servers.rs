@@ -114,6 +114,23 @@ fn servers_that_give_up_root_resume_each_others_sessions() -> Result<()> {
     Ok(())
 }
 
+/// A row that no test measures any more would stay as it is for ever.
+#[test]
+fn every_row_of_the_table_is_measured() {
+    let page = include_str!("../../docs/servers.md");
+    let rows = page.lines().skip_while(|line| !line.starts_with("|---")).skip(1);
+    let rows: Vec<_> = rows.take_while(|line| line.starts_with('|')).collect();
+    let measured = Program::ALL.iter().flat_map(|program| {
+        let forced = (*program == Program::Postgres).then_some(FORCED);
+        [Some(WITHOUT), Some(WITH), forced].map(|it| Some(format!("| {program} | {} |", it?)))
+    });
+    let measured: Vec<_> = measured.flatten().collect();
+    assert_eq!(rows.len(), measured.len(), "{rows:#?}");
+    for (row, start) in rows.iter().zip(&measured) {
+        assert!(row.starts_with(start), "{row} is not the row of {start}");
+    }
+}
+
 macro_rules! servers {
     ($($program:expr, $with:ident, $without:ident;)*) => { $(
         #[test]

@@ -55,6 +55,19 @@ fn a_broken_configuration_costs_one_line() -> Result<()> {
 }
 
 #[test]
+fn a_mistyped_variable_costs_one_line() -> Result<()> {
+    for program in SERVERS {
+        let memory = Folder::in_memory()?;
+        let path = memory.file("sessions");
+        serves_and_says(
+            preloaded(program)?.env("TLSRESUME_MEMORY_PATHS", path),
+            "TLSRESUME_MEMORY_PATHS is no setting of this release",
+        )?;
+    }
+    Ok(())
+}
+
+#[test]
 fn a_missing_library_beside_the_preload_costs_one_line() -> Result<()> {
     for program in SERVERS {
         let folder = Folder::new()?;
