@@ -19,6 +19,10 @@ SAME(SSL_CTRL_SET_SESS_CACHE_MODE, 44);
 SAME(SSL_CTRL_GET_SESS_CACHE_MODE, 45);
 SAME(SSL_CTRL_GET_VERIFY_CERT_STORE, 137);
 SAME(SSL_CTRL_SET_TLSEXT_TICKET_KEY_CB, 72);
+SAME(SSL_CTRL_SET_TLSEXT_SERVERNAME_CB, 53);
+SAME(SSL_TLSEXT_ERR_ALERT_FATAL, 2);
+SAME(SSL_TLSEXT_ERR_NOACK, 3);
+SAME(SSL_AD_HANDSHAKE_FAILURE, 40);
 SAME(SSL_SESS_CACHE_CLIENT, 1);
 SAME(SSL_SESS_CACHE_SERVER, 2);
 SAME(SSL_SESS_CACHE_NO_AUTO_CLEAR, 0x80);
@@ -63,6 +67,7 @@ static const struct {
     Options (*ctx_clear_options)(SSL_CTX *, Options);
     int (*ssl_get_verify_depth)(const SSL *);
     const unsigned char *(*session_get0_id_context)(const SSL_SESSION *, unsigned int *);
+    SSL_SESSION *(*session_new)(void);
     long (*session_set_timeout)(SSL_SESSION *, long);
     long (*session_set_time)(SSL_SESSION *, long);
     int (*session_set1_id)(SSL_SESSION *, const unsigned char *, unsigned int);
@@ -94,6 +99,7 @@ static const struct {
     NewSessionCallback *(*ctx_sess_get_new_cb)(SSL_CTX *);
     GetSessionCallback *(*ctx_sess_get_get_cb)(SSL_CTX *);
     RemoveSessionCallback *(*ctx_sess_get_remove_cb)(SSL_CTX *);
+    X509_CRL *(*object_get0_crl)(const X509_OBJECT *);
     int (*store_lock)(X509_STORE *);
     int (*store_unlock)(X509_STORE *);
     int (*crypto_get_ex_new_index)(int, long, void *, CRYPTO_EX_new *, CRYPTO_EX_dup *,
@@ -109,6 +115,7 @@ static const struct {
     SSL_CTX_clear_options,
     SSL_get_verify_depth,
     SSL_SESSION_get0_id_context,
+    SSL_SESSION_new,
     SSL_SESSION_set_timeout,
     SSL_SESSION_set_time,
     SSL_SESSION_set1_id,
@@ -140,6 +147,7 @@ static const struct {
     SSL_CTX_sess_get_new_cb,
     SSL_CTX_sess_get_get_cb,
     SSL_CTX_sess_get_remove_cb,
+    X509_OBJECT_get0_X509_CRL,
     X509_STORE_lock,
     X509_STORE_unlock,
     CRYPTO_get_ex_new_index,

@@ -50,6 +50,10 @@ static ngx_int_t ngx_http_tlsresume_attach_all(ngx_conf_t *cf,
     ngx_http_conf_addr_t *addr);
 static ngx_int_t ngx_http_tlsresume_attach(ngx_conf_t *cf,
     ngx_http_conf_addr_t *addr, ngx_http_core_srv_conf_t *cscf);
+static ngx_int_t ngx_http_tlsresume_check_default(ngx_conf_t *cf,
+    ngx_http_conf_addr_t *addr);
+static ngx_uint_t ngx_http_tlsresume_is_wanted(ngx_http_conf_addr_t *addr,
+    ngx_http_core_srv_conf_t *cscf);
 static ngx_uint_t ngx_http_tlsresume_is_tls(ngx_http_conf_addr_t *addr,
     ngx_http_ssl_srv_conf_t *sscf);
 static void ngx_http_tlsresume_place(ngx_http_core_srv_conf_t *cscf,
@@ -274,7 +278,18 @@ ngx_http_tlsresume_init(ngx_conf_t *cf)
         return NGX_ERROR;
     }
 
-    return ngx_http_tlsresume_each_address(cf, ngx_http_tlsresume_attach_all);
+    if (ngx_http_tlsresume_each_address(cf, ngx_http_tlsresume_attach_all)
+        != NGX_OK)
+    {
+        return NGX_ERROR;
+    }
+
+    if (ngx_process == NGX_PROCESS_SIGNALLER) {
+        return NGX_OK;
+    }
+
+    return ngx_http_tlsresume_each_address(cf,
+                                           ngx_http_tlsresume_check_default);
 }
 
 
@@ -336,10 +351,7 @@ ngx_http_tlsresume_attach_all(ngx_conf_t *cf, ngx_http_conf_addr_t *addr)
 }
 
 
-/*
- * A server without TLS has a context too if there is a certificate for all
- * servers.  One that listens on several addresses is met several times.
- */
+/* a server that listens on several addresses is met several times */
 
 static ngx_int_t
 ngx_http_tlsresume_attach(ngx_conf_t *cf, ngx_http_conf_addr_t *addr,
@@ -352,9 +364,7 @@ ngx_http_tlsresume_attach(ngx_conf_t *cf, ngx_http_conf_addr_t *addr,
     sscf = cscf->ctx->srv_conf[ngx_http_ssl_module.ctx_index];
     tscf = cscf->ctx->srv_conf[ngx_http_tlsresume_module.ctx_index];
 
-    if (tscf->instance == NULL || tscf->attached || sscf->ssl.ctx == NULL
-        || !ngx_http_tlsresume_is_tls(addr, sscf))
-    {
+    if (tscf->attached || !ngx_http_tlsresume_is_wanted(addr, cscf)) {
         return NGX_OK;
     }
 
@@ -363,6 +373,60 @@ ngx_http_tlsresume_attach(ngx_conf_t *cf, ngx_http_conf_addr_t *addr,
     ngx_http_tlsresume_place(cscf, &place);
 
     return ngx_tlsresume_attach(cf, tscf->instance, &sscf->ssl, &place);
+}
+
+
+/*
+ * OpenSSL looks for session ids in the context that accepts, so those that the
+ * other servers of the address hand out would be found nowhere.
+ */
+
+static ngx_int_t
+ngx_http_tlsresume_check_default(ngx_conf_t *cf, ngx_http_conf_addr_t *addr)
+{
+    ngx_uint_t                  s;
+    ngx_http_core_srv_conf_t  **cscfp;
+
+    if (ngx_http_tlsresume_is_wanted(addr, addr->default_server)) {
+        return NGX_OK;
+    }
+
+    cscfp = addr->servers.elts;
+
+    for (s = 0; s < addr->servers.nelts; s++) {
+
+        if (!ngx_http_tlsresume_is_wanted(addr, cscfp[s])) {
+            continue;
+        }
+
+        ngx_log_error(NGX_LOG_WARN, cf->log, 0,
+                      "tlsresume: the default server of %V is not attached, "
+                      "as server \"%V\" in %s:%ui is: "
+                      "TLS 1.2 session ids are not shared there",
+                      &addr->opt.addr_text, &cscfp[s]->server_name,
+                      cscfp[s]->file_name, cscfp[s]->line);
+
+        return NGX_OK;
+    }
+
+    return NGX_OK;
+}
+
+
+/* a server without TLS has a context too if a certificate is inherited */
+
+static ngx_uint_t
+ngx_http_tlsresume_is_wanted(ngx_http_conf_addr_t *addr,
+    ngx_http_core_srv_conf_t *cscf)
+{
+    ngx_http_ssl_srv_conf_t        *sscf;
+    ngx_http_tlsresume_srv_conf_t  *tscf;
+
+    sscf = cscf->ctx->srv_conf[ngx_http_ssl_module.ctx_index];
+    tscf = cscf->ctx->srv_conf[ngx_http_tlsresume_module.ctx_index];
+
+    return tscf->instance != NULL && sscf->ssl.ctx != NULL
+           && ngx_http_tlsresume_is_tls(addr, sscf);
 }
 
 

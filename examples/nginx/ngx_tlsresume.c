@@ -22,11 +22,23 @@ struct ngx_tlsresume_instance_s {
     /* of the file's text when it was read */
     u_char                     digest[NGX_TLSRESUME_DIGEST_LEN];
 
-    /* the last cycle that names it */
+    /* the last cycle that names it; NULL once that is gone */
     ngx_cycle_t               *cycle;
 
+    /* one for each directive of each cycle that has not been freed */
+    ngx_uint_t                 references;
+
     ngx_tlsresume_instance_t  *next;
+
+    /* the last one of its name that was in force */
+    unsigned                   in_force:1;
 };
+
+
+typedef struct {
+    ngx_tlsresume_instance_t  *instance;
+    ngx_cycle_t               *cycle;
+} ngx_tlsresume_reference_t;
 
 
 typedef struct {
@@ -35,21 +47,29 @@ typedef struct {
 } ngx_tlsresume_state_t;
 
 
+static void ngx_tlsresume_release(void *data);
 static char *ngx_tlsresume_use(ngx_conf_t *cf, ngx_str_t *name,
     ngx_tlsresume_instance_t **instance);
+static ngx_tlsresume_instance_t *ngx_tlsresume_get(ngx_conf_t *cf,
+    ngx_str_t *name);
+static void ngx_tlsresume_give_back(void *data);
 static void ngx_tlsresume_digest(ngx_conf_t *cf, ngx_str_t *name,
     u_char *digest);
 static void ngx_tlsresume_digest_file(ngx_file_t *file, u_char *digest);
-static ngx_tlsresume_instance_t *ngx_tlsresume_find(ngx_str_t *name,
+static ngx_uint_t ngx_tlsresume_is_named(ngx_tlsresume_instance_t *instance,
+    ngx_str_t *name);
+static ngx_tlsresume_instance_t *ngx_tlsresume_find_named_by(ngx_cycle_t *cycle,
+    ngx_str_t *name);
+static ngx_tlsresume_instance_t *ngx_tlsresume_find_read(ngx_str_t *name,
     u_char *digest);
+static ngx_tlsresume_instance_t *ngx_tlsresume_find_in_force(ngx_str_t *name);
 static ngx_tlsresume_instance_t *ngx_tlsresume_create(ngx_conf_t *cf,
     ngx_str_t *name, u_char *digest);
-static void ngx_tlsresume_compare(ngx_conf_t *cf,
+static ngx_uint_t ngx_tlsresume_loses(TLSRESUME *old, TLSRESUME *new);
+static void ngx_tlsresume_put_in_force(ngx_cycle_t *cycle,
     ngx_tlsresume_instance_t *instance);
-static ngx_uint_t ngx_tlsresume_is_outdated(ngx_tlsresume_instance_t *instance,
-    ngx_cycle_t *cycle);
+static void ngx_tlsresume_free_unused(void);
 static void ngx_tlsresume_free(ngx_tlsresume_instance_t *instance);
-static void ngx_tlsresume_release(void *data);
 static void ngx_tlsresume_log(int level, const char *message, void *arg);
 static const char *ngx_tlsresume_reason(void);
 
@@ -82,7 +102,6 @@ ngx_tlsresume_hold(ngx_conf_t *cf)
     }
 
     cln->handler = ngx_tlsresume_release;
-    cln->data = cf->cycle;
 
     if (ngx_tlsresume_state.cycles++ == 0) {
         tlsresume_set_log_callback(ngx_tlsresume_log, NULL);
@@ -94,34 +113,27 @@ ngx_tlsresume_hold(ngx_conf_t *cf)
 
 /*
  * The cleanups of a pool run in reverse order: this is after the contexts of
- * the cycle were freed, and before its modules are unloaded.
+ * the cycle were freed and its references given back, and before its modules
+ * are unloaded.
  */
 
 static void
 ngx_tlsresume_release(void *data)
 {
-    ngx_cycle_t *cycle = data;
-
     ngx_tlsresume_instance_t  *instance, *next;
+
+    if (--ngx_tlsresume_state.cycles > 0) {
+        return;
+    }
 
     for (instance = ngx_tlsresume_state.instances; instance; instance = next) {
         next = instance->next;
-
-        /* another cycle may get the same address */
-
-        if (instance->cycle == cycle) {
-            instance->cycle = NULL;
-        }
-
-        if (ngx_tlsresume_state.cycles == 1) {
-            ngx_tlsresume_free(instance);
-        }
+        ngx_tlsresume_free(instance);
     }
 
-    if (--ngx_tlsresume_state.cycles == 0) {
-        ngx_tlsresume_state.instances = NULL;
-        tlsresume_set_log_callback(NULL, NULL);
-    }
+    ngx_tlsresume_state.instances = NULL;
+
+    tlsresume_set_log_callback(NULL, NULL);
 }
 
 
@@ -182,31 +194,89 @@ ngx_tlsresume_set_slot(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 }
 
 
+/*
+ * The cycle refers to the instance until its pool is destroyed, by a reload
+ * that failed or when its last connection is gone: without a master process
+ * that is long after the next cycle is in force.
+ */
+
 static char *
 ngx_tlsresume_use(ngx_conf_t *cf, ngx_str_t *name,
     ngx_tlsresume_instance_t **instance)
 {
-    u_char  digest[NGX_TLSRESUME_DIGEST_LEN];
+    ngx_pool_cleanup_t         *cln;
+    ngx_tlsresume_reference_t  *reference;
 
     if (ngx_process == NGX_PROCESS_SIGNALLER) {
         *instance = &ngx_tlsresume_none;
         return NGX_CONF_OK;
     }
 
-    ngx_tlsresume_digest(cf, name, digest);
+    cln = ngx_pool_cleanup_add(cf->cycle->pool,
+                               sizeof(ngx_tlsresume_reference_t));
+    if (cln == NULL) {
+        return NGX_CONF_ERROR;
+    }
 
-    *instance = ngx_tlsresume_find(name, digest);
+    *instance = ngx_tlsresume_get(cf, name);
 
     if (*instance == NULL) {
-        *instance = ngx_tlsresume_create(cf, name, digest);
-        if (*instance == NULL) {
-            return NGX_CONF_ERROR;
-        }
+        return NGX_CONF_ERROR;
     }
 
     (*instance)->cycle = cf->cycle;
+    (*instance)->references++;
+
+    reference = cln->data;
+    reference->instance = *instance;
+    reference->cycle = cf->cycle;
+
+    cln->handler = ngx_tlsresume_give_back;
 
     return NGX_CONF_OK;
+}
+
+
+/* in one cycle a file counts as it was read first */
+
+static ngx_tlsresume_instance_t *
+ngx_tlsresume_get(ngx_conf_t *cf, ngx_str_t *name)
+{
+    u_char                     digest[NGX_TLSRESUME_DIGEST_LEN];
+    ngx_tlsresume_instance_t  *instance;
+
+    instance = ngx_tlsresume_find_named_by(cf->cycle, name);
+
+    if (instance) {
+        return instance;
+    }
+
+    ngx_tlsresume_digest(cf, name, digest);
+
+    instance = ngx_tlsresume_find_read(name, digest);
+
+    if (instance) {
+        return instance;
+    }
+
+    return ngx_tlsresume_create(cf, name, digest);
+}
+
+
+static void
+ngx_tlsresume_give_back(void *data)
+{
+    ngx_tlsresume_reference_t *reference = data;
+
+    /* another cycle may get the same address */
+
+    if (reference->instance->cycle == reference->cycle) {
+        reference->instance->cycle = NULL;
+    }
+
+    reference->instance->references--;
+
+    ngx_tlsresume_free_unused();
 }
 
 
@@ -278,8 +348,16 @@ ngx_tlsresume_digest_file(ngx_file_t *file, u_char *digest)
 }
 
 
+static ngx_uint_t
+ngx_tlsresume_is_named(ngx_tlsresume_instance_t *instance, ngx_str_t *name)
+{
+    return instance->name.len == name->len
+           && ngx_memcmp(instance->name.data, name->data, name->len) == 0;
+}
+
+
 static ngx_tlsresume_instance_t *
-ngx_tlsresume_find(ngx_str_t *name, u_char *digest)
+ngx_tlsresume_find_named_by(ngx_cycle_t *cycle, ngx_str_t *name)
 {
     ngx_tlsresume_instance_t  *instance;
 
@@ -287,11 +365,47 @@ ngx_tlsresume_find(ngx_str_t *name, u_char *digest)
          instance;
          instance = instance->next)
     {
-        if (instance->name.len == name->len
-            && ngx_memcmp(instance->name.data, name->data, name->len) == 0
+        if (instance->cycle == cycle && ngx_tlsresume_is_named(instance, name))
+        {
+            return instance;
+        }
+    }
+
+    return NULL;
+}
+
+
+static ngx_tlsresume_instance_t *
+ngx_tlsresume_find_read(ngx_str_t *name, u_char *digest)
+{
+    ngx_tlsresume_instance_t  *instance;
+
+    for (instance = ngx_tlsresume_state.instances;
+         instance;
+         instance = instance->next)
+    {
+        if (ngx_tlsresume_is_named(instance, name)
             && ngx_memcmp(instance->digest, digest, NGX_TLSRESUME_DIGEST_LEN)
                == 0)
         {
+            return instance;
+        }
+    }
+
+    return NULL;
+}
+
+
+static ngx_tlsresume_instance_t *
+ngx_tlsresume_find_in_force(ngx_str_t *name)
+{
+    ngx_tlsresume_instance_t  *instance;
+
+    for (instance = ngx_tlsresume_state.instances;
+         instance;
+         instance = instance->next)
+    {
+        if (instance->in_force && ngx_tlsresume_is_named(instance, name)) {
             return instance;
         }
     }
@@ -305,8 +419,8 @@ ngx_tlsresume_create(ngx_conf_t *cf, ngx_str_t *name, u_char *digest)
 {
     ngx_tlsresume_instance_t  *instance;
 
-    instance = ngx_alloc(sizeof(ngx_tlsresume_instance_t) + name->len + 1,
-                         cf->log);
+    instance = ngx_calloc(sizeof(ngx_tlsresume_instance_t) + name->len + 1,
+                          cf->log);
     if (instance == NULL) {
         return NULL;
     }
@@ -329,50 +443,10 @@ ngx_tlsresume_create(ngx_conf_t *cf, ngx_str_t *name, u_char *digest)
         return NULL;
     }
 
-    ngx_tlsresume_compare(cf, instance);
-
     instance->next = ngx_tlsresume_state.instances;
     ngx_tlsresume_state.instances = instance;
 
     return instance;
-}
-
-
-/*
- * The file's text changed.  Its new instance goes on where the old one is if
- * both have the same memory, which their counters tell: those belong to it.
- */
-
-static void
-ngx_tlsresume_compare(ngx_conf_t *cf, ngx_tlsresume_instance_t *instance)
-{
-    TLSRESUME_STATS            before, after;
-    ngx_tlsresume_instance_t  *old;
-
-    for (old = ngx_tlsresume_state.instances; old; old = old->next) {
-
-        if (old->name.len == instance->name.len
-            && ngx_memcmp(old->name.data, instance->name.data, old->name.len)
-               == 0)
-        {
-            break;
-        }
-    }
-
-    if (old == NULL
-        || !tlsresume_stats(old->handle, &before, sizeof(before))
-        || !tlsresume_stats(instance->handle, &after, sizeof(after))
-        || (after.tickets_issued >= before.tickets_issued
-            && after.sessions_stored >= before.sessions_stored))
-    {
-        return;
-    }
-
-    ngx_conf_log_error(NGX_LOG_WARN, cf, 0,
-                       "tlsresume: \"%V\" changed, and its memory with it: "
-                       "stored sessions are lost, "
-                       "without memory.path tickets too",
-                       &instance->name);
 }
 
 
@@ -400,13 +474,106 @@ ngx_tlsresume_attach(ngx_conf_t *cf, ngx_tlsresume_instance_t *instance,
 }
 
 
-/*
- * Of two texts of one file the one that is not in force goes.  A file that is
- * not named any more is kept: "off" for one reload forgets nobody.
- */
-
 void
 ngx_tlsresume_commit(ngx_cycle_t *cycle)
+{
+    ngx_tlsresume_instance_t  *instance;
+
+    for (instance = ngx_tlsresume_state.instances;
+         instance;
+         instance = instance->next)
+    {
+        if (instance->cycle == cycle && !instance->in_force) {
+            ngx_tlsresume_put_in_force(cycle, instance);
+        }
+    }
+
+    ngx_tlsresume_free_unused();
+}
+
+
+static void
+ngx_tlsresume_put_in_force(ngx_cycle_t *cycle,
+    ngx_tlsresume_instance_t *instance)
+{
+    ngx_tlsresume_instance_t  *old;
+
+    old = ngx_tlsresume_find_in_force(&instance->name);
+
+    instance->in_force = 1;
+
+    if (old == NULL) {
+        return;
+    }
+
+    old->in_force = 0;
+
+    if (!ngx_tlsresume_loses(old->handle, instance->handle)) {
+        return;
+    }
+
+    ngx_log_error(NGX_LOG_WARN, cycle->log, 0,
+                  "tlsresume: \"%V\" changed, and its memory with it: "
+                  "stored sessions are lost, "
+                  "without memory.path tickets too",
+                  &instance->name);
+}
+
+
+/*
+ * Whether something is in the old memory and the new memory is another one.
+ * Counters belong to the memory and only grow, so those of one memory do so
+ * too if they are read through either handle by turns, whoever is counting.
+ */
+
+static ngx_uint_t
+ngx_tlsresume_loses(TLSRESUME *old, TLSRESUME *new)
+{
+    uint64_t         a, b, c;
+    ngx_uint_t       i, used, other;
+    TLSRESUME_STATS  before, between, after;
+
+    static const size_t  counters[] = {
+        offsetof(TLSRESUME_STATS, tickets_issued),
+        offsetof(TLSRESUME_STATS, sessions_stored),
+        offsetof(TLSRESUME_STATS, tickets_accepted_current),
+        offsetof(TLSRESUME_STATS, sessions_hit),
+        offsetof(TLSRESUME_STATS, sessions_missed_absent),
+        offsetof(TLSRESUME_STATS, rotations)
+    };
+
+    if (!tlsresume_stats(old, &before, sizeof(before))
+        || !tlsresume_stats(new, &between, sizeof(between))
+        || !tlsresume_stats(old, &after, sizeof(after)))
+    {
+        ERR_clear_error();
+        return 0;
+    }
+
+    used = before.tickets_issued || before.sessions_stored;
+    other = 0;
+
+    for (i = 0; i < sizeof(counters) / sizeof(counters[0]); i++) {
+        a = *(uint64_t *) ((u_char *) &before + counters[i]);
+        b = *(uint64_t *) ((u_char *) &between + counters[i]);
+        c = *(uint64_t *) ((u_char *) &after + counters[i]);
+
+        if (b < a || b > c) {
+            other = 1;
+        }
+    }
+
+    return used && other;
+}
+
+
+/*
+ * A file that is not named any more is kept: "off" for one reload forgets
+ * nobody.  It goes as soon as another text of the file is in force.
+ */
+
+static void
+ngx_tlsresume_free_unused(void)
 {
     ngx_tlsresume_instance_t  *instance, **link;
 
@@ -415,7 +582,7 @@ ngx_tlsresume_commit(ngx_cycle_t *cycle)
     while (*link) {
         instance = *link;
 
-        if (ngx_tlsresume_is_outdated(instance, cycle)) {
+        if (instance->references == 0 && !instance->in_force) {
             *link = instance->next;
             ngx_tlsresume_free(instance);
             continue;
@@ -423,32 +590,6 @@ ngx_tlsresume_commit(ngx_cycle_t *cycle)
 
         link = &instance->next;
     }
-}
-
-
-static ngx_uint_t
-ngx_tlsresume_is_outdated(ngx_tlsresume_instance_t *instance,
-    ngx_cycle_t *cycle)
-{
-    ngx_tlsresume_instance_t  *other;
-
-    if (instance->cycle == cycle) {
-        return 0;
-    }
-
-    for (other = ngx_tlsresume_state.instances; other; other = other->next) {
-
-        if (other->cycle == cycle
-            && other->name.len == instance->name.len
-            && ngx_memcmp(other->name.data, instance->name.data,
-                          other->name.len)
-               == 0)
-        {
-            return 1;
-        }
-    }
-
-    return 0;
 }
 
 

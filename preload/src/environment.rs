@@ -3,7 +3,7 @@
 
 use core::ffi::{CStr, c_char};
 use core::ptr;
-use core::sync::atomic::{AtomicPtr, Ordering};
+use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 const PREFIX: &[u8] = b"TLSRESUME_";
 
@@ -19,12 +19,18 @@ unsafe extern "C" {
 #[unsafe(link_section = ".init_array")]
 static AT_LOAD: extern "C" fn() = read;
 
-/// The variables, as `tlsresume_interpose` takes them.
+/// The variables, as `tlsresume_interpose` takes them. Libraries of the program may make contexts in constructors that
+/// come before ours.
 pub fn variables() -> *const *const c_char {
+    read();
     VARIABLES.load(Ordering::Acquire)
 }
 
 extern "C" fn read() {
+    static READ: AtomicBool = AtomicBool::new(false);
+    if READ.swap(true, Ordering::AcqRel) {
+        return;
+    }
     // SAFETY: reading the auxiliary vector has no precondition. Programs with raised privileges take nothing from the
     // environment, as secure_getenv(3) has it.
     if unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {

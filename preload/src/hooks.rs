@@ -260,3 +260,14 @@ unsafe extern "C" fn SSL_clear_options(ssl: *mut SSL, options: u64) -> u64 {
     // SAFETY: see above.
     functions(ssl).map_or(0, |functions| unsafe { (functions.clear_options)(ssl, options) })
 }
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn SSL_set_session_id_context(
+    ssl: *mut SSL,
+    id: *const c_uchar,
+    len: c_uint,
+) -> c_int {
+    // SAFETY: see above.
+    functions(ssl)
+        .map_or(0, |functions| unsafe { (functions.set_session_id_context)(ssl, id, len) })
+}

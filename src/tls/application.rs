@@ -122,6 +122,12 @@ impl Wishes {
 /// A callback that may be replaced while another thread calls it.
 pub(super) struct Callback<F>(AtomicPtr<c_void>, PhantomData<F>);
 
+impl<F: Copy> Default for Callback<F> {
+    fn default() -> Self {
+        Callback::new(None)
+    }
+}
+
 impl<F: Copy> Callback<F> {
     fn new(callback: Option<F>) -> Self {
         Callback(AtomicPtr::new(Self::address(callback)), PhantomData)

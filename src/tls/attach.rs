@@ -17,11 +17,11 @@ use super::notes::Notes;
 use super::real::libssl;
 use super::slots::Slot;
 use super::sys::{
-    self, RemoveSessionCallback, SSL_OP_NO_ANTI_REPLAY, SSL_OP_NO_TICKET, SSL_SESS_CACHE_CLIENT,
-    SSL_SESS_CACHE_NO_AUTO_CLEAR, SSL_SESS_CACHE_NO_INTERNAL, SSL_SESS_CACHE_NO_INTERNAL_LOOKUP,
-    SSL_SESS_CACHE_SERVER,
+    self, AllowEarlyDataCallback, RemoveSessionCallback, SSL_OP_NO_ANTI_REPLAY, SSL_OP_NO_TICKET,
+    SSL_SESS_CACHE_CLIENT, SSL_SESS_CACHE_NO_AUTO_CLEAR, SSL_SESS_CACHE_NO_INTERNAL,
+    SSL_SESS_CACHE_NO_INTERNAL_LOOKUP, SSL_SESS_CACHE_SERVER,
 };
-use super::{callbacks, handshake, notes, policy, real};
+use super::{callbacks, handshake, policy, real};
 use crate::config::{Mode, OnRemove, Resumption};
 use crate::engine::{Accepting, Engine};
 use crate::error::{Error, Result};
@@ -196,14 +196,6 @@ impl Attachment {
         self.id_context.load(Ordering::Relaxed) == NAMED
     }
 
-    /// Whether the preload saw the application set an early-data callback: it cannot be asked beside the strike register,
-    /// so no early data is allowed.
-    pub(super) fn leaves_early_data_to_the_application(&self) -> bool {
-        // SAFETY: in a callback of one of its connections, the context lives.
-        let notes = unsafe { Notes::find(self.ctx) };
-        notes.is_some_and(|notes| notes.early_data.load(Ordering::Relaxed))
-    }
-
     /// The verify mode of the context itself.
     pub(super) fn verify_mode(&self) -> c_int {
         // SAFETY: in a callback of one of its connections, the context lives.
@@ -213,7 +205,7 @@ impl Attachment {
     /// Whether the context asks its clients for certificates. Called under the registry's lock.
     fn verifies_clients(&self) -> bool {
         // SAFETY: the context takes the registry's lock before it goes.
-        unsafe { policy::context_verifies(self.ctx) && !notes::connects(self.ctx) }
+        unsafe { policy::context_verifies(self.ctx) }
     }
 
     /// Whether attaching is over: until then, connections would copy settings that are half ours.
@@ -338,9 +330,25 @@ impl Attachment {
             (libssl.ctx_sess_set_get_cb)(self.ctx, Some(own.get_session));
             self.install_remove_callback();
             (libssl.ctx_set_generate_session_id)(self.ctx, Some(own.generate_id));
-            let (ask, slot) = (callbacks::allow_early_data, self.slot.to_arg());
-            (libssl.ctx_set_allow_early_data_cb)(self.ctx, Some(ask), slot);
+            self.install_early_data_callback();
         }
+    }
+
+    /// The strike register and an application's own callback would both have to allow early data, and cannot be asked
+    /// both: where the preload saw one, early data is refused, which costs the client a round trip.
+    ///
+    /// # Safety
+    /// The context is valid.
+    pub(super) unsafe fn install_early_data_callback(&self) {
+        // SAFETY: the context is valid (caller).
+        let notes = unsafe { Notes::find(self.ctx) };
+        let decides_itself = notes.is_some_and(|notes| notes.early_data.load(Ordering::Relaxed));
+        let ask: AllowEarlyDataCallback = match decides_itself {
+            true => callbacks::refuse_early_data,
+            false => callbacks::allow_early_data,
+        };
+        // SAFETY: the context is valid (caller); the functions have the signature that OpenSSL documents.
+        unsafe { (libssl().ctx_set_allow_early_data_cb)(self.ctx, Some(ask), self.slot.to_arg()) };
     }
 
     /// Has a connection's early data decided by the strike register, as that of others is.

@@ -159,12 +159,17 @@ pub(super) unsafe fn generate_id(
 /// The arguments are those of OpenSSL's allow-early-data callback, and `arg` what [`Slot::to_arg`] made.
 pub(super) unsafe extern "C" fn allow_early_data(ssl: *mut SSL, arg: *mut c_void) -> c_int {
     let slot = Slot::from_arg(arg);
-    let allowed = guarded(|| {
-        slot.attachment_for(ssl).is_some_and(|attachment| {
-            !attachment.leaves_early_data_to_the_application() && early_data(attachment, ssl)
-        })
-    });
+    let allowed =
+        guarded(|| slot.attachment_for(ssl).is_some_and(|attachment| early_data(attachment, ssl)));
     c_int::from(allowed.unwrap_or(false))
+}
+
+/// The answer where nobody can be asked.
+///
+/// # Safety
+/// Nothing is asked of the arguments.
+pub(super) unsafe extern "C" fn refuse_early_data(_ssl: *mut SSL, _arg: *mut c_void) -> c_int {
+    0
 }
 
 /// The strike register's word on a connection's early data.
@@ -200,7 +205,8 @@ unsafe fn open_ticket(
     }
     handshake.accepting = Some(attachment.accepting());
     let server_name = ServerName::in_client_hello(ssl);
-    let Some(binding) = policy::expected_binding(attachment, ssl, server_name.as_bytes()) else {
+    let Some((binding, policy)) = policy::expected_binding(attachment, ssl, server_name.as_bytes())
+    else {
         engine.counters().count(Counter::TicketsMac);
         return NO_TICKET;
     };
@@ -214,7 +220,7 @@ unsafe fn open_ticket(
     }
     let tls13 = is_tls13(ssl);
     handshake.opening(opening.age, engine, tls13);
-    handshake.binding = Some(binding);
+    (handshake.binding, handshake.policy) = (Some(binding), Some(policy));
     // In TLS 1.3 a client uses a ticket once: without a new one it could resume every second time only.
     if tls13 || opening.age == Age::Older { TICKET_AND_RENEW } else { TICKET }
 }
@@ -318,6 +324,9 @@ fn keep_session(attachment: &Attachment, slot: Slot, ssl: *mut SSL, session: Ses
     }
     let server_name = ServerName::negotiated(ssl);
     let binding = policy::serving_binding(attachment, accepted, ssl, server_name.as_bytes());
+    if bears_no_copy(session) {
+        return engine.counters().count(Counter::SessionsDropped);
+    }
     let Some((value, note)) = session.encode() else {
         return engine.counters().count(Counter::SessionsDropped);
     };
@@ -335,6 +344,19 @@ fn keep_session(attachment: &Attachment, slot: Slot, ssl: *mut SSL, session: Ses
     engine.keep_session(&kept, clock::now(), LOCK_BUDGET / tickets.max(1));
 }
 
+/// Whether a session is more than what is encoded of it.
+fn bears_no_copy(session: Session) -> bool {
+    static SAID: Once = Once::new();
+    let has_data = session.has_application_data();
+    if has_data && SAID.first() {
+        log::info!(
+            "sessions that carry data of the application's own (SSL_SESSION_set_ex_data) are not kept: a copy would be \
+             without"
+        );
+    }
+    has_data
+}
+
 fn find_session(slot: Slot, ssl: *mut SSL, id: &[u8]) -> Option<ptr::NonNull<SSL_SESSION>> {
     let attachment = slot.attachment_for(ssl)?;
     let engine = &attachment.engine;
@@ -346,7 +368,8 @@ fn find_session(slot: Slot, ssl: *mut SSL, id: &[u8]) -> Option<ptr::NonNull<SSL
     }
     handshake.accepting = Some(attachment.accepting());
     let server_name = ServerName::in_client_hello(ssl);
-    let Some(binding) = policy::expected_binding(attachment, ssl, server_name.as_bytes()) else {
+    let Some((binding, policy)) = policy::expected_binding(attachment, ssl, server_name.as_bytes())
+    else {
         engine.counters().count(Counter::SessionsBinding);
         return None;
     };
@@ -365,7 +388,7 @@ fn find_session(slot: Slot, ssl: *mut SSL, id: &[u8]) -> Option<ptr::NonNull<SSL
         Counter::SessionsParse
     });
     handshake.authenticated = Some(stored.authenticated);
-    handshake.binding = Some(binding);
+    (handshake.binding, handshake.policy) = (Some(binding), Some(policy));
     if single_use && let Ok(id) = id.try_into() {
         let consumed = Consumed { id, binding, value: stored.value, note: stored.note };
         handshake.consumed = Some(Box::new(consumed));

@@ -19,6 +19,14 @@ static KNOWN: Place = Place::new(sys::CRYPTO_EX_INDEX_SSL_SESSION);
 /// On connections whose application refused tickets.
 static REFUSES: Place = Place::new(sys::CRYPTO_EX_INDEX_SSL);
 
+/// On connections whose application gave them a session id context of their own.
+static NAMES: Place = Place::new(sys::CRYPTO_EX_INDEX_SSL);
+
+/// Whether this index of a session's ex_data is ours.
+pub(super) fn is_mark(index: c_int) -> bool {
+    KNOWN.index() == Some(index)
+}
+
 /// The application's answer to a session that a server gave.
 ///
 /// # Safety
@@ -31,16 +39,15 @@ pub(super) unsafe fn new_session(
     // SAFETY: the arguments are those that OpenSSL gave, for the function that the application gave OpenSSL.
     unsafe {
         mark(session);
-        let wishes = attachment.map(|attachment| &attachment.wishes);
-        let Some((wishes, callback)) = wishes.and_then(|it| Some((it, it.new_session.get()?)))
-        else {
+        let Some(attachment) = attachment.filter(|attachment| attachment.has_callbacks()) else {
             return 0;
         };
         // It has the context's timeout unless the server said how long its ticket lives.
         let ours = (libssl().ctx_get_timeout)(openssl_sys::SSL_get_SSL_CTX(ssl));
         if openssl_sys::SSL_SESSION_get_timeout(session) == ours {
-            sys::SSL_SESSION_set_timeout(session, wishes.timeout());
+            sys::SSL_SESSION_set_timeout(session, attachment.wishes.timeout());
         }
+        let Some(callback) = attachment.wishes.new_session.get() else { return 0 };
         callback(ssl, session)
     }
 }
@@ -71,7 +78,7 @@ pub(super) unsafe fn connecting(ssl: *mut SSL) {
         let ctx = openssl_sys::SSL_get_SSL_CTX(ssl);
         let notes = Notes::find(ctx);
         if let Some(notes) = notes {
-            notes.set_connects(ctx);
+            notes.set_connects();
         }
         let Some(attachment) = Attachment::of(ctx).filter(|it| it.is_configured()) else {
             return;
@@ -79,9 +86,10 @@ pub(super) unsafe fn connecting(ssl: *mut SSL) {
         give_back_options(ssl, attachment);
         if attachment.has_callbacks()
             && notes.is_some_and(|notes| !notes.id_context.load(Ordering::Relaxed))
+            && !is_marked(&NAMES, ssl)
         {
             // The one that was made for want of another: its sessions are of no use to a context without.
-            sys::SSL_set_session_id_context(ssl, [].as_ptr(), 0);
+            (libssl().set_session_id_context)(ssl, [].as_ptr(), 0);
         }
     }
 }
@@ -93,7 +101,7 @@ pub(super) unsafe fn connecting(ssl: *mut SSL) {
 unsafe fn give_back_options(ssl: *mut SSL, attachment: &Attachment) {
     let (forced, wanted) = (attachment.forced_options(), attachment.wishes.options());
     // SAFETY: as the caller promises.
-    let own = if unsafe { refuses_tickets(ssl) } { sys::SSL_OP_NO_TICKET } else { 0 };
+    let own = if unsafe { is_marked(&REFUSES, ssl) } { sys::SSL_OP_NO_TICKET } else { 0 };
     // SAFETY: as the caller promises.
     unsafe {
         (libssl().clear_options)(ssl, forced.set & !wanted & !own & sys::SSL_OP_NO_TICKET);
@@ -107,8 +115,25 @@ unsafe fn give_back_options(ssl: *mut SSL, attachment: &Attachment) {
 /// # Safety
 /// `ssl` is NULL or a valid connection.
 pub(super) unsafe fn note_options(ssl: *mut SSL, options: u64, set: bool) {
-    let index = REFUSES.index().filter(|_| !ssl.is_null());
-    if let Some(index) = index.filter(|_| options & sys::SSL_OP_NO_TICKET != 0) {
+    if options & sys::SSL_OP_NO_TICKET != 0 {
+        // SAFETY: as the caller promises.
+        unsafe { mark_connection(&REFUSES, ssl, set) };
+    }
+}
+
+/// The application named a connection's session id context.
+///
+/// # Safety
+/// `ssl` is NULL or a valid connection.
+pub(super) unsafe fn note_id_context(ssl: *mut SSL) {
+    // SAFETY: as the caller promises.
+    unsafe { mark_connection(&NAMES, ssl, true) };
+}
+
+/// # Safety
+/// `ssl` is NULL or a valid connection.
+unsafe fn mark_connection(place: &Place, ssl: *mut SSL, set: bool) {
+    if let Some(index) = place.index().filter(|_| !ssl.is_null()) {
         let mark = if set { ptr::dangling_mut::<c_void>() } else { ptr::null_mut() };
         // SAFETY: as the caller promises. Nobody follows the pointer.
         unsafe { openssl_sys::SSL_set_ex_data(ssl, index, mark) };
@@ -117,11 +142,10 @@ pub(super) unsafe fn note_options(ssl: *mut SSL, options: u64, set: bool) {
 
 /// # Safety
 /// `ssl` is a valid connection.
-unsafe fn refuses_tickets(ssl: *mut SSL) -> bool {
+unsafe fn is_marked(place: &Place, ssl: *mut SSL) -> bool {
+    let index = place.index();
     // SAFETY: as the caller promises; only whether there is something is looked at.
-    REFUSES
-        .index()
-        .is_some_and(|index| !unsafe { openssl_sys::SSL_get_ex_data(ssl, index) }.is_null())
+    index.is_some_and(|index| !unsafe { openssl_sys::SSL_get_ex_data(ssl, index) }.is_null())
 }
 
 /// # Safety

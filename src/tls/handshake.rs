@@ -11,7 +11,7 @@ use super::ex_data::Place;
 use super::guard::contained;
 use super::sys;
 use crate::clock::UnixMillis;
-use crate::engine::{Accepting, Binding, Engine};
+use crate::engine::{Accepting, Binding, Engine, Policy};
 use crate::ring::Age;
 use crate::stats::Counter;
 
@@ -33,6 +33,8 @@ pub(super) struct Handshake {
     pub(super) accepting: Option<Accepting>,
     /// What the ticket or session was tied to that this handshake may resume.
     pub(super) binding: Option<Binding>,
+    /// The policy that was expected to serve.
+    pub(super) policy: Option<Policy>,
     /// The full handshake behind the stored session that this one resumes.
     pub(super) authenticated: Option<UnixMillis>,
     /// Nothing is left of the lifetime of the session that this handshake resumes.
@@ -109,6 +111,7 @@ impl Handshake {
             pending: None,
             accepting: None,
             binding: None,
+            policy: None,
             authenticated: None,
             over: false,
             consumed: None,

@@ -8,8 +8,10 @@ use std::time::Duration;
 use openssl_sys::{CRYPTO_EX_DATA, SSL_CTX};
 use parking_lot::RwLock;
 
+use super::application::Callback;
 use super::ex_data::Place;
 use super::guard::contained;
+use super::sys::ServerNameCallback;
 use super::{attach, policy, real, sys};
 
 /// The notes on one context, in its ex_data until it is freed.
@@ -19,6 +21,8 @@ pub(super) struct Notes {
     pub(super) id_context: AtomicBool,
     /// The application decides itself which early data it allows.
     pub(super) early_data: AtomicBool,
+    /// The application's servername callback.
+    pub(super) server_name: Callback<ServerNameCallback>,
     /// It connects to servers.
     connects: AtomicBool,
     /// It is one of [`SERVERS`].
@@ -34,8 +38,8 @@ static LOST: AtomicBool = AtomicBool::new(false);
 /// Longest wait of a handshake for the list; who changes it has it for microseconds.
 const READER_PATIENCE: Duration = Duration::from_micros(200);
 
-/// Longest wait of who changes the list.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// Longest wait of who changes the list, once in the life of a process.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 #[derive(Clone, Copy, PartialEq)]
 struct Context(*mut SSL_CTX);
@@ -64,7 +68,10 @@ pub(super) fn any_verifies() -> Option<bool> {
 
 /// Changes the list, or gives it up.
 fn change_servers(change: impl FnOnce(&mut Vec<Context>)) {
-    match SERVERS.try_write_for(PATIENCE).filter(|_| !LOST.load(Ordering::Relaxed)) {
+    if LOST.load(Ordering::Relaxed) {
+        return;
+    }
+    match SERVERS.try_write_for(PATIENCE) {
         Some(mut servers) => change(&mut servers),
         None => LOST.store(true, Ordering::Relaxed),
     }
@@ -143,11 +150,9 @@ impl Notes {
         }
     }
 
-    /// The context, which these notes are on, connects to servers: those are the peers that it verifies.
-    pub(super) fn set_connects(&self, ctx: *mut SSL_CTX) {
-        if !self.connects.swap(true, Ordering::Relaxed) {
-            self.take_off_list(ctx);
-        }
+    /// The context connects to servers. It may serve all the same.
+    pub(super) fn set_connects(&self) {
+        self.connects.store(true, Ordering::Relaxed);
     }
 }
 

@@ -4,10 +4,11 @@ use std::ffi::{c_int, c_uint};
 use std::ptr;
 use std::sync::atomic::{AtomicU8, Ordering};
 
-use openssl_sys::{SSL, SSL_CTX, X509_STORE};
+use openssl_sys::{SSL, SSL_CTX, X509_OBJECT, X509_STORE};
 use sha2::{Digest, Sha256};
 
 use super::attach::{self, Attachment};
+use super::handshake::Handshake;
 use super::slots::Slot;
 use super::sys;
 use super::{notes, real};
@@ -59,25 +60,26 @@ pub(super) fn context_attached(slot: Slot) {
     }
 }
 
-/// The binding under which a client that asks for `name` may resume; `None` when the policy that will serve it is not
+/// The binding under which a client that asks for `name` may resume, and the policy in it; `None` when the policy that will serve it is not
 /// known, or OpenSSL would end the handshake, which costs a full handshake.
 pub(super) fn expected_binding(
     attachment: &Attachment,
     ssl: *mut SSL,
     name: &[u8],
-) -> Option<Binding> {
+) -> Option<(Binding, Policy)> {
     let engine = &attachment.engine;
+    let bound = |policy| Some((engine.binding(name, policy), policy));
     if verifies_client(ssl) && !attachment.names_id_context() {
         return None;
     }
     if !engine.config().resumption.bind || !any_context_verifies() {
-        return Some(engine.binding(name, Policy::NoVerification));
+        return bound(Policy::NoVerification);
     }
     if has_own_rules(attachment, ssl) {
         return None;
     }
     match engine.recall_policy(attachment.accepting(), name) {
-        Learned::Policy(policy) => Some(engine.binding(name, policy)),
+        Learned::Policy(policy) => bound(policy),
         Learned::Nothing | Learned::Ambiguous => None,
     }
 }
@@ -98,6 +100,21 @@ pub(super) fn serving_binding(
         accepted.into_iter().for_each(|accepting| engine.learn_policy(accepting, name, policy));
     }
     engine.binding(name, policy)
+}
+
+/// Whether a connection has resumed a session of ours that is tied to other rules than those that it has now.
+pub(super) fn resumed_under_another(ssl: *mut SSL) -> bool {
+    // SAFETY: `ssl` is the connection whose callback is running, and this is the only reference in it.
+    let handshake = unsafe {
+        if openssl_sys::SSL_session_reused(ssl) != 1 {
+            return false;
+        }
+        Handshake::existing(ssl)
+    };
+    let serving = Attachment::serving(ssl).filter(|attachment| attachment.has_callbacks());
+    let expected = handshake.and_then(|handshake| handshake.policy);
+    let is_bound = serving.is_some_and(|it| it.engine.config().resumption.bind);
+    is_bound && expected.is_some_and(|expected| expected != serving_policy(ssl))
 }
 
 /// Whether the application gave this connection a verify mode that neither its accepting nor its current context has
@@ -152,8 +169,8 @@ fn serving_policy(ssl: *mut SSL) -> Policy {
     Policy::Verifying(hasher.finalize().into())
 }
 
-/// Digest of whom a context trusts: the names it sends to clients and its trust anchors, each in sorted order, so that
-/// it does not depend on the order of loading. Anchors in a hashed directory are not known before they are needed.
+/// Digest of whom a context trusts: the names it sends to clients, its trust anchors and revocation lists, each in sorted
+/// order, so that it does not depend on the order of loading, and the flags of verification. Anchors in a hashed directory are not known before they are needed.
 ///
 /// # Safety
 /// `ctx` is a valid context.
@@ -169,8 +186,12 @@ unsafe fn trust_digest(ctx: *mut SSL_CTX) -> [u8; SHA256_LEN] {
     hash_sorted(&mut hasher, names);
     for store in stores {
         // SAFETY: stores belong to the context, which is valid.
-        hash_sorted(&mut hasher, unsafe { trust_anchors(store) });
+        hash_sorted(&mut hasher, unsafe { trusted_objects(store) });
     }
+    // SAFETY: the parameters belong to the context.
+    let flags =
+        unsafe { openssl_sys::X509_VERIFY_PARAM_get_flags(openssl_sys::SSL_CTX_get0_param(ctx)) };
+    hasher.update(flags.to_be_bytes());
     hasher.finalize().into()
 }
 
@@ -208,31 +229,38 @@ unsafe fn client_ca_names(ctx: *mut SSL_CTX) -> Vec<Vec<u8>> {
 
 /// # Safety
 /// `store` is NULL or a valid store.
-unsafe fn trust_anchors(store: *mut X509_STORE) -> Vec<Vec<u8>> {
-    // SAFETY: the store is valid (caller); its objects are looked at under its lock; entries that are no certificate
-    // (CRLs) come back as NULL; the digest's buffer is as long as SHA-256 writes.
+unsafe fn trusted_objects(store: *mut X509_STORE) -> Vec<Vec<u8>> {
+    // SAFETY: the store is valid (caller); its objects are looked at under its lock.
     unsafe {
         if store.is_null() || sys::X509_STORE_lock(store) != 1 {
             return Vec::new();
         }
         let objects = sys::X509_STORE_get0_objects(store).cast();
-        let digests = (0..openssl_sys::OPENSSL_sk_num(objects)).filter_map(|at| {
-            let cert = openssl_sys::X509_OBJECT_get0_X509(
-                openssl_sys::OPENSSL_sk_value(objects, at).cast(),
-            );
-            let mut digest = vec![0; SHA256_LEN];
-            let mut len: c_uint = 0;
-            let done = !cert.is_null()
-                && openssl_sys::X509_digest(
-                    cert,
-                    openssl_sys::EVP_sha256(),
-                    digest.as_mut_ptr(),
-                    &raw mut len,
-                ) == 1;
-            done.then_some(digest)
-        });
-        let digests = digests.collect();
+        let digests = (0..openssl_sys::OPENSSL_sk_num(objects))
+            .filter_map(|at| digest(openssl_sys::OPENSSL_sk_value(objects, at).cast()))
+            .collect();
         sys::X509_STORE_unlock(store);
         digests
     }
+}
+
+/// Digest of a certificate or a revocation list.
+///
+/// # Safety
+/// `object` is a valid object of a store.
+unsafe fn digest(object: *const X509_OBJECT) -> Option<Vec<u8>> {
+    let mut digest = vec![0; SHA256_LEN];
+    let mut len: c_uint = 0;
+    // SAFETY: the object is valid (caller); what it is not comes back as NULL; the buffer is as long as SHA-256 writes.
+    let done = unsafe {
+        let (sha256, out) = (openssl_sys::EVP_sha256(), digest.as_mut_ptr());
+        let certificate = openssl_sys::X509_OBJECT_get0_X509(object);
+        let list = sys::X509_OBJECT_get0_X509_CRL(object);
+        match (certificate.is_null(), list.is_null()) {
+            (false, _) => openssl_sys::X509_digest(certificate, sha256, out, &raw mut len),
+            (true, false) => openssl_sys::X509_CRL_digest(list, sha256, out, &raw mut len),
+            (true, true) => 0,
+        }
+    };
+    (done == 1).then_some(digest)
 }

@@ -4,14 +4,18 @@
 //! note says where they belong.
 
 use std::ffi::{c_int, c_long, c_uint};
+use std::ops::Range;
 use std::ptr::{self, NonNull};
 
 use openssl_sys::SSL_SESSION;
 use zeroize::Zeroizing;
 
-use super::{sys, template};
+use super::{client, sys, template};
 use crate::clock::UnixMillis;
 use crate::ring::session_id::SESSION_ID_LEN;
+
+/// Indexes of ex_data that an application may use.
+pub(super) const EX_DATA_INDEXES: Range<c_int> = 0..32;
 
 /// The note of bytes that still have their id in them.
 const ID_INCLUDED: u8 = 0;
@@ -68,6 +72,25 @@ impl Session {
         // SAFETY: the session is valid; only the length is used.
         unsafe { sys::SSL_SESSION_get0_id_context(self.0.as_ptr(), &raw mut len) };
         len > 0
+    }
+
+    /// Whether the application put data of its own on it (SSL_SESSION_set_ex_data(3)), which bytes do not carry: stunnel
+    /// notes there that a client was not let in. A new session tells what is there from the start, and no news.
+    pub(super) fn has_application_data(self) -> bool {
+        // SAFETY: no precondition; the new session is ours and freed here.
+        let Some(fresh) = NonNull::new(unsafe { sys::SSL_SESSION_new() }) else {
+            return true;
+        };
+        let differs = |index| {
+            // SAFETY: both sessions are valid; the data is compared and not followed.
+            unsafe {
+                sys::SSL_SESSION_get_ex_data(self.0.as_ptr(), index)
+                    != sys::SSL_SESSION_get_ex_data(fresh.as_ptr(), index)
+            }
+        };
+        let has_data = EX_DATA_INDEXES.filter(|index| !client::is_mark(*index)).any(differs);
+        free(fresh);
+        has_data
     }
 
     /// The session as bytes and the note that goes with them; `None` when OpenSSL cannot encode it.

@@ -5,7 +5,7 @@ use std::ffi::c_char;
 use std::ffi::{c_int, c_long, c_uchar, c_uint, c_void};
 
 use openssl_sys::{
-    CRYPTO_EX_DATA, EVP_CIPHER_CTX, SSL_SESSION, X509_STORE, stack_st_X509_NAME,
+    CRYPTO_EX_DATA, EVP_CIPHER_CTX, SSL_SESSION, X509_OBJECT, X509_STORE, stack_st_X509_NAME,
     stack_st_X509_OBJECT,
 };
 pub(super) use openssl_sys::{SSL, SSL_CTX, SSL_METHOD};
@@ -33,6 +33,8 @@ pub(super) type GetSessionCallback =
 pub(super) type RemoveSessionCallback = unsafe extern "C" fn(*mut SSL_CTX, *mut SSL_SESSION);
 pub(super) type GenerateIdCallback =
     unsafe extern "C" fn(*mut SSL, *mut c_uchar, *mut c_uint) -> c_int;
+pub(super) type ServerNameCallback =
+    unsafe extern "C" fn(*mut SSL, *mut c_int, *mut c_void) -> c_int;
 pub(super) type AllowEarlyDataCallback = unsafe extern "C" fn(*mut SSL, *mut c_void) -> c_int;
 
 pub(super) const SSL_OP_NO_TICKET: u64 = 1 << 14;
@@ -45,6 +47,10 @@ pub(super) const SSL_SESS_CACHE_SERVER: c_long = 2;
 pub(super) const SSL_SESS_CACHE_NO_AUTO_CLEAR: c_long = 0x80;
 pub(super) const SSL_SESS_CACHE_NO_INTERNAL_LOOKUP: c_long = 0x100;
 pub(super) const SSL_SESS_CACHE_NO_INTERNAL: c_long = 0x300;
+pub(super) const SSL_CTRL_SET_TLSEXT_SERVERNAME_CB: c_int = 53;
+pub(super) const SSL_TLSEXT_ERR_ALERT_FATAL: c_int = 2;
+pub(super) const SSL_TLSEXT_ERR_NOACK: c_int = 3;
+pub(super) const SSL_AD_HANDSHAKE_FAILURE: c_int = 40;
 pub(super) const SSL_CTRL_SET_TLSEXT_TICKET_KEY_CB: c_int = 72;
 
 /// How OpenSSL 3 has it; 1.1.1 calls `value` a plain pointer, and passes the same address.
@@ -77,11 +83,6 @@ unsafe extern "C" {
     pub(super) fn ERR_pop_to_mark() -> c_int;
 
     pub(super) fn SSL_get_options(ssl: *const SSL) -> u64;
-    pub(super) fn SSL_set_session_id_context(
-        ssl: *mut SSL,
-        id: *const c_uchar,
-        len: c_uint,
-    ) -> c_int;
     pub(super) fn SSL_CTX_get_options(ctx: *const SSL_CTX) -> u64;
     pub(super) fn SSL_get_verify_depth(ssl: *const SSL) -> c_int;
     pub(super) fn SSL_SESSION_get0_id_context(
@@ -90,6 +91,7 @@ unsafe extern "C" {
     ) -> *const c_uchar;
     pub(super) fn SSL_SESSION_set_timeout(session: *mut SSL_SESSION, seconds: c_long) -> c_long;
 
+    pub(super) fn SSL_SESSION_new() -> *mut SSL_SESSION;
     pub(super) fn SSL_SESSION_dup(session: *const SSL_SESSION) -> *mut SSL_SESSION;
     pub(super) fn SSL_SESSION_set1_id(
         session: *mut SSL_SESSION,
@@ -122,6 +124,9 @@ unsafe extern "C" {
 
     pub(super) fn X509_STORE_lock(store: *mut X509_STORE) -> c_int;
     pub(super) fn X509_STORE_unlock(store: *mut X509_STORE) -> c_int;
+    pub(super) fn X509_OBJECT_get0_X509_CRL(
+        object: *const X509_OBJECT,
+    ) -> *mut openssl_sys::X509_CRL;
     pub(super) fn X509_STORE_get0_objects(store: *const X509_STORE) -> *mut stack_st_X509_OBJECT;
 }
 
@@ -151,6 +156,7 @@ unsafe extern "C" {
     pub(super) fn SSL_CTX_clear_options(ctx: *mut SSL_CTX, options: u64) -> u64;
     pub(super) fn SSL_CTX_set_generate_session_id(ctx: *mut SSL_CTX, callback: Option<GenerateIdCallback>) -> c_int;
     pub(super) fn SSL_CTX_set_session_id_context(ctx: *mut SSL_CTX, id: *const c_uchar, len: c_uint) -> c_int;
+    pub(super) fn SSL_set_session_id_context(ssl: *mut SSL, id: *const c_uchar, len: c_uint) -> c_int;
     pub(super) fn SSL_CTX_set_allow_early_data_cb(ctx: *mut SSL_CTX, callback: Option<AllowEarlyDataCallback>, arg: *mut c_void);
     pub(super) fn SSL_set_allow_early_data_cb(ssl: *mut SSL, callback: Option<AllowEarlyDataCallback>, arg: *mut c_void);
     pub(super) fn SSL_set_options(ssl: *mut SSL, options: u64) -> u64;

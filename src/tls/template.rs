@@ -24,9 +24,6 @@ const REMEMBERED: usize = 64;
 const MASTER_KEY_LEN: usize = 48;
 const TLS1_2_VERSION: c_int = 0x0303;
 
-/// Indexes of ex_data that an application may use.
-const EX_DATA_INDEXES: Range<c_int> = 0..32;
-
 static TEMPLATES: Recent<Arc<Template>, Arc<Template>, REMEMBERED> = Recent::new();
 
 /// What sessions of one kind have in common.
@@ -153,7 +150,7 @@ fn variable_parts(
             ),
             sys::SSL_SESSION_get0_peer(session),
             openssl_sys::SSL_SESSION_get_time(session),
-            EX_DATA_INDEXES
+            session::EX_DATA_INDEXES
                 .into_iter()
                 .any(|index| !sys::SSL_SESSION_get_ex_data(session, index).is_null()),
         )

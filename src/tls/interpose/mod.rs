@@ -3,6 +3,7 @@
 //!
 //! A context that is not attached, or left alone because its application says no, behaves as without the library.
 
+mod server_name;
 mod settings;
 
 use std::ffi::{c_char, c_int, c_uchar, c_uint, c_void};
@@ -63,6 +64,7 @@ pub(crate) fn interpose(engine: Arc<Engine>, behind: &'static Functions) -> &'st
         ctx_set_session_id_context: set_id_context,
         ctx_set_allow_early_data_cb: settings::set_early_data_of_context,
         set_allow_early_data_cb: settings::set_early_data,
+        set_session_id_context: set_id_context_of_connection,
         set_options: settings::set_connection_options,
         clear_options: settings::clear_connection_options,
     })
@@ -126,7 +128,9 @@ unsafe extern "C" fn new_connection(ctx: *mut SSL_CTX) -> *mut SSL {
             openssl_sys::SSL_free(first);
             attach_once(ctx);
         }
-        (libssl().new)(ctx)
+        let ssl = (libssl().new)(ctx);
+        guarded(|| server_name::note_accepting(ssl, ctx));
+        ssl
     }
 }
 
@@ -213,6 +217,18 @@ unsafe extern "C" fn set_id_context(ctx: *mut SSL_CTX, id: *const c_uchar, len: 
         note(ctx, |notes| notes.id_context.store(len > 0, Ordering::Relaxed));
     }
     done
+}
+
+unsafe extern "C" fn set_id_context_of_connection(
+    ssl: *mut SSL,
+    id: *const c_uchar,
+    len: c_uint,
+) -> c_int {
+    // SAFETY: see above.
+    unsafe {
+        guarded(|| client::note_id_context(ssl));
+        (libssl().set_session_id_context)(ssl, id, len)
+    }
 }
 
 fn note(ctx: *mut SSL_CTX, what: impl FnOnce(&Notes)) {

@@ -7,18 +7,18 @@ use std::sync::atomic::Ordering;
 
 use openssl_sys::{SSL, SSL_CTX};
 
-use super::note;
+use super::{note, server_name};
 use crate::tls::application::set_cache_mode;
 use crate::tls::attach::Attachment;
-use crate::tls::client;
 use crate::tls::functions::AnyCallback;
 use crate::tls::guard::guarded;
 use crate::tls::real::libssl;
 use crate::tls::sys::{
     AllowEarlyDataCallback, GenerateIdCallback, GetSessionCallback, NewSessionCallback,
     RemoveSessionCallback, SSL_CTRL_GET_SESS_CACHE_MODE, SSL_CTRL_SET_SESS_CACHE_MODE,
-    SSL_CTRL_SET_TLSEXT_TICKET_KEY_CB, TicketKeyCallback,
+    SSL_CTRL_SET_TLSEXT_SERVERNAME_CB, SSL_CTRL_SET_TLSEXT_TICKET_KEY_CB, TicketKeyCallback,
 };
+use crate::tls::{callbacks, client};
 
 /// The attachment of a context that has the library's settings.
 pub(super) fn configured(ctx: *const SSL_CTX) -> Option<&'static Attachment> {
@@ -62,6 +62,10 @@ pub(super) unsafe extern "C" fn ctx_callback_ctrl(
     command: c_int,
     callback: Option<AnyCallback>,
 ) -> c_long {
+    if command == SSL_CTRL_SET_TLSEXT_SERVERNAME_CB {
+        // SAFETY: see above.
+        return unsafe { server_name::set_callback(ctx, callback) };
+    }
     if command == SSL_CTRL_SET_TLSEXT_TICKET_KEY_CB && with_callbacks(ctx).is_some() {
         return 1;
     }
@@ -230,17 +234,18 @@ pub(super) unsafe extern "C" fn clear_connection_options(ssl: *mut SSL, options:
     }
 }
 
-/// The strike register and the application would both have to allow early data. It is refused instead, which costs the
-/// client a round trip.
 pub(super) unsafe extern "C" fn set_early_data_of_context(
     ctx: *mut SSL_CTX,
     callback: Option<AllowEarlyDataCallback>,
     arg: *mut c_void,
 ) {
     note(ctx, |notes| notes.early_data.store(callback.is_some(), Ordering::Relaxed));
-    if with_callbacks(ctx).is_none() {
-        // SAFETY: see above.
-        unsafe { (libssl().ctx_set_allow_early_data_cb)(ctx, callback, arg) };
+    // SAFETY: see above.
+    unsafe {
+        match with_callbacks(ctx) {
+            Some(attachment) => attachment.install_early_data_callback(),
+            None => (libssl().ctx_set_allow_early_data_cb)(ctx, callback, arg),
+        }
     }
 }
 
@@ -255,13 +260,11 @@ pub(super) unsafe extern "C" fn set_early_data(
     unsafe {
         let set = libssl().set_allow_early_data_cb;
         match attached.filter(|attachment| attachment.has_callbacks()) {
-            Some(_) if callback.is_some() => set(ssl, Some(refuse), ptr::null_mut()),
+            Some(_) if callback.is_some() => {
+                set(ssl, Some(callbacks::refuse_early_data), ptr::null_mut());
+            }
             Some(attachment) => attachment.ask_register(ssl),
             None => set(ssl, callback, arg),
         }
     }
-}
-
-unsafe extern "C" fn refuse(_ssl: *mut SSL, _arg: *mut c_void) -> c_int {
-    0
 }

@@ -3,9 +3,11 @@
 use tlsresume_testkit::client::OpenSsl;
 use tlsresume_testkit::matrix::Kind;
 
-use tlsresume_testkit::{Folder, Mode, Result, Visitor, free_port, wait_until};
+use tlsresume_testkit::{Folder, Mode, Result, Traffic, Visitor, alone, free_port, wait_until};
 
-use crate::nginx::{Blocks, LIMIT, Site, address, certificate, pid_of, server, shared};
+use crate::nginx::{
+    Blocks, LIMIT, Site, address, assert_all_resumed, certificate, pid_of, server, shared,
+};
 
 /// A place where a client may be served: a name on a port, and whose clients it verifies.
 struct Place {
@@ -143,6 +145,46 @@ fn verified_clients_resume_in_every_worker_that_has_served_their_name_once() -> 
             }
             resumed.len() == WORKERS
         })?;
+    }
+    Ok(())
+}
+
+#[test]
+fn names_keep_their_sessions_to_themselves_under_load_and_reloads() -> Result<()> {
+    const NAMES: [&str; 2] = ["alice.example", "bob.example"];
+
+    let _alone = alone();
+    let (site, port) = (Site::new()?, free_port()?);
+    let servers = NAMES.map(|name| server(port, &format!("server_name {name};")));
+    let http = format!("tlsresume on; {}", servers.join("\n"));
+    site.configure("", &Blocks { workers: 2, http: &http, ..Blocks::default() })?;
+    let nginx = site.start()?;
+    let clients = NAMES.map(|name| OpenSsl::new().args(["-servername", name]));
+    let mut traffic = Vec::new();
+    for name in NAMES {
+        for mode in Mode::ALL {
+            traffic.push((name, mode, Traffic::to([address(port)], mode).sni(name).start()?));
+        }
+    }
+    for reload in 1..=3 {
+        let mut visitors = Vec::new();
+        for (from, client) in clients.iter().enumerate() {
+            for mode in Mode::ALL {
+                visitors.push((from, mode, client.first_visit(address(port), mode)?));
+            }
+        }
+        nginx.reload()?;
+        nginx.wait_for_lines("exited with code 0", 2 * reload)?;
+        for (from, mode, visitor) in &visitors {
+            for (to, client) in clients.iter().enumerate() {
+                let back = visitor.come_back_as(client, address(port))?;
+                let what = format!("{mode}: {from} to {to}: {back:?}\n{}", nginx.log());
+                assert_eq!(back.reused, *from == to, "{what}");
+            }
+        }
+    }
+    for (name, mode, traffic) in traffic {
+        assert_all_resumed(&format!("{name}, {mode}"), &traffic.stop()?);
     }
     Ok(())
 }

@@ -86,15 +86,80 @@ fn memory_that_cannot_be_had_costs_one_line_and_no_service() -> Result<()> {
     Ok(())
 }
 
+fn blocks_of_the_page() -> Vec<String> {
+    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/nginx.md");
+    let text = fs::read_to_string(page).expect("the page is there");
+    let blocks = text.split("```nginx\n").skip(1).filter_map(|it| it.split("```").next());
+    blocks.map(str::to_owned).collect()
+}
+
+/// The block that is a file of `modules-enabled`, where nginx's own modules have theirs.
+fn is_for_debian(block: &str) -> bool {
+    block.contains("ngx_stream_tlsresume_module.so") && !block.contains("ngx_stream_module.so")
+}
+
+#[test]
+fn debians_own_configuration_loads_the_modules_as_the_page_says() -> Result<()> {
+    const DEBIAN: &str = "/etc/nginx";
+
+    let site = Site::new()?;
+    link_modules(&site)?;
+    let block = blocks_of_the_page().into_iter().find(|block| is_for_debian(block));
+    let enabled = site.file("modules-enabled");
+    fs::create_dir(&enabled).expect("the folder is ours");
+    for file in fs::read_dir(format!("{DEBIAN}/modules-enabled")).expect("nginx is installed") {
+        let file = file.expect("a readable folder");
+        fs::copy(file.path(), enabled.join(file.file_name())).expect("the folder is ours");
+    }
+    // The page's file is ours, wherever it may be installed on this host too.
+    site.write("modules-enabled/60-tlsresume.conf", &block.expect("a block for Debian"));
+    // It installs libnginx-mod-stream, whose file is the one that ours must come after.
+    assert!(enabled.join("50-mod-stream.conf").exists());
+    fs::copy(format!("{DEBIAN}/mime.types"), site.file("mime.types")).expect("it is Debian's");
+    fs::create_dir(site.file("conf.d")).expect("the folder is ours");
+    site.write("conf.d/tlsresume.conf", "tlsresume on;\n");
+
+    let text = fs::read_to_string(format!("{DEBIAN}/nginx.conf")).expect("nginx is installed");
+    assert!(text.contains("include /etc/nginx/modules-enabled/*.conf;"), "{text}");
+    // Everything else is in the site: no site of Debian's, no port below 1024.
+    let folder = site.folder.path().display();
+    let text = ["/etc/nginx/", "/var/log/nginx/", "/run/"]
+        .iter()
+        .fold(text, |text, path| text.replace(path, &format!("{folder}/")));
+    site.write("nginx.conf", &text);
+    let (passed, said) = site.test();
+    assert!(passed && !said.contains("[warn]"), "{said}\n{text}");
+    Ok(())
+}
+
+#[test]
+fn an_address_whose_default_server_is_not_attached_is_told() -> Result<()> {
+    let (site, ports) = (Site::new()?, [free_port()?, free_port()?]);
+    let said = |default: &str, named: &str| -> Result<usize> {
+        // The other address has no TLS, nor a default server that is attached.
+        let plain = format!("server {{ listen 127.0.0.1:{}; tlsresume off; }}", ports[1]);
+        let also_plain = format!("server_name a.example; listen 127.0.0.1:{}; {named}", ports[1]);
+        let servers = [plain, server(ports[0], default), server(ports[0], &also_plain)];
+        site.configure("", &Blocks { http: &servers.join("\n"), ..Blocks::default() })?;
+        let (passed, said) = site.test();
+        assert!(passed, "{said}");
+        let line = format!("the default server of 127.0.0.1:{} is not attached", ports[0]);
+        assert!(!said.contains("[warn]") || said.contains(&line), "{said}");
+        Ok(said.matches("[warn]").count())
+    };
+    assert_eq!(said("tlsresume off;", "tlsresume on;")?, 1);
+    assert_eq!(said("tlsresume on;", "tlsresume on;")?, 0);
+    assert_eq!(said("tlsresume on;", "tlsresume off;")?, 0);
+    assert_eq!(said("", "")?, 0);
+    Ok(())
+}
+
 /// The blocks of `docs/nginx.md`, completed to whole configurations, pass `nginx -t`.
 #[test]
 fn every_configuration_of_the_page_is_accepted() -> Result<()> {
-    let page = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/nginx.md");
-    let text = fs::read_to_string(page).expect("the page is there");
-    let blocks: Vec<_> =
-        text.split("```nginx\n").skip(1).filter_map(|it| it.split("```").next()).collect();
+    let blocks = blocks_of_the_page();
     assert!(blocks.len() >= 3, "{blocks:?}");
-    for block in blocks {
+    for block in blocks.iter().filter(|block| !is_for_debian(block)) {
         let site = Site::new()?;
         for ca in ["staff", "partners"] {
             certificate(&site, ca, &[&format!("/CN={ca}")]);
@@ -109,17 +174,9 @@ fn every_configuration_of_the_page_is_accepted() -> Result<()> {
 
 /// Paths and ports of an installed system become those of the site; a part gets the blocks around it.
 fn completed(site: &Site, block: &str) -> Result<String> {
-    let modules = site.file("modules");
-    fs::create_dir(&modules).expect("the folder is ours");
-    let mut links = vec![PathBuf::from(STREAM_MODULE)];
-    for kind in ["http", "stream"] {
-        links.push(module(kind)?);
-    }
     let mut loads = String::new();
-    for link in links {
-        let name = link.file_name().expect("a file").to_owned();
-        symlink(link, modules.join(&name)).expect("the folder is ours");
-        loads += &format!("load_module modules/{};\n", name.display());
+    for name in link_modules(site)? {
+        loads += &format!("load_module modules/{name};\n");
     }
 
     let mut text = block.replace("/etc/nginx/", "");
@@ -135,4 +192,17 @@ fn completed(site: &Site, block: &str) -> Result<String> {
         );
     }
     Ok(format!("{loads}{text}pid nginx.pid; events {{ }}\n"))
+}
+
+/// Makes `modules` of the site what it is in an installed nginx's prefix, and returns the names.
+fn link_modules(site: &Site) -> Result<Vec<String>> {
+    let modules = site.file("modules");
+    fs::create_dir(&modules).expect("the folder is ours");
+    let links = [PathBuf::from(STREAM_MODULE), module("http")?, module("stream")?];
+    let link = |link: PathBuf| {
+        let name = link.file_name().expect("a file").to_string_lossy().into_owned();
+        symlink(link, modules.join(&name)).expect("the folder is ours");
+        name
+    };
+    Ok(links.into_iter().map(link).collect())
 }

@@ -127,6 +127,15 @@ impl Site {
         self.start_by(command)
     }
 
+    /// Starts it without workers (`master_process off`); `port` is one that it listens on.
+    pub(crate) fn start_alone(self, command: Command, port: u16) -> Result<Nginx> {
+        let process = Process::start(command, "nginx")?;
+        let nginx = Nginx { process, site: self };
+        wait_until("an answer", 2 * LIMIT, || ask(port, "GET", "/").is_ok())?;
+        wait_until("nginx.pid", LIMIT, || nginx.pid_in("nginx.pid").is_some())?;
+        Ok(nginx)
+    }
+
     pub(crate) fn start_by(self, command: Command) -> Result<Nginx> {
         let process = Process::start(command, "nginx")?;
         let nginx = Nginx { process, site: self };

@@ -5,6 +5,7 @@ use std::fs;
 use std::net::SocketAddr;
 
 use tlsresume_testkit::client::{OpenSsl, OpenSslVisitor};
+use tlsresume_testkit::installed::preload_library;
 use tlsresume_testkit::{Folder, Mode, Result, Stats, Traffic, Visitor, free_port, wait_until};
 
 use crate::nginx::{
@@ -134,5 +135,33 @@ fn one_file_is_one_memory_for_http_and_stream() -> Result<()> {
     OpenSsl::new().first_visit(address(ports[1]), Mode::Tls12Ticket)?;
     // The one that asks gets tickets too: two, since it is TLS 1.3.
     assert_eq!(issued()?, before + 1 + 2);
+    Ok(())
+}
+
+#[test]
+fn a_server_that_was_preloaded_as_well_resumes_as_ever() -> Result<()> {
+    let memory = Folder::in_memory()?;
+    let port = free_port()?;
+    let preload = preload_library()?;
+    let start = |site: Site| {
+        let mut command = site.command(&["-g", "daemon off;"]);
+        command.env("LD_PRELOAD", &preload);
+        site.start_by(command)
+    };
+    let nginx = start(site_on(&memory.file("sessions"), port, 2, "")?)?;
+    assert_eq!(nginx.lines_with("tlsresume: attached server"), 1, "{}", nginx.log());
+    let client = OpenSsl::new();
+    let mut visitors = Vec::new();
+    for mode in Mode::ALL {
+        visitors.push(client.first_visit(address(port), mode)?);
+        let report = Traffic::to([address(port)], mode).connections(100, LIMIT)?;
+        assert_all_resumed(&mode.to_string(), &report);
+    }
+    // It was the module that attached: its memory is at a path, the preload's is not.
+    let log = nginx.log();
+    let _nginx = start(nginx.stop()?)?;
+    for (mode, visitor) in Mode::ALL.into_iter().zip(&visitors) {
+        assert!(visitor.come_back_as(&client, address(port))?.resumed(), "{mode}\n{log}");
+    }
     Ok(())
 }

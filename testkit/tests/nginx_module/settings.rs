@@ -57,6 +57,8 @@ fn servers_without_tls_certificate_or_name_are_no_obstacle() -> Result<()> {
         },
     )?;
     let nginx = site.start()?;
+    // The plain one has a context too: it inherits a certificate.
+    assert_eq!(nginx.lines_with("tlsresume: attached server"), 2, "{}", nginx.log());
     let client = OpenSsl::new().args(["-servername", "named.example"]);
     for mode in Mode::ALL {
         let visitor = client.first_visit(address(ports[0]), mode)?;
