@@ -259,6 +259,51 @@ static void a_cache_mode_alone_is_no_opt_out(void)
 }
 
 /* A context for both directions keeps what its clients were promised. */
+static void born_with(void *session, void *value, CRYPTO_EX_DATA *data, int index, long argl,
+                      void *argp)
+{
+    (void)session, (void)value, (void)argl;
+    CHECK(CRYPTO_set_ex_data(data, index, argp) == 1);
+}
+
+static int mark, note;
+
+/* As stunnel notes on a session that its client is not let in. */
+static int notes(int ok, X509_STORE_CTX *store)
+{
+    SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
+    (void)ok;
+    CHECK(SSL_SESSION_set_ex_data(SSL_get_session(ssl), mark, NULL) == 1);
+    return 1;
+}
+
+static void a_session_with_data_of_the_application_is_not_kept(void)
+{
+    mark = SSL_SESSION_get_ex_new_index(0, &note, born_with, NULL, NULL);
+    EVP_PKEY *key = new_key();
+    X509 *certificate = new_certificate("client", key, NULL, NULL, 0);
+    for (int noted = 0; noted < 2; noted++)
+        for (const struct kind *kind = KIND; kind < KIND + KINDS; kind++) {
+            TLSRESUME *tr = realm_of(kind, "");
+            SSL_CTX *server = server_new();
+            server_verifies(server, certificate);
+            if (noted)
+                SSL_CTX_set_verify(server, SSL_VERIFY_PEER, notes);
+            CHECK(tlsresume_attach(tr, server) == 1);
+            struct visitor visitor = visitor_new(kind, "a.example");
+            visitor_shows(&visitor, certificate, key);
+            for (int i = 0; i < 2; i++)
+                visit(&visitor, server);
+            bool is_stored = kind == &KIND[TLS12_ID] || kind == &KIND[TLS13_STATEFUL];
+            CHECK_SAYING(visit(&visitor, server) == !(noted && is_stored), "%s", kind->name);
+            visitor_free(&visitor);
+            SSL_CTX_free(server);
+            tlsresume_free(tr);
+        }
+    X509_free(certificate);
+    EVP_PKEY_free(key);
+}
+
 static void the_client_bit_of_the_cache_mode_stays(void)
 {
     static const char *const MODES[] = {"stateless", "stateful", "off"};
@@ -296,5 +341,6 @@ int main(int argc, char **argv)
     CLAIM(force_overrules_a_server_that_says_no);
     CLAIM(a_cache_mode_alone_is_no_opt_out);
     CLAIM(the_client_bit_of_the_cache_mode_stays);
+    CLAIM_APART(a_session_with_data_of_the_application_is_not_kept);
     return check_end();
 }

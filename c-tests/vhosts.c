@@ -533,7 +533,22 @@ static void verification_switched_on_where_the_name_was_served_without_counts_at
 
 /* ---- Another policy under the same name ---- */
 
-enum difference { NO_DIFFERENCE, OTHER_MODE, OTHER_DEPTH, OTHER_NAMES, OTHER_ANCHORS, OTHER_STORE, DIFFERENCES };
+enum difference { NO_DIFFERENCE, OTHER_MODE, OTHER_DEPTH, OTHER_NAMES, OTHER_ANCHORS, OTHER_STORE, OTHER_REVOCATIONS,
+                  OTHER_FLAGS, DIFFERENCES };
+
+/* A list of our authority that revokes nothing. */
+static void add_revocation_list(X509_STORE *store)
+{
+    X509_CRL *list = X509_CRL_new();
+    ASN1_TIME *now = X509_gmtime_adj(NULL, 0);
+    CHECK(list != NULL && now != NULL && X509_CRL_set_version(list, 1) == 1);
+    CHECK(X509_CRL_set_issuer_name(list, X509_get_subject_name(ours.authority)) == 1);
+    CHECK(X509_CRL_set1_lastUpdate(list, now) == 1 && X509_CRL_set1_nextUpdate(list, now) == 1);
+    CHECK(X509_CRL_sign(list, ours.key, EVP_sha256()) > 0);
+    CHECK(X509_STORE_add_crl(store, list) == 1);
+    ASN1_TIME_free(now);
+    X509_CRL_free(list);
+}
 
 static void make_different(SSL_CTX *server, enum difference difference)
 {
@@ -561,14 +576,21 @@ static void make_different(SSL_CTX *server, enum difference difference)
         CHECK(store != NULL && X509_STORE_add_cert(store, ours.authority) == 1);
         CHECK(SSL_CTX_set0_verify_cert_store(server, store) == 1);
         break;
+    case OTHER_REVOCATIONS:
+        add_revocation_list(SSL_CTX_get_cert_store(server));
+        break;
+    case OTHER_FLAGS:
+        CHECK(X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(server), X509_V_FLAG_PARTIAL_CHAIN));
+        break;
     default:
         break;
     }
 }
 
-static void a_session_never_resumes_under_another_mode_depth_or_authority(void)
+static void a_session_never_resumes_under_another_way_to_verify(void)
 {
-    static const char *const WHAT[] = {"nothing", "mode", "depth", "names", "anchors", "store"};
+    static const char *const WHAT[] = {"nothing", "mode", "depth", "names", "anchors", "store",
+                                       "revocation list", "flags"};
     for (const struct kind *kind = KIND; kind < KIND + KINDS; kind++)
         for (int difference = 0; difference < DIFFERENCES; difference++)
             for (int back = 0; back < 2; back++) {
@@ -969,7 +991,7 @@ int main(int argc, char **argv)
     CLAIM(contexts_with_the_same_policy_share_sessions);
     CLAIM(a_verify_mode_set_per_connection_never_takes_over_unverified_sessions);
     CLAIM(verification_switched_on_later_counts_at_once);
-    CLAIM(a_session_never_resumes_under_another_mode_depth_or_authority);
+    CLAIM(a_session_never_resumes_under_another_way_to_verify);
     CLAIM(a_ticket_given_after_an_id_keeps_its_name);
     CLAIM(contexts_that_replace_others_learn_anew);
     CLAIM(verifying_without_id_context_never_ends_a_handshake);

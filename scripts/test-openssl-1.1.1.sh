@@ -59,7 +59,7 @@ TLSRESUME_LIBSSL=libssl.so.1.1 cargo build --release --locked --manifest-path pr
     --target-dir "$work/preload"
 cp "$work/preload/release/libtlsresume_preload.so" "$work/rust/release"
 mkdir -p "$work/c/preload"
-for program in clients early threads vhosts; do
+for program in clients early late threads vhosts; do
     gcc -std=c99 -g -pthread "-I$prefix/include" -Iinclude -Ic-tests -o "$work/c/preload/$program" \
         "c-tests/preload/$program.c" c-tests/check.c "-L$prefix/lib" "-Wl,-rpath,$prefix/lib" -lssl -lcrypto
     run "preload-$program" env "LD_PRELOAD=$work/rust/release/libtlsresume_preload.so" "$work/c/preload/$program"

@@ -33,6 +33,8 @@ const CLAIMS: &[(&str, &str, &[&str])] = &[
     ("early", "stateful", &[]),
     ("vhosts", "stateless", &[]),
     ("vhosts", "stateful", &[]),
+    ("late", "stateless", &[]),
+    ("late", "stateful", &[]),
     ("threads", "stateless", &[]),
     ("threads", "stateful", &[]),
     ("several", "stateless", &[]),
@@ -83,6 +85,7 @@ programs! {
     clients: a_client_gets_what_it_asks_for,
     early: early_data_is_accepted_at_most_once_and_never_behind_the_program,
     vhosts: virtual_hosts_are_known_before_they_serve,
+    late: verification_is_heard_however_late,
     threads: threads_and_children_meet_a_library_that_is_ready,
     several: objects_of_two_libraries_are_kept_apart,
 }

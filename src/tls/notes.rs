@@ -2,7 +2,7 @@
 //! contexts there are at all, so that one that verifies clients is known before it has served.
 
 use std::ffi::{c_int, c_long, c_void};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use openssl_sys::{CRYPTO_EX_DATA, SSL_CTX};
@@ -13,6 +13,7 @@ use super::ex_data::Place;
 use super::guard::contained;
 use super::sys::ServerNameCallback;
 use super::{attach, policy, real, sys};
+use crate::clock;
 
 /// The notes on one context, in its ex_data until it is freed.
 #[derive(Default)]
@@ -41,6 +42,26 @@ const READER_PATIENCE: Duration = Duration::from_micros(200);
 /// Longest wait of who changes the list, once in the life of a process.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Up to so many contexts are looked at in every handshake; more of them, once in a while: the servername callback's
+/// wrapper sees what is missed meanwhile.
+const LOOKED_AT_EACH_TIME: usize = 256;
+const GLANCE: Duration = Duration::from_millis(100);
+
+/// Time since boot until which a list is believed in which nobody verified; a new context ends it.
+static NONE_VERIFIED_UNTIL: Instant = Instant(AtomicU64::new(0));
+
+struct Instant(AtomicU64);
+
+impl Instant {
+    fn is_after(&self, now: Duration) -> bool {
+        u128::from(self.0.load(Ordering::Relaxed)) > now.as_millis()
+    }
+
+    fn set(&self, time: Duration) {
+        self.0.store(u64::try_from(time.as_millis()).unwrap_or(0), Ordering::Relaxed);
+    }
+}
+
 #[derive(Clone, Copy, PartialEq)]
 struct Context(*mut SSL_CTX);
 
@@ -61,9 +82,17 @@ pub(super) fn any_verifies() -> Option<bool> {
     let Some(servers) = SERVERS.try_read_for(READER_PATIENCE) else {
         return Some(true);
     };
+    let now = clock::since_boot();
+    if servers.len() > LOOKED_AT_EACH_TIME && NONE_VERIFIED_UNTIL.is_after(now) {
+        return Some(false);
+    }
     // SAFETY: a context takes itself off the list before it goes, for which it waits until nobody reads; where it could
     // not, the list is lost.
-    Some(servers.iter().any(|context| unsafe { policy::context_verifies(context.0) }))
+    let verifies = servers.iter().any(|context| unsafe { policy::context_verifies(context.0) });
+    if !verifies {
+        NONE_VERIFIED_UNTIL.set(now + GLANCE);
+    }
+    Some(verifies)
 }
 
 /// Changes the list, or gives it up.
@@ -141,7 +170,10 @@ impl Notes {
         }
         // SAFETY: just put there.
         unsafe { (*notes).listed.store(true, Ordering::Relaxed) };
-        change_servers(|servers| servers.push(Context(ctx)));
+        change_servers(|servers| {
+            servers.push(Context(ctx));
+            NONE_VERIFIED_UNTIL.set(Duration::ZERO);
+        });
     }
 
     fn take_off_list(&self, ctx: *mut SSL_CTX) {

@@ -103,7 +103,7 @@ fn build_all() -> PathBuf {
             build(&out.join("plain"), &name, &[]);
         }
     }
-    for name in ["setters", "clients", "early", "vhosts", "threads", "several"] {
+    for name in ["setters", "clients", "early", "late", "vhosts", "threads", "several"] {
         let sanitizers = [
             "-fsanitize=address,undefined",
             "-fno-sanitize-recover=all",
