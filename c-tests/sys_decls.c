@@ -99,7 +99,6 @@ static const struct {
     NewSessionCallback *(*ctx_sess_get_new_cb)(SSL_CTX *);
     GetSessionCallback *(*ctx_sess_get_get_cb)(SSL_CTX *);
     RemoveSessionCallback *(*ctx_sess_get_remove_cb)(SSL_CTX *);
-    X509_CRL *(*object_get0_crl)(const X509_OBJECT *);
     int (*store_lock)(X509_STORE *);
     int (*store_unlock)(X509_STORE *);
     int (*crypto_get_ex_new_index)(int, long, void *, CRYPTO_EX_new *, CRYPTO_EX_dup *,
@@ -147,7 +146,6 @@ static const struct {
     SSL_CTX_sess_get_new_cb,
     SSL_CTX_sess_get_get_cb,
     SSL_CTX_sess_get_remove_cb,
-    X509_OBJECT_get0_X509_CRL,
     X509_STORE_lock,
     X509_STORE_unlock,
     CRYPTO_get_ex_new_index,
@@ -158,6 +156,7 @@ static const struct {
 static SSL_SESSION *(*const SESSION_DUP)(const SSL_SESSION *) = SSL_SESSION_dup;
 static STACK_OF(X509_OBJECT) *(*const STORE_GET0_OBJECTS)(const X509_STORE *) =
     X509_STORE_get0_objects;
+static X509_CRL *(*const OBJECT_GET0_CRL)(const X509_OBJECT *) = X509_OBJECT_get0_X509_CRL;
 static int (*const SET_TICKET_KEY)(SSL_CTX *, TicketKeyCallback *) =
     SSL_CTX_set_tlsext_ticket_key_evp_cb;
 static OSSL_PARAM (*const CONSTRUCT_UTF8)(const char *, char *, size_t) =
@@ -173,6 +172,7 @@ static CRYPTO_EX_dup *const DUP_DATA = dup_data;
 #else
 static SSL_SESSION *(*const SESSION_DUP)(SSL_SESSION *) = SSL_SESSION_dup;
 static STACK_OF(X509_OBJECT) *(*const STORE_GET0_OBJECTS)(X509_STORE *) = X509_STORE_get0_objects;
+static X509_CRL *(*const OBJECT_GET0_CRL)(X509_OBJECT *) = X509_OBJECT_get0_X509_CRL;
 #endif
 
 static void free_data(void *parent, void *value, CRYPTO_EX_DATA *data, int index, long argl,
@@ -185,7 +185,7 @@ static CRYPTO_EX_free *const FREE_DATA = free_data;
 static void declarations_are_those_of_the_headers(void)
 {
     CHECK(DECLARED.err_set_mark != NULL && SESSION_DUP != NULL && STORE_GET0_OBJECTS != NULL);
-    CHECK(FREE_DATA != NULL);
+    CHECK(FREE_DATA != NULL && OBJECT_GET0_CRL != NULL);
 #if OPENSSL_VERSION_NUMBER >= 0x30000000L
     CHECK(CONSTRUCT_UTF8 != NULL && DUP_DATA != NULL && SET_TICKET_KEY != NULL);
     /* The names of parameters are text in src/tls/ticket.rs. */
