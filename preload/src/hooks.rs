@@ -8,7 +8,7 @@ use core::ffi::{c_char, c_int, c_long, c_uchar, c_uint, c_void};
 use core::ptr;
 
 use crate::functions::{AnyCallback, Functions};
-use crate::libssl::Libssl;
+use crate::libssl::{Libssl, Makers};
 use crate::route;
 use crate::sys::{
     AllowEarlyDataCallback, GenerateIdCallback, GetSessionCallback, NewSessionCallback,
@@ -61,6 +61,41 @@ unsafe extern "C" fn SSL_new(ctx: *mut SSL_CTX) -> *mut SSL {
     let ssl = unsafe { (libssl.functions().new)(ctx) };
     route::note(ssl.cast(), libssl);
     ssl
+}
+
+/// Has a BIO with a connection in it made by the libssl that the context is of.
+fn new_bio(ctx: *mut SSL_CTX, make: impl FnOnce(&Makers) -> *mut c_void) -> *mut c_void {
+    let Some(libssl) = route::of_object(ctx.cast()) else { return ptr::null_mut() };
+    let bio = make(&libssl.makers);
+    route::note(libssl.makers.connection(bio).cast(), libssl);
+    bio
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn BIO_new_ssl(ctx: *mut SSL_CTX, client: c_int) -> *mut c_void {
+    // SAFETY: see above.
+    new_bio(ctx, |makers| unsafe { (makers.bio_new_ssl)(ctx, client) })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn BIO_new_ssl_connect(ctx: *mut SSL_CTX) -> *mut c_void {
+    // SAFETY: see above.
+    new_bio(ctx, |makers| unsafe { (makers.bio_new_ssl_connect)(ctx) })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn BIO_new_buffer_ssl_connect(ctx: *mut SSL_CTX) -> *mut c_void {
+    // SAFETY: see above.
+    new_bio(ctx, |makers| unsafe { (makers.bio_new_buffer_ssl_connect)(ctx) })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn SSL_dup(ssl: *mut SSL) -> *mut SSL {
+    let Some(libssl) = route::of_object(ssl.cast()) else { return ptr::null_mut() };
+    // SAFETY: see above.
+    let copy = unsafe { (libssl.makers.dup)(ssl) };
+    route::note(copy.cast(), libssl);
+    copy
 }
 
 #[unsafe(no_mangle)]

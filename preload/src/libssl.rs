@@ -1,12 +1,12 @@
 //! The libssl libraries of a process. There may be several: a program's own, and others that its modules brought.
 
-use core::ffi::{CStr, c_char, c_void};
+use core::ffi::{CStr, c_char, c_int, c_long, c_void};
 use core::mem::transmute_copy;
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, Ordering};
 
 use crate::functions::Functions;
-use crate::sys::SSL_METHOD;
+use crate::sys::{SSL, SSL_CTX, SSL_METHOD};
 
 /// The soname of the libssl that libtlsresume.so is linked with; the Makefile reads it there.
 const SUPPORTED: &str = concat!(env!("TLSRESUME_LIBSSL"), "\0");
@@ -19,8 +19,42 @@ pub struct Libssl {
     /// What to call for its objects: its own functions, or the library's in their place.
     in_force: AtomicPtr<Functions>,
     own: Functions,
+    pub makers: Makers,
     client_methods: [*const SSL_METHOD; 2],
     next: *const Libssl,
+}
+
+/// Functions that make connections inside libssl, where one that is linked with `-Bsymbolic` calls itself and no hook.
+pub struct Makers {
+    pub dup: unsafe extern "C" fn(*mut SSL) -> *mut SSL,
+    pub bio_new_ssl: unsafe extern "C" fn(*mut SSL_CTX, c_int) -> *mut c_void,
+    pub bio_new_ssl_connect: unsafe extern "C" fn(*mut SSL_CTX) -> *mut c_void,
+    pub bio_new_buffer_ssl_connect: unsafe extern "C" fn(*mut SSL_CTX) -> *mut c_void,
+    bio_ctrl: unsafe extern "C" fn(*mut c_void, c_int, c_long, *mut c_void) -> c_long,
+}
+
+impl Makers {
+    fn of(handle: *mut c_void) -> Makers {
+        Makers {
+            dup: find_or_absent(handle, c"SSL_dup"),
+            bio_new_ssl: find_or_absent(handle, c"BIO_new_ssl"),
+            bio_new_ssl_connect: find_or_absent(handle, c"BIO_new_ssl_connect"),
+            bio_new_buffer_ssl_connect: find_or_absent(handle, c"BIO_new_buffer_ssl_connect"),
+            bio_ctrl: find_or_absent(handle, c"BIO_ctrl"),
+        }
+    }
+
+    /// The connection inside a BIO that one of these functions made; NULL if there is none.
+    pub fn connection(&self, bio: *mut c_void) -> *mut SSL {
+        /// BIO_get_ssl(3) is a macro around it.
+        const BIO_C_GET_SSL: c_int = 110;
+        let mut ssl: *mut SSL = ptr::null_mut();
+        if !bio.is_null() {
+            // SAFETY: the BIO was just made by the same libssl, and writes a pointer to a connection.
+            unsafe { (self.bio_ctrl)(bio, BIO_C_GET_SSL, 0, (&raw mut ssl).cast()) };
+        }
+        ssl
+    }
 }
 
 static FOUND: AtomicPtr<Libssl> = AtomicPtr::new(ptr::null_mut());
@@ -117,6 +151,7 @@ impl Libssl {
             handle,
             in_force: AtomicPtr::new(ptr::null_mut()),
             own: functions(handle),
+            makers: Makers::of(handle),
             client_methods: [method(c"TLS_client_method"), method(c"DTLS_client_method")],
             next,
         };
