@@ -24,7 +24,7 @@ static NAMES: Place = Place::new(sys::CRYPTO_EX_INDEX_SSL);
 
 /// Whether this index of a session's ex_data is ours.
 pub(super) fn is_mark(index: c_int) -> bool {
-    KNOWN.index() == Some(index)
+    KNOWN.used() == Some(index)
 }
 
 /// The application's answer to a session that a server gave.
@@ -60,7 +60,7 @@ pub(super) unsafe fn new_session(
 pub(super) unsafe fn owns(ctx: *mut SSL_CTX, session: *mut SSL_SESSION) -> bool {
     // SAFETY: as the caller promises; only whether there is something is looked at.
     unsafe {
-        KNOWN.index().is_some_and(|it| !sys::SSL_SESSION_get_ex_data(session, it).is_null())
+        KNOWN.used().is_some_and(|it| !sys::SSL_SESSION_get_ex_data(session, it).is_null())
             || notes::connects(ctx)
     }
 }
@@ -143,7 +143,7 @@ unsafe fn mark_connection(place: &Place, ssl: *mut SSL, set: bool) {
 /// # Safety
 /// `ssl` is a valid connection.
 unsafe fn is_marked(place: &Place, ssl: *mut SSL) -> bool {
-    let index = place.index();
+    let index = place.used();
     // SAFETY: as the caller promises; only whether there is something is looked at.
     index.is_some_and(|index| !unsafe { openssl_sys::SSL_get_ex_data(ssl, index) }.is_null())
 }

@@ -31,6 +31,11 @@ impl Place {
         Place { dup: Some(dup), ..self }
     }
 
+    /// The index, if it was ever used. Taking it makes each new object of the class a thousand instructions dearer.
+    pub(super) fn used(&self) -> Option<c_int> {
+        self.index.get().copied().filter(|index| *index >= 0)
+    }
+
     /// The index to use; `None` when OpenSSL has none left.
     pub(super) fn index(&self) -> Option<c_int> {
         let index = self.index.get_or_init(|| {
