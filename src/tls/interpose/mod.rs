@@ -144,8 +144,8 @@ unsafe extern "C" fn switch_context(ssl: *mut SSL, ctx: *mut SSL_CTX) -> *mut SS
     unsafe { (libssl().set_ssl_ctx)(ssl, ctx) }
 }
 
-/// Longest wait for another thread that attaches the same context.
-const PATIENCE: Duration = Duration::from_millis(100);
+/// Longest wait for another thread that attaches a context, which takes microseconds if it is let run.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// Attaches a context, unless it is attached.
 ///
@@ -168,6 +168,7 @@ unsafe fn attach_once(ctx: *mut SSL_CTX) {
             let Some(_alone) = ATTACHING.try_lock_for(patience) else {
                 return WAITED_IN_VAIN.store(true, Ordering::Relaxed);
             };
+            WAITED_IN_VAIN.store(false, Ordering::Relaxed);
             let Some(engine) = ENGINE.get().filter(|_| Attachment::of(ctx).is_none()) else {
                 return;
             };
