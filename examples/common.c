@@ -9,10 +9,12 @@
 #include <openssl/ec.h>
 #include <openssl/err.h>
 #include <openssl/x509.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
@@ -26,6 +28,13 @@ void die(const char *format, ...)
     fputc('\n', stderr);
     ERR_print_errors_fp(stderr);
     exit(1);
+}
+
+void die_with(pid_t parent)
+{
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    if (getppid() != parent) /* it died before we could ask */
+        _exit(1);
 }
 
 long parse_number(const char *option, const char *text, long min, long max)

@@ -5,6 +5,7 @@
 #include <netdb.h>
 #include <openssl/ssl.h>
 #include <stdint.h>
+#include <sys/types.h>
 #include <time.h>
 
 /* Room for an address as text: "[IPv6]:PORT". */
@@ -12,6 +13,9 @@
 
 /* Prints the message and OpenSSL's error queue on stderr, and exits with 1. */
 void die(const char *format, ...);
+
+/* Has this process killed when `parent` ends, whatever ends it: a worker must not outlive it. */
+void die_with(pid_t parent);
 
 /* The decimal number in `text`; an end of the program that names `option` when it is none. */
 long parse_number(const char *option, const char *text, long min, long max);

@@ -23,7 +23,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <tlsresume.h>
 #include <unistd.h>
@@ -227,14 +226,6 @@ static void run_loops(struct serving_loop *loops, int count)
     serve(&loops[0]);
     for (int t = 1; t < count; t++)
         pthread_join(threads[t], NULL);
-}
-
-/* A worker must not outlive its parent, whatever ended it. */
-static void die_with(pid_t parent)
-{
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent) /* it died before we could ask */
-        _exit(1);
 }
 
 /* The life of a worker process. `ready` is told once its loops are about to serve. */

@@ -20,7 +20,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/prctl.h>
 #include <sys/wait.h>
 #include <tlsresume.h>
 #include <unistd.h>
@@ -132,14 +131,6 @@ static void open_sockets(void)
 }
 
 /* ---- workers ---- */
-
-/* A worker must not outlive its parent, whatever ended it. */
-static void die_with(pid_t parent)
-{
-    prctl(PR_SET_PDEATHSIG, SIGKILL);
-    if (getppid() != parent) /* it died before we could ask */
-        _exit(1);
-}
 
 /* The life of a worker process. `ready` is told that it is about to serve. */
 static void run_worker(int number, pid_t parent, int ready)

@@ -8,9 +8,10 @@ use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use support::{output_of, release_library, repository, target_dir};
-use tlsresume::clock;
+use tlsresume_testkit::wait_until;
 
 #[test]
 fn examples_build_and_run_against_the_installed_tree_alone() {
@@ -65,22 +66,14 @@ fn set_up_takes_its_policy_back_however_it_ends() {
             .spawn()
             .expect("the script starts");
         if let Some(signal) = ending {
-            wait_until(|| policy.exists());
+            wait_until("the policy", Duration::from_secs(20), || policy.exists())
+                .expect("it is made");
             let group = libc::pid_t::try_from(set_up.id()).expect("a pid");
             // SAFETY: kill takes two integers and touches no memory of ours.
             assert_eq!(unsafe { libc::kill(-group, signal) }, 0);
         }
         assert!(!set_up.wait().expect("it ends").success());
         assert!(!policy.exists(), "left behind after {ending:?}");
-    }
-}
-
-fn wait_until(condition: impl Fn() -> bool) {
-    let deadline = std::time::Duration::from_secs(20);
-    let (poll, begin) = (std::time::Duration::from_millis(5), clock::since_boot());
-    while !condition() {
-        assert!(clock::since_boot() - begin < deadline, "not within {deadline:?}");
-        std::thread::sleep(poll);
     }
 }
 

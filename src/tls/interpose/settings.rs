@@ -21,7 +21,7 @@ use crate::tls::sys::{
 use crate::tls::{callbacks, client};
 
 /// The attachment of a context that has the library's settings.
-pub(super) fn configured(ctx: *const SSL_CTX) -> Option<&'static Attachment> {
+fn configured(ctx: *const SSL_CTX) -> Option<&'static Attachment> {
     if ctx.is_null() {
         return None;
     }
