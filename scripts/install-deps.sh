@@ -27,6 +27,9 @@ lighttpd
 lighttpd-mod-openssl
 h2o
 postgresql
+redis-server   carries ring and sessions between hosts
+redis-sentinel
+memcached      what peers of ours share sessions by, beside us in the benchmarks
 '
 
 if ! command -v dpkg-query >/dev/null; then

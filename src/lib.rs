@@ -12,6 +12,7 @@
 //! ARCHITECTURE.md has the map and the life of a handshake.
 
 pub mod clock;
+pub mod cluster;
 pub mod config;
 pub mod engine;
 pub mod error;
