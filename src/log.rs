@@ -6,10 +6,12 @@
 
 #![forbid(unsafe_code)]
 
+use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use arc_swap::ArcSwapOption;
 use log::{Level, LevelFilter, Log, Metadata, Record};
+use parking_lot::Mutex;
 
 use crate::sys;
 
@@ -17,6 +19,17 @@ use crate::sys;
 pub(crate) type Sink = Box<dyn Fn(Level, &str) + Send + Sync>;
 
 static SINK: ArcSwapOption<Sink> = ArcSwapOption::const_empty();
+
+/// Lines of the agent's that wait for a thread of the application.
+static DEFERRED: Mutex<Vec<(Level, String)>> = Mutex::new(Vec::new());
+static ANY_DEFERRED: AtomicBool = AtomicBool::new(false);
+
+/// Most lines that wait; of more, the later ones are lost.
+const MOST_DEFERRED: usize = 64;
+
+thread_local! {
+    static DEFERS: Cell<bool> = const { Cell::new(false) };
+}
 
 struct Logger;
 
@@ -32,6 +45,35 @@ pub(crate) fn set_sink(sink: Option<Sink>) {
     SINK.store(sink.map(Into::into));
 }
 
+/// From now on the application's callback is not called on this thread, which has descriptors of its own (what the
+/// callback writes to is not among them), but on the next of the application's that makes a handshake.
+pub(crate) fn defer_lines() {
+    DEFERS.set(true);
+}
+
+/// Hands over what other threads deferred.
+pub(crate) fn deliver() {
+    if !ANY_DEFERRED.load(Ordering::Relaxed) {
+        return;
+    }
+    // Held by the agent now, or at a fork: the next handshake tries again.
+    let Some(mut deferred) = DEFERRED.try_lock() else { return };
+    let lines = std::mem::take(&mut *deferred);
+    ANY_DEFERRED.store(false, Ordering::Relaxed);
+    drop(deferred);
+    if let Some(sink) = &*SINK.load() {
+        lines.iter().for_each(|(level, line)| sink(*level, line));
+    }
+}
+
+fn defer(level: Level, line: String) {
+    let mut deferred = DEFERRED.lock();
+    if deferred.len() < MOST_DEFERRED {
+        deferred.push((level, line));
+        ANY_DEFERRED.store(true, Ordering::Relaxed);
+    }
+}
+
 impl Log for Logger {
     fn enabled(&self, metadata: &Metadata<'_>) -> bool {
         metadata.target().starts_with(env!("CARGO_CRATE_NAME"))
@@ -43,6 +85,7 @@ impl Log for Logger {
         }
         let _errno = sys::ErrnoGuard::new();
         match &*SINK.load() {
+            Some(_) if DEFERS.get() => defer(record.level(), record.args().to_string()),
             Some(sink) => sink(record.level(), &record.args().to_string()),
             None => {
                 let level = record.level().as_str().to_lowercase();

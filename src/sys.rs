@@ -11,6 +11,9 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::ptr::NonNull;
+use std::sync::Once;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::thread;
 use std::time::Duration;
 
 /// `CLOCK_REALTIME`; zero when it cannot be read.
@@ -115,6 +118,15 @@ pub(crate) fn object_of(address: *const libc::c_void) -> Option<usize> {
         let mut found = std::mem::zeroed::<libc::Dl_info>();
         (libc::dladdr(address, &raw mut found) != 0).then(|| found.dli_fbase.addr())
     }
+}
+
+/// What this host calls itself; empty when it does not say.
+pub(crate) fn host_name() -> String {
+    let mut name = [0u8; 65];
+    // SAFETY: the buffer is writable for the length given, which leaves the last zero in place.
+    unsafe { libc::gethostname(name.as_mut_ptr().cast(), name.len() - 1) };
+    let name = name.split(|byte| *byte == 0).next().unwrap_or_default();
+    String::from_utf8_lossy(name).chars().take(16).collect()
 }
 
 /// The effective user id.
@@ -253,6 +265,76 @@ pub(crate) fn same_file(file: &File, path: &Path) -> io::Result<bool> {
         cvt(libc::lstat(path.as_ptr(), &raw mut named))?;
         Ok((open.st_dev, open.st_ino) == (named.st_dev, named.st_ino))
     }
+}
+
+/// How many forks lie between the process that first asked and this one: a thread, a connection or a lock that was made
+/// under another number is not this process's.
+pub(crate) fn fork_generation() -> u32 {
+    static GENERATION: AtomicU32 = AtomicU32::new(0);
+    static REGISTERED: Once = Once::new();
+    extern "C" fn count() {
+        GENERATION.fetch_add(1, Ordering::Relaxed);
+    }
+    REGISTERED.call_once(|| {
+        // SAFETY: the handler is a function of this library, which stays loaded (linked -z nodelete), and does nothing
+        // in a child but an atomic addition.
+        unsafe { libc::pthread_atfork(None, None, Some(count)) };
+    });
+    GENERATION.load(Ordering::Relaxed)
+}
+
+/// Starts a thread that no signal of the application's is delivered to.
+pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    let builder = thread::Builder::new().name(name.into()).stack_size(THREAD_STACK);
+    // SAFETY: the signal sets are initialised before use, and the mask of this thread alone changes, which the new
+    // thread inherits; it is put back at once.
+    unsafe {
+        let mut all = std::mem::zeroed::<libc::sigset_t>();
+        let mut before = std::mem::zeroed::<libc::sigset_t>();
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+        #[allow(clippy::disallowed_methods, reason = "the one place that starts threads")]
+        let started = builder.spawn(body);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut());
+        started.map(drop)
+    }
+}
+
+/// TLS to Redis, and formatted text, need some of it; what is not touched costs nothing.
+const THREAD_STACK: usize = 1 << 20;
+
+/// Gives the calling thread a table of descriptors of its own with nothing above 2 in it, so that what it opens is never
+/// inherited by the application's children, nor closed by the application, nor in the way of its own numbers. Where the
+/// kernel cannot (before 5.9, or a filter forbids it), the table stays shared.
+pub(crate) fn separate_descriptors() {
+    const FIRST: libc::c_uint = 3;
+    // SAFETY: with the table unshared first, only this thread's copies are closed.
+    let separate = unsafe {
+        libc::syscall(
+            libc::SYS_close_range,
+            FIRST,
+            libc::c_uint::MAX,
+            libc::CLOSE_RANGE_UNSHARE,
+        )
+    } == 0;
+    if !separate {
+        return;
+    }
+    for descriptor in 0..3 {
+        // SAFETY: asks about a number; the new descriptor takes the lowest free one, which is the one that is missing.
+        // An epoll instance refuses to be written to: nobody's log lines go to Redis by accident.
+        unsafe {
+            if libc::fcntl(descriptor, libc::F_GETFD) < 0 {
+                libc::epoll_create1(libc::EPOLL_CLOEXEC);
+            }
+        }
+    }
+}
+
+/// Has `function` called when the process exits in the orderly way. Where that is refused, exits go without.
+pub(crate) fn at_exit(function: extern "C" fn()) {
+    // SAFETY: the function is this library's, which stays loaded (linked -z nodelete).
+    unsafe { libc::atexit(function) };
 }
 
 fn cvt(result: libc::c_int) -> io::Result<()> {

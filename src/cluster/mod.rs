@@ -5,3 +5,23 @@
 //! that made it. Failure: what does not open or parse is refused and counted; a transport that is down is waited for.
 
 #![forbid(unsafe_code)]
+
+pub mod lookup;
+pub mod redis;
+
+use std::time::Duration;
+
+use crate::log::Once;
+
+/// How long nobody tries again to start a thread after the system refused one.
+pub(crate) const THREAD_RETRY: Duration = Duration::from_secs(60);
+
+/// Says once why this process has no thread of ours, and what to do.
+pub(crate) fn say_thread_refused(error: &std::io::Error) {
+    static SAID: Once = Once::new();
+    if SAID.first() {
+        log::warn!(
+            "no thread could be started ({error}); set cluster.agent = \"external\" and run `tlsresumectl agent`"
+        );
+    }
+}

@@ -175,7 +175,7 @@ pub(super) fn read_secret(config: &Config) -> Result<Secret> {
 }
 
 /// A small file and when it was last changed.
-fn read_file(path: &Path) -> Result<(Zeroizing<Vec<u8>>, UnixMillis)> {
+pub(super) fn read_file(path: &Path) -> Result<(Zeroizing<Vec<u8>>, UnixMillis)> {
     let failed = |source: io::Error| Error::Io { path: path.into(), action: "read", source };
     // Reserved in full: a vector that grew would leave copies of keys behind.
     let mut data = Zeroizing::new(Vec::with_capacity(MAX_FILE + 1));

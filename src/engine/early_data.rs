@@ -26,7 +26,7 @@ impl Engine {
         // Keys that other hosts may have, and no register in common with them: each would say yes once.
         let view = self.view(now);
         let imported = view.ring.records().any(|record| record.imported);
-        if self.config.keys.source != KeySource::Random || imported {
+        if self.config.keys.source != KeySource::Random || imported || self.cluster.is_some() {
             return false;
         }
         let window = self.config.early_data.replay_window;

@@ -8,7 +8,9 @@
 #![forbid(unsafe_code)]
 
 mod admin;
+mod agent;
 mod binding;
+mod cluster;
 mod early_data;
 mod learned;
 mod metrics;
@@ -22,6 +24,7 @@ mod tests;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, OnceLock, Weak};
 
 use arc_swap::ArcSwap;
 use sha2::{Digest, Sha256};
@@ -41,7 +44,9 @@ pub use metrics::Report;
 pub use sessions::{Lookup, NewSession, StoredSession};
 pub use tickets::Opening;
 
+use agent::start::Upkeep;
 use binding::Bindings;
+use cluster::Cluster;
 use learned::Policies;
 use view::View;
 
@@ -58,9 +63,25 @@ pub struct Engine {
     retry_after: AtomicU64,
     bindings: Bindings,
     policies: Policies,
+    /// What joins this node to others, if anything does.
+    cluster: Option<Cluster>,
+    upkeep: Upkeep,
+    /// This instance, where it may outlive a call: in a server.
+    shared: OnceLock<Weak<Engine>>,
 }
 
 impl Engine {
+    /// [`Engine::new`] for a server, whose callbacks may start the agent's thread.
+    ///
+    /// # Errors
+    /// As [`Engine::new`].
+    pub fn shared(config: Config) -> Result<Arc<Self>> {
+        let engine = Arc::new(Engine::new(config)?);
+        // The first and only one who sets it.
+        let _ = engine.shared.set(Arc::downgrade(&engine));
+        Ok(engine)
+    }
+
     /// Sets up the realm: shared memory, then a ring with keys in it.
     ///
     /// # Errors
@@ -81,10 +102,15 @@ impl Engine {
             retry_after: AtomicU64::new(0),
             bindings: Bindings::new(),
             policies: Policies::new(),
+            cluster: Cluster::of(&config)?,
+            upkeep: Upkeep::default(),
+            shared: OnceLock::new(),
             config,
         };
         engine.load_key_files()?;
-        engine.view(clock::now());
+        if engine.cluster.is_none() {
+            engine.view(clock::now());
+        }
         Ok(engine)
     }
 
@@ -183,7 +209,6 @@ fn realm_digest(realm: &str) -> u64 {
 fn refuse_transports(config: &Config) -> Result<()> {
     let peers = &config.peers;
     let key = match () {
-        () if !config.redis.url.is_empty() => "redis.url",
         () if !config.memcached.servers.is_empty() => "memcached.servers",
         () if peers.listen.is_some() || !peers.members.is_empty() || peers.multicast.is_some() => {
             "peers"
@@ -191,7 +216,7 @@ fn refuse_transports(config: &Config) -> Result<()> {
         () => return Ok(()),
     };
     Err(Error::Config(format!(
-        "{key}: this release has no transports between hosts yet; leave it out"
+        "{key}: this release has no such transport yet; use redis.url"
     )))
 }
 

@@ -4,11 +4,14 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use super::cluster::Exchange;
 use super::{Binding, Engine};
-use crate::clock::UnixMillis;
-use crate::ring::session_id::{SESSION_ID_LEN, SESSION_KEY_LEN, session_key};
+use crate::clock::{self, UnixMillis};
+use crate::cluster::lookup::{Answer, Lookups};
+use crate::cluster::seal::Label;
+use crate::ring::session_id::{SESSION_ID_LEN, SESSION_KEY_LEN, SessionKey, session_key};
 use crate::stats::Counter;
-use crate::store::{Kind, Meta, NotInserted};
+use crate::store::{Kind, Meta, NotInserted, Origin};
 use crate::sys;
 
 /// A session to keep.
@@ -72,6 +75,7 @@ impl Engine {
             authenticated: seconds(session.authenticated),
             kind: Kind::Session,
             note: session.note,
+            origin: Origin::Here,
         };
         match self.store.insert(&meta, session.value, now, patience) {
             Ok(evicted) => {
@@ -101,9 +105,25 @@ impl Engine {
         }
     }
 
-    /// Forgets the session of that id.
-    pub fn forget_session(&self, id: &[u8]) -> bool {
-        own_id(id).is_some_and(|id| self.store.remove(session_key(id)))
+    /// Forgets the session of that id, on every node that shares it. Whether it was in this node's store.
+    pub fn forget_session(&self, id: &[u8], now: UnixMillis) -> bool {
+        let Some(id) = own_id(id) else { return false };
+        let was_here = self.store.remove(session_key(id));
+        let shares =
+            self.cluster.as_ref().is_some_and(|cluster| cluster.exchange != Exchange::None);
+        if shares && self.view(now).ring.maker_of(id, now).is_some() {
+            self.forget_everywhere(session_key(id), now);
+        }
+        was_here
+    }
+
+    /// The session may be at other nodes, or on its way: for as long as it could live it is not taken in again.
+    fn forget_everywhere(&self, key: &SessionKey, now: UnixMillis) {
+        let until = now + self.config.resumption.lifetime;
+        match self.store.remove_for_all(key, until, Origin::Here, now, FORGET_PATIENCE) {
+            Ok(evicted) => self.note_evicted(evicted, now),
+            Err(_) => self.counters().count(Counter::TransportDropped),
+        }
     }
 
     fn find(
@@ -116,9 +136,8 @@ impl Engine {
         let view = self.view(now);
         let id = own_id(id).ok_or(Counter::SessionsForgedId)?;
         let maker = view.ring.maker_of(id, now).ok_or(Counter::SessionsForgedId)?;
-        let found =
-            self.store.lookup(session_key(id)).filter(|(meta, _)| meta.kind == Kind::Session);
-        let (meta, value) = found.ok_or(Counter::SessionsAbsent)?;
+        let key = session_key(id);
+        let (meta, value) = self.session_of(key, lookup, now)?;
         let authenticated = UnixMillis::from_secs(meta.authenticated.into());
         // Its last second counts, as for OpenSSL.
         if u64::from(meta.expires) < now.secs() || authenticated < view.ring.sessions_since() {
@@ -127,12 +146,80 @@ impl Engine {
         if meta.binding != maker.bind(&binding.0) {
             return Err(Counter::SessionsBinding);
         }
-        if lookup == Lookup::Consume && !self.store.remove(session_key(id)) {
+        // Where Redis decides, it was this process alone that got it there.
+        if lookup == Lookup::Consume && !self.store.remove(key) && self.lookups().is_none() {
             return Err(Counter::SessionsAbsent);
         }
         Ok(StoredSession { value, note: meta.note, authenticated })
     }
+
+    /// The session of that key, from the store or from the cluster. Who is the first to use one, only the cluster knows.
+    fn session_of(&self, key: &SessionKey, lookup: Lookup, now: UnixMillis) -> Found {
+        let stored = self.store.lookup(key);
+        if stored.as_ref().is_some_and(|(meta, _)| meta.kind != Kind::Session) {
+            return Err(Counter::SessionsAbsent);
+        }
+        match (stored, self.lookups()) {
+            (Some(found), None) => Ok(found),
+            (Some(found), Some(_)) if lookup == Lookup::Keep => Ok(found),
+            (_, Some(lookups)) => self.fetch_session(lookups, key, lookup, now),
+            (None, None) => Err(Counter::SessionsAbsent),
+        }
+    }
+
+    fn fetch_session(
+        &self,
+        lookups: &Lookups,
+        key: &SessionKey,
+        lookup: Lookup,
+        now: UnixMillis,
+    ) -> Found {
+        let take = lookup == Lookup::Consume;
+        let begun = clock::since_boot();
+        let answer = lookups.fetch(key, take);
+        self.count_lookup(&answer, clock::since_boot().saturating_sub(begun));
+        let (Answer::Found(sealed), Some(cluster)) = (answer, &self.cluster) else {
+            return Err(Counter::SessionsAbsent);
+        };
+        let plain = self.open_sealed(cluster, Label::Session, key, &sealed);
+        let admitted = plain.and_then(|plain| self.admit_session(key, &plain, now));
+        let (meta, value) = admitted.ok_or(Counter::SessionsAbsent)?;
+        if !take {
+            self.adopt_session(&meta, &value, now, ADOPT_PATIENCE);
+        }
+        Ok((meta, value))
+    }
+
+    fn lookups(&self) -> Option<&Lookups> {
+        self.cluster.as_ref().and_then(|cluster| cluster.lookups.as_ref())
+    }
+
+    fn count_lookup(&self, answer: &Answer, took: Duration) {
+        if *answer == Answer::Refused {
+            return self.counters().count(Counter::LookupsRefused);
+        }
+        if matches!(answer, Answer::Found(_)) {
+            self.counters().count(Counter::LookupsFound);
+        }
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        self.counters().add(Counter::LookupMicros, micros);
+        self.counters().count(match micros {
+            0..1_000 => Counter::LookupsUnder1ms,
+            1_000..2_000 => Counter::LookupsUnder2ms,
+            2_000..5_000 => Counter::LookupsUnder5ms,
+            5_000..10_000 => Counter::LookupsUnder10ms,
+            10_000..50_000 => Counter::LookupsUnder50ms,
+            50_000..1_000_000 => Counter::LookupsUnder1s,
+            1_000_000.. => Counter::LookupsOver1s,
+        });
+    }
 }
+
+type Found = Result<(Meta, Zeroizing<Vec<u8>>), Counter>;
+
+/// How long a shard's lease is waited for: by a handshake that keeps what it fetched, and by who removes a session.
+const ADOPT_PATIENCE: Duration = Duration::from_micros(200);
+const FORGET_PATIENCE: Duration = Duration::from_micros(800);
 
 fn own_id(id: &[u8]) -> Option<&[u8; SESSION_ID_LEN]> {
     id.try_into().ok()

@@ -12,7 +12,7 @@ use crate::clock::{self, UnixMillis};
 use crate::config::{KeySource, Mode};
 use crate::error::{Error, Result};
 use crate::log::Once;
-use crate::ring::{Ring, derive, wire};
+use crate::ring::{Ring, Schedule, derive, wire};
 use crate::stats::Counter;
 
 /// After maintenance of the ring failed (another process is at it, or stopped in the midst), the next try.
@@ -31,6 +31,10 @@ pub(super) struct View {
 impl Engine {
     /// The ring as it is at `now`, kept up to date on the way.
     pub(super) fn view(&self, now: UnixMillis) -> Guard<Arc<View>> {
+        if self.cluster.is_some() {
+            self.attend_agent(now);
+        }
+        crate::log::deliver();
         let mut view = self.view.load();
         if view.generation != self.store.ring_generation() {
             self.refresh(now);
@@ -120,11 +124,21 @@ impl Engine {
 
     /// The ring with everything that it should have at `now`.
     pub(super) fn maintained(&self, ring: &Ring, now: UnixMillis) -> Result<Ring> {
+        self.maintained_by(&self.schedule, ring, now)
+    }
+
+    /// The same by another schedule: that of the node which makes keys for all.
+    pub(super) fn maintained_by(
+        &self,
+        schedule: &Schedule,
+        ring: &Ring,
+        now: UnixMillis,
+    ) -> Result<Ring> {
         if let (KeySource::Derived, Some(secret)) = (self.config.keys.source, &self.secret) {
-            return derive::derived(ring, secret, &self.config.realm, &self.schedule, now);
+            return derive::derived(ring, secret, &self.config.realm, schedule, now);
         }
         let mut sound = true;
-        let made = ring.maintain(&self.schedule, now, &mut random_into(&mut sound));
+        let made = ring.maintain(schedule, now, &mut random_into(&mut sound));
         if sound { Ok(made.unwrap_or_else(|| ring.clone())) } else { Err(NO_RANDOMNESS) }
     }
 

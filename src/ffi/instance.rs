@@ -202,20 +202,22 @@ pub unsafe extern "C" fn tlsresume_detach(ctx: *mut SSL_CTX) -> c_int {
     })
 }
 
-/// Starts the agent now, e.g. in a worker's init hook, instead of at the first handshake that finds none. This release
-/// has no transports between hosts, so there is nothing for an agent to do yet: no thread is started.
+/// Starts the agent now, e.g. in a worker's init hook, instead of at the first handshake that finds none. Without a
+/// transport, with cluster.agent = "external", or where the node has an agent already, it does nothing.
 ///
 /// @param tr  Instance.
-/// @return 1 on success; 0 on failure: tr is NULL.
+/// @return 1 on success, also when the system refused a thread (one log line says so, and the next try is after 60 s);
+///         0 on failure: tr is NULL.
 ///
-/// Thread safety: any thread. Fork safety: call it after the last fork.
+/// Thread safety: any thread. Fork safety: call it after the last fork; a child has no agent of its own until it
+/// calls this, or makes a handshake while the node has none.
 ///
 /// # Safety
 /// tr is NULL or an instance that was not released.
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tlsresume_start(tr: *mut TLSRESUME) -> c_int {
     // SAFETY: as the caller promises.
-    status(|| unsafe { engine(tr) }.map(|_| ()))
+    status(|| unsafe { engine(tr) }.map(Engine::start_agent_now))
 }
 
 /// Releases an instance. Contexts that are attached to it go on working: each has a reference of its own.
@@ -288,7 +290,7 @@ fn new_instance(config: impl FnOnce() -> Result<Config>) -> *mut TLSRESUME {
 }
 
 fn new_engine(config: impl FnOnce() -> Result<Config>) -> Result<Arc<Engine>> {
-    Ok(Arc::new(Engine::new(config()?)?))
+    Engine::shared(config()?)
 }
 
 /// OpenSSL promises one ABI for one major version (1.1.1 is its own).

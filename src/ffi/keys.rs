@@ -4,6 +4,7 @@ use std::ffi::{c_int, c_uchar};
 
 use super::boundary::{bytes, status};
 use super::instance::{TLSRESUME, engine};
+use crate::clock;
 use crate::error::Error;
 use crate::ring::KeyName;
 use crate::ring::file::Format;
@@ -134,7 +135,7 @@ pub unsafe extern "C" fn tlsresume_session_remove(
         }
         // SAFETY: as the caller promises.
         let (engine, id) = unsafe { (engine(tr)?, bytes(id, id_len, "id is NULL")?) };
-        engine.forget_session(id);
+        engine.forget_session(id, clock::now());
         Ok(())
     })
 }

@@ -149,6 +149,12 @@ impl Ring {
         self.sessions_since
     }
 
+    /// When the last of its keys is not accepted any more.
+    pub fn last_end(&self) -> UnixMillis {
+        let ends = self.records().map(|record| record.accept_until);
+        ends.filter(|end| *end != UnixMillis::MAX).max().unwrap_or_default()
+    }
+
     /// Whether a key of that name is in the ring.
     pub fn knows(&self, name: &KeyName) -> bool {
         self.records().any(|record| record.name() == *name)

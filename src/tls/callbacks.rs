@@ -125,7 +125,7 @@ pub(super) unsafe extern "C" fn remove_session(ctx: *mut SSL_CTX, session: *mut 
 
 fn forget_session(engine: &Engine, session: Session) {
     if engine.config().resumption.on_remove == OnRemove::Forget {
-        engine.forget_session(session.id());
+        engine.forget_session(session.id(), clock::now());
     }
 }
 

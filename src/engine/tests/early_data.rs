@@ -101,7 +101,7 @@ fn strikes_and_sessions_of_one_id_do_not_meet() {
     assert!(asks(&engine, &id, now));
     let lookup = crate::engine::Lookup::Consume;
     assert!(engine.find_session(&id, &binding, lookup, now).is_none());
-    assert!(!engine.forget_session(&id));
+    assert!(!engine.forget_session(&id, now));
     assert!(!asks(&engine, &id, now), "and the strike is still there");
     assert_eq!(engine.report(now).sessions_live, 0);
 }

@@ -95,10 +95,10 @@ fn a_forgotten_session_is_gone_everywhere() {
     let (place, now) = (Place::new(), now());
     let (first, second) = (place.engine(), place.engine());
     let id = keep(&first, now, b"session");
-    assert!(second.forget_session(&id));
-    assert!(!first.forget_session(&id));
+    assert!(second.forget_session(&id, now));
+    assert!(!first.forget_session(&id, now));
     assert!(find(&first, &id, now).is_none());
-    assert!(!first.forget_session(b"no id"));
+    assert!(!first.forget_session(b"no id", now));
 }
 
 #[test]

@@ -208,20 +208,19 @@ fn a_secret_that_is_missing_or_too_short_is_an_error_that_says_so() {
 }
 
 #[test]
-fn transports_are_refused_with_the_key_that_asks_for_one() {
+fn transports_that_are_not_there_yet_are_refused_with_the_key_that_asks_for_one() {
     let with = |change: fn(&mut Config)| {
         let mut config = alone();
         change(&mut config);
         Engine::new(config).err().expect("is refused").to_string()
     };
     for (key, error) in [
-        ("redis.url", with(|config| config.redis.url = vec!["redis://host".into()])),
         ("memcached.servers", with(|config| config.memcached.servers = vec!["host:1".into()])),
         ("peers", with(|config| config.peers.listen = "127.0.0.1:7557".parse().ok())),
         ("peers", with(|config| config.peers.members = vec!["host:7557".into()])),
         ("peers", with(|config| config.peers.multicast = "239.0.0.1:7557".parse().ok())),
     ] {
-        assert!(error.starts_with(&format!("{key}: this release has no transports")), "{error}");
+        assert!(error.starts_with(&format!("{key}: this release has no such transport")), "{error}");
     }
     let mut config = alone();
     config.peers = Peers { ttl: 3, ..Peers::default() };

@@ -1,0 +1,372 @@
+//! A connection, and the few things that are done with it.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use redis::cluster::{ClusterConnection, cluster_pipe};
+use redis::streams::{StreamId, StreamReadReply};
+use redis::{Cmd, ConnectionLike, FromRedisValue, Pipeline, ServerError, Value};
+
+use super::{Names, Trouble};
+
+/// Most entries that the stream keeps, roughly: what a node may miss while it is cut off, and take in when it joins.
+const STREAM_LENGTH: u32 = 65_536;
+
+/// Most entries of the stream in one answer.
+const ENTRIES: usize = 512;
+
+/// Most fields of a hash that are read: twice as many as any ring has parts, or than nodes are expected.
+const FIELDS: u64 = 4096;
+
+/// The field of an entry, and the field of the ring's hash that changes with every change of it.
+const ENTRY: &str = "e";
+const TOKEN: &str = "token";
+
+/// Something that is written for the others.
+#[derive(Clone, Debug)]
+pub enum Outgoing {
+    /// An entry of the stream.
+    Entry(Vec<u8>),
+    /// A session that is looked up by its key, for as long.
+    Session([u8; 24], Vec<u8>, Duration),
+    /// A session that must not be found any more.
+    Forget([u8; 24]),
+}
+
+/// The shared copy of the ring: its token and its sealed parts.
+#[derive(Debug, Default)]
+pub struct Copy {
+    /// Moves with each change; none while there is no copy.
+    pub token: Option<Vec<u8>>,
+    /// Sealed, by field.
+    pub parts: BTreeMap<Vec<u8>, Vec<u8>>,
+}
+
+/// New entries of the stream.
+#[derive(Debug, Default)]
+pub struct News {
+    /// In their order, as they were written.
+    pub entries: Vec<Vec<u8>>,
+    /// The id of the last one.
+    pub last: Option<(u64, u64)>,
+}
+
+/// A connection to a server, or to all servers of a cluster.
+pub(super) enum Wire {
+    Server(redis::Connection),
+    Cluster(Box<ClusterConnection>),
+}
+
+/// A connection of one thread. After [`Trouble::Lost`] it is of no more use.
+pub struct Link {
+    wire: Wire,
+    names: Names,
+}
+
+impl Link {
+    pub(super) fn new(wire: Wire, names: Names) -> Self {
+        Link { wire, names }
+    }
+
+    /// Waits no longer than this for each answer from now on.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub fn limit(&mut self, limit: Duration) -> Result<(), Trouble> {
+        // The system takes zero for no limit.
+        let limit = Some(limit.max(Duration::from_millis(1)));
+        match &self.wire {
+            Wire::Server(connection) => {
+                connection.set_read_timeout(limit)?;
+                connection.set_write_timeout(limit)?;
+            }
+            Wire::Cluster(connection) => {
+                connection.set_read_timeout(limit)?;
+                connection.set_write_timeout(limit)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Does nothing but prove that Redis answers.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub fn ping(&mut self) -> Result<(), Trouble> {
+        self.ask(&redis::cmd("PING")).map(drop)
+    }
+
+    /// The token of the ring's copy alone: whether it moved.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub fn ring_token(&mut self) -> Result<Option<Vec<u8>>, Trouble> {
+        let mut get = redis::cmd("HGET");
+        get.arg(&self.names.ring).arg(TOKEN);
+        self.ask_for(&get, "HGET")
+    }
+
+    /// The ring's copy.
+    ///
+    /// # Errors
+    /// [`Trouble`], also when it is larger than any copy of ours.
+    pub fn ring(&mut self) -> Result<Copy, Trouble> {
+        let name = self.names.ring.clone();
+        let mut parts = self.hash(&name)?;
+        let token = parts.remove(TOKEN.as_bytes());
+        Ok(Copy { token, parts })
+    }
+
+    /// Writes parts of the ring and takes some away, under a new token; all of it or nothing.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub fn write_ring(
+        &mut self,
+        write: &[(Vec<u8>, Vec<u8>)],
+        take_away: &[Vec<u8>],
+        token: &[u8],
+        keep: Duration,
+    ) -> Result<(), Trouble> {
+        let mut set = redis::cmd("HSET");
+        set.arg(&self.names.ring).arg(TOKEN).arg(token);
+        write.iter().for_each(|(field, value)| {
+            set.arg(field).arg(value);
+        });
+        let mut commands = vec![set];
+        if !take_away.is_empty() {
+            let mut delete = redis::cmd("HDEL");
+            delete.arg(&self.names.ring).arg(take_away);
+            commands.push(delete);
+        }
+        commands.push(expire(&self.names.ring, keep));
+        self.all(commands).map(drop)
+    }
+
+    /// Becomes, or stays, the node that makes the next keys.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub fn be_maker(&mut self, node: &str, term: Duration) -> Result<bool, Trouble> {
+        let mut take = redis::cmd("SET");
+        take.arg(&self.names.maker).arg(node).arg("NX").arg("PX").arg(millis(term));
+        if !matches!(self.ask(&take)?, Value::Nil) {
+            return Ok(true);
+        }
+        let mut get = redis::cmd("GET");
+        get.arg(&self.names.maker);
+        let holder: Option<Vec<u8>> = self.ask_for(&get, "GET")?;
+        let is_ours = holder.is_some_and(|holder| holder == node.as_bytes());
+        if is_ours {
+            self.ask(&expire(&self.names.maker.clone(), term))?;
+        }
+        Ok(is_ours)
+    }
+
+    /// Leaves the making of keys to another node.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub fn leave_maker(&mut self, node: &str) -> Result<(), Trouble> {
+        let mut get = redis::cmd("GET");
+        get.arg(&self.names.maker);
+        let holder: Option<Vec<u8>> = self.ask_for(&get, "GET")?;
+        if holder.is_some_and(|holder| holder == node.as_bytes()) {
+            let mut delete = redis::cmd("DEL");
+            delete.arg(&self.names.maker);
+            self.ask(&delete)?;
+        }
+        Ok(())
+    }
+
+    /// Says that this node lives, and what it says.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub fn beat(&mut self, node: &str, sealed: &[u8], keep: Duration) -> Result<(), Trouble> {
+        let mut set = redis::cmd("HSET");
+        set.arg(&self.names.nodes).arg(node).arg(sealed);
+        self.all(vec![set, expire(&self.names.nodes, keep)]).map(drop)
+    }
+
+    /// What every node said last.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub fn beats(&mut self) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Trouble> {
+        let name = self.names.nodes.clone();
+        self.hash(&name)
+    }
+
+    /// Takes nodes off the list that have not been heard of.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub fn forget_nodes(&mut self, nodes: &[Vec<u8>]) -> Result<(), Trouble> {
+        let mut delete = redis::cmd("HDEL");
+        delete.arg(&self.names.nodes).arg(nodes);
+        self.ask(&delete).map(drop)
+    }
+
+    /// Writes a batch. On an error none or some of it was written; writing it again does no harm, except where a session
+    /// may be used once only.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub fn send(&mut self, batch: &[Outgoing], keep: Duration) -> Result<(), Trouble> {
+        let mut commands: Vec<_> = batch.iter().map(|item| self.outgoing(item)).collect();
+        if batch.iter().any(|item| matches!(item, Outgoing::Entry(_))) {
+            commands.push(expire(&self.names.stream, keep));
+        }
+        if commands.is_empty() {
+            return Ok(());
+        }
+        self.all(commands).map(drop)
+    }
+
+    /// The entries after `last`.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub fn news(&mut self, last: (u64, u64)) -> Result<News, Trouble> {
+        let mut read = redis::cmd("XREAD");
+        read.arg("COUNT").arg(ENTRIES).arg("STREAMS").arg(&self.names.stream);
+        read.arg(format!("{}-{}", last.0, last.1));
+        let reply: Option<StreamReadReply> = self.ask_for(&read, "XREAD")?;
+        let ids = reply.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids);
+        let mut news = News::default();
+        for mut id in ids {
+            news.last = Some(entry_id(&id).ok_or_else(|| Trouble::garbage("XREAD"))?);
+            if let Some(Value::BulkString(entry)) = id.map.remove(ENTRY) {
+                news.entries.push(entry);
+            }
+        }
+        Ok(news)
+    }
+
+    /// The id of the stream's last entry; zeros when there is none.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub fn newest(&mut self) -> Result<(u64, u64), Trouble> {
+        let mut read = redis::cmd("XREVRANGE");
+        read.arg(&self.names.stream).arg("+").arg("-").arg("COUNT").arg(1);
+        let reply: redis::streams::StreamRangeReply = self.ask_for(&read, "XREVRANGE")?;
+        match reply.ids.first() {
+            None => Ok((0, 0)),
+            Some(id) => entry_id(id).ok_or_else(|| Trouble::garbage("XREVRANGE")),
+        }
+    }
+
+    /// The sealed sessions of these keys, in their order. One that is taken is there for nobody else.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub fn sessions(
+        &mut self,
+        wanted: &[([u8; 24], bool)],
+    ) -> Result<Vec<Option<Vec<u8>>>, Trouble> {
+        let command = |(key, take): &([u8; 24], bool)| {
+            let mut get = redis::cmd(if *take { "GETDEL" } else { "GET" });
+            get.arg(self.names.session(key));
+            get
+        };
+        let answers = self.all(wanted.iter().map(command).collect())?;
+        let sealed = |answer| Option::from_redis_value(answer).map_err(|_| Trouble::garbage("GET"));
+        answers.into_iter().map(sealed).collect()
+    }
+
+    fn outgoing(&self, item: &Outgoing) -> Cmd {
+        match item {
+            Outgoing::Entry(entry) => {
+                let mut add = redis::cmd("XADD");
+                add.arg(&self.names.stream).arg("MAXLEN").arg("~").arg(STREAM_LENGTH);
+                add.arg("*").arg(ENTRY).arg(entry);
+                add
+            }
+            Outgoing::Session(key, sealed, keep) => {
+                let mut set = redis::cmd("SET");
+                set.arg(self.names.session(key)).arg(sealed).arg("PX").arg(millis(*keep));
+                set
+            }
+            Outgoing::Forget(key) => {
+                let mut delete = redis::cmd("UNLINK");
+                delete.arg(self.names.session(key));
+                delete
+            }
+        }
+    }
+
+    /// A hash, unless it is larger than ours are.
+    fn hash(&mut self, name: &str) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Trouble> {
+        let mut count = redis::cmd("HLEN");
+        count.arg(name);
+        if self.ask_for::<u64>(&count, "HLEN")? > FIELDS {
+            return Err(Trouble::Refused(format!("{name} has more than {FIELDS} fields")));
+        }
+        let mut get = redis::cmd("HGETALL");
+        get.arg(name);
+        self.ask_for(&get, "HGETALL")
+    }
+
+    fn ask_for<T: FromRedisValue>(&mut self, command: &Cmd, name: &str) -> Result<T, Trouble> {
+        T::from_redis_value(self.ask(command)?).map_err(|_| Trouble::garbage(name))
+    }
+
+    fn ask(&mut self, command: &Cmd) -> Result<Value, Trouble> {
+        let answer = match &mut self.wire {
+            Wire::Server(connection) => connection.req_command(command),
+            Wire::Cluster(connection) => connection.req_command(command),
+        };
+        sound(answer?)
+    }
+
+    /// Sends all commands, then reads all answers. The first error is the result.
+    fn all(&mut self, commands: Vec<Cmd>) -> Result<Vec<Value>, Trouble> {
+        let answers = match &mut self.wire {
+            Wire::Server(connection) => {
+                let mut pipeline = Pipeline::with_capacity(commands.len());
+                let count = commands.len();
+                commands.into_iter().for_each(|command| {
+                    pipeline.add_command(command);
+                });
+                connection.req_packed_commands(&pipeline.get_packed_pipeline(), 0, count)?
+            }
+            Wire::Cluster(connection) => {
+                let mut pipeline = cluster_pipe();
+                commands.into_iter().for_each(|command| {
+                    pipeline.add_command(command);
+                });
+                pipeline.query::<Vec<Value>>(connection)?
+            }
+        };
+        answers.into_iter().map(sound).collect()
+    }
+}
+
+/// The answer, unless it is an error.
+fn sound(answer: Value) -> Result<Value, Trouble> {
+    let refused = |error: ServerError| {
+        let text = format!("{} {}", error.code(), error.details().unwrap_or_default());
+        Trouble::of_server(error.code(), text)
+    };
+    match answer {
+        Value::ServerError(error) => Err(refused(error)),
+        answer => Ok(answer),
+    }
+}
+
+fn expire(key: &str, keep: Duration) -> Cmd {
+    let mut expire = redis::cmd("PEXPIRE");
+    expire.arg(key).arg(millis(keep));
+    expire
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
+}
+
+fn entry_id(id: &StreamId) -> Option<(u64, u64)> {
+    let (time, sequence) = id.id.split_once('-')?;
+    Some((time.parse().ok()?, sequence.parse().ok()?))
+}

@@ -1,0 +1,288 @@
+//! Where Redis is and how to get in: a server, a Unix socket, a master that sentinels name, or a cluster.
+
+use std::time::Duration;
+
+use redis::cluster::ClusterClient;
+use redis::io::tcp::TcpSettings;
+use redis::{
+    Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, TlsCertificates,
+};
+
+use super::link::{Link, Wire};
+use super::{Names, Trouble};
+use crate::error::{Error, Result};
+use crate::secret::Secret;
+
+const SENTINEL_PORT: u16 = 26379;
+
+/// How often a cluster's node may send us on to another one before that counts as a failure.
+const REDIRECTS: u32 = 4;
+
+/// What the files of the `[redis]` section hold.
+#[derive(Clone, Debug, Default)]
+pub struct Credentials {
+    /// First line of `password_file`.
+    pub password: Option<Secret>,
+    /// PEM: who may have signed the server's certificate; none: the system's authorities.
+    pub ca: Option<Vec<u8>>,
+    /// PEM: our certificate and its key.
+    pub client: Option<(Vec<u8>, Secret)>,
+}
+
+/// A Redis that can be connected to.
+pub struct Remote {
+    target: Target,
+    names: Names,
+}
+
+enum Target {
+    Server(Client),
+    Sentinels { sentinels: Vec<Client>, master: String, server: Access },
+    Cluster { nodes: Vec<ConnectionInfo>, access: Access },
+}
+
+/// What every connection to one kind of server is made with.
+#[derive(Clone)]
+struct Access {
+    /// Database, user, password.
+    settings: redis::RedisConnectionInfo,
+    certificates: TlsCertificates,
+}
+
+impl Remote {
+    /// Reads the addresses. No name is looked up and nothing is connected to yet.
+    ///
+    /// # Errors
+    /// [`Error::Config`] for an address, certificate or key that cannot be used. No text holds a password.
+    pub fn new(urls: &[String], credentials: &Credentials, realm: &str) -> Result<Self> {
+        let target = match urls {
+            [url] => match url.strip_prefix("redis+sentinel://") {
+                Some(rest) => sentinels(rest, credentials)?,
+                None => Target::Server(client(server_info(url, credentials)?, credentials)?),
+            },
+            nodes => cluster(nodes, credentials)?,
+        };
+        Ok(Remote { target, names: Names::new(realm) })
+    }
+
+    /// Connects and logs in; every later answer is waited for as long.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub fn connect(&self, limit: Duration) -> std::result::Result<Link, Trouble> {
+        let wire = match &self.target {
+            Target::Server(client) => server_wire(client, limit)?,
+            Target::Sentinels { sentinels, master, server } => {
+                server_wire(&master_of(sentinels, master, server, limit)?, limit)?
+            }
+            Target::Cluster { nodes, access } => cluster_wire(nodes, access, limit)?,
+        };
+        Ok(Link::new(wire, self.names.clone()))
+    }
+}
+
+fn server_wire(client: &Client, limit: Duration) -> std::result::Result<Wire, Trouble> {
+    let connection = client.get_connection_with_timeout(limit)?;
+    connection.set_read_timeout(Some(limit))?;
+    connection.set_write_timeout(Some(limit))?;
+    Ok(Wire::Server(connection))
+}
+
+fn cluster_wire(
+    nodes: &[ConnectionInfo],
+    access: &Access,
+    limit: Duration,
+) -> std::result::Result<Wire, Trouble> {
+    let settings = &access.settings;
+    let mut builder = ClusterClient::builder(nodes.to_vec())
+        .retries(REDIRECTS)
+        .min_retry_wait(1)
+        .max_retry_wait(50)
+        .connection_timeout(limit)
+        .response_timeout(limit)
+        .tcp_settings(tcp_settings())
+        .certs(access.certificates.clone());
+    if let Some(password) = settings.password() {
+        builder = builder.password(password);
+    }
+    if let Some(username) = settings.username() {
+        builder = builder.username(username);
+    }
+    Ok(Wire::Cluster(Box::new(builder.build()?.get_connection()?)))
+}
+
+/// Asks one sentinel after the other where the master is.
+fn master_of(
+    sentinels: &[Client],
+    master: &str,
+    server: &Access,
+    limit: Duration,
+) -> std::result::Result<Client, Trouble> {
+    let mut last = Trouble::Lost("no sentinel is configured".into());
+    for sentinel in sentinels {
+        match ask_sentinel(sentinel, master, limit) {
+            Ok((host, port)) => {
+                let secure =
+                    matches!(sentinel.get_connection_info().addr(), ConnectionAddr::TcpTls { .. });
+                let address = tcp_address(host, port, secure);
+                let info = address.into_connection_info()?;
+                let info = info
+                    .set_redis_settings(server.settings.clone())
+                    .set_tcp_settings(tcp_settings());
+                return Ok(with_certificates(info, &server.certificates)?);
+            }
+            Err(trouble) => last = trouble,
+        }
+    }
+    Err(last)
+}
+
+fn ask_sentinel(
+    sentinel: &Client,
+    master: &str,
+    limit: Duration,
+) -> std::result::Result<(String, u16), Trouble> {
+    let mut connection = sentinel.get_connection_with_timeout(limit)?;
+    connection.set_read_timeout(Some(limit))?;
+    connection.set_write_timeout(Some(limit))?;
+    let mut question = redis::cmd("SENTINEL");
+    question.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
+    let answer: Option<(String, u16)> = question.query(&mut connection)?;
+    answer.ok_or_else(|| Trouble::Lost(format!("the sentinels know no master \"{master}\"")))
+}
+
+/// `[user:password@]host[:port],host[:port]/master[/database]`; user and password are the server's.
+fn sentinels(rest: &str, credentials: &Credentials) -> Result<Target> {
+    let bad = |problem: &str| Error::Config(format!("redis.url: {problem}"));
+    let (login, places) = rest.rsplit_once('@').map_or(("", rest), |(login, rest)| (login, rest));
+    let (hosts, path) = places
+        .split_once('/')
+        .filter(|(hosts, path)| !hosts.is_empty() && !path.is_empty())
+        .ok_or_else(|| bad("sentinels are written redis+sentinel://HOST,HOST/MASTER"))?;
+    let (master, database) = path.split_once('/').unwrap_or((path, "0"));
+    let login = if login.is_empty() { String::new() } else { format!("{login}@") };
+    // What one server's address says of user, password and database, they mean for the master.
+    let server = server_info(&format!("redis://{login}localhost/{database}"), credentials)?;
+    let sentinel = |host: &str| {
+        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
+        let url =
+            if has_port { format!("redis://{host}") } else { format!("redis://{host}:{SENTINEL_PORT}") };
+        let info = url.into_connection_info().map_err(|error| bad(error.category()))?;
+        let address = match (info.addr(), &credentials.ca) {
+            (ConnectionAddr::Tcp(host, port), Some(_)) => tcp_address(host.clone(), *port, true),
+            (address, _) => address.clone(),
+        };
+        client(info.set_addr(address), credentials)
+    };
+    Ok(Target::Sentinels {
+        sentinels: hosts.split(',').map(sentinel).collect::<Result<_>>()?,
+        master: master.to_owned(),
+        server: Access {
+            settings: server.redis_settings().clone(),
+            certificates: certificates(credentials),
+        },
+    })
+}
+
+fn cluster(urls: &[String], credentials: &Credentials) -> Result<Target> {
+    let nodes: Vec<_> =
+        urls.iter().map(|url| server_info(url, credentials)).collect::<Result<_>>()?;
+    let settings = nodes.first().map(|node| node.redis_settings().clone()).unwrap_or_default();
+    if nodes.iter().any(|node| node.redis_settings().db() != 0) {
+        return Err(Error::Config("redis.url: a Redis Cluster has database 0 only".into()));
+    }
+    Ok(Target::Cluster { nodes, access: Access { settings, certificates: certificates(credentials) } })
+}
+
+/// One address with the password from its file, which goes before the one in the address.
+fn server_info(url: &str, credentials: &Credentials) -> Result<ConnectionInfo> {
+    let bad = |problem: &str| Error::Config(format!("redis.url: {problem}"));
+    if url.contains('#') {
+        return Err(bad("nothing may follow a #; to accept a private authority set redis.ca_file"));
+    }
+    let info = url.into_connection_info().map_err(|error| bad(error.category()))?;
+    let mut settings = info.redis_settings().clone().set_skip_set_lib_name();
+    if let Some(password) = &credentials.password {
+        let password = std::str::from_utf8(password.expose())
+            .map_err(|_| Error::Config("redis.password_file: is not UTF-8".into()))?;
+        settings = settings.set_password(password);
+    }
+    Ok(info.set_redis_settings(settings).set_tcp_settings(tcp_settings()))
+}
+
+fn client(info: ConnectionInfo, credentials: &Credentials) -> Result<Client> {
+    with_certificates(info, &certificates(credentials)).map_err(|error| {
+        Error::Config(format!("redis: {error}; see redis.ca_file, redis.cert_file, redis.key_file"))
+    })
+}
+
+fn with_certificates(
+    info: ConnectionInfo,
+    certificates: &TlsCertificates,
+) -> redis::RedisResult<Client> {
+    match info.addr() {
+        ConnectionAddr::TcpTls { .. } => Client::build_with_tls(info, certificates.clone()),
+        _ => Client::open(info),
+    }
+}
+
+fn certificates(credentials: &Credentials) -> TlsCertificates {
+    let client_tls = credentials.client.as_ref().map(|(certificate, key)| ClientTlsConfig {
+        client_cert: certificate.clone(),
+        client_key: key.expose().to_vec(),
+    });
+    TlsCertificates { client_tls, root_cert: credentials.ca.clone() }
+}
+
+fn tcp_address(host: String, port: u16, secure: bool) -> ConnectionAddr {
+    if secure {
+        ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
+    } else {
+        ConnectionAddr::Tcp(host, port)
+    }
+}
+
+/// Commands are small and waited for.
+fn tcp_settings() -> TcpSettings {
+    TcpSettings::default().set_nodelay(true)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn remote(urls: &[&str]) -> Result<Remote> {
+        let urls: Vec<_> = urls.iter().map(|url| (*url).to_owned()).collect();
+        Remote::new(&urls, &Credentials::default(), "default")
+    }
+
+    #[test]
+    fn every_documented_form_of_address_is_understood() {
+        for urls in [
+            &["redis://localhost"][..],
+            &["redis://user:word@127.0.0.1:7000/3"],
+            &["rediss://redis.example:6380"],
+            &["redis+unix:///run/redis.sock"],
+            &["redis+sentinel://a,b:26380/mymaster"],
+            &["redis+sentinel://user:word@a,b/mymaster/2"],
+            &["redis://a:7000", "redis://b:7000"],
+        ] {
+            assert!(remote(urls).is_ok(), "{urls:?}: {:?}", remote(urls).err());
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_an_address_is_said_without_its_password() {
+        for urls in [
+            &["redis://user:hunter2@/0"][..],
+            &["redis://user:hunter2@host/zero"],
+            &["rediss://user:hunter2@host/#insecure"],
+            &["redis+sentinel://user:hunter2@a,b"],
+            &["redis://user:hunter2@a/1", "redis://b"],
+        ] {
+            let error = remote(urls).err().expect("not usable").to_string();
+            assert!(error.starts_with("redis.url"), "{error}");
+            assert!(!error.contains("hunter2"), "{error}");
+        }
+    }
+}

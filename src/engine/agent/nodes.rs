@@ -1,0 +1,125 @@
+//! Heartbeats: which nodes live, and whether their rings are ours.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::{Agent, Pass};
+use crate::clock;
+use crate::cluster::message::Heartbeat;
+use crate::cluster::seal::Label;
+use crate::stats::{Counter, Gauge};
+use crate::sys;
+
+/// How often a node says that it lives.
+const BEAT: Duration = Duration::from_secs(2);
+
+/// How often a node listens to the others; with many of them less often, for the sake of the bytes.
+const LISTEN: Duration = Duration::from_secs(2);
+const LISTEN_PER_NODE: Duration = Duration::from_millis(100);
+
+/// A node that has said nothing new for so long is not counted, and after longer taken off the list.
+const SILENT: Duration = Duration::from_secs(15);
+const GONE: Duration = Duration::from_secs(120);
+
+/// The list is dropped when no node is left.
+const KEEP: Duration = Duration::from_secs(3600);
+
+/// What is known of all nodes.
+#[derive(Default)]
+pub(super) struct Nodes {
+    /// By the name that it has in Redis: the last sequence number, when that was news, and the ring's digest then.
+    heard: HashMap<Vec<u8>, Heard>,
+    beat_due: Duration,
+    listen_due: Duration,
+    /// Redis was reached before; was not reached before.
+    pub(super) was_up: bool,
+    pub(super) was_down: bool,
+}
+
+struct Heard {
+    sequence: u64,
+    at: Duration,
+    digest: [u8; 16],
+}
+
+impl Agent<'_> {
+    /// Says that this node lives, and listens, when either is due.
+    pub(super) fn keep_nodes(&mut self) -> Pass<()> {
+        let now = clock::since_boot();
+        if now >= self.nodes.beat_due {
+            self.nodes.beat_due = now + BEAT;
+            self.beat()?;
+        }
+        if now >= self.nodes.listen_due {
+            self.listen(now)?;
+            let many = u32::try_from(self.nodes.heard.len()).unwrap_or(u32::MAX);
+            self.nodes.listen_due = now + LISTEN.max(LISTEN_PER_NODE.saturating_mul(many));
+        }
+        Ok(())
+    }
+
+    fn beat(&mut self) -> Pass<()> {
+        let now = clock::now();
+        let heartbeat = Heartbeat {
+            time_ms: now.0,
+            sequence: now.0,
+            ring_digest: self.engine.view(now).ring.digest(),
+            started_ms: self.engine.store.created().0,
+            host: sys::host_name(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+        };
+        let name = self.node.to_string();
+        let sealed = self.seal(Label::Control, name.as_bytes(), &heartbeat.encode());
+        if let Some(sealed) = sealed {
+            self.link()?.beat(&name, &sealed, KEEP)?;
+        }
+        Ok(())
+    }
+
+    fn listen(&mut self, now: Duration) -> Pass<()> {
+        let beats = self.link()?.beats()?;
+        for (name, sealed) in &beats {
+            let plain = self.open_sealed(Label::Control, name, sealed);
+            match plain.map(|plain| Heartbeat::decode(&plain)) {
+                Some(Some(heartbeat)) => self.nodes.hear(name, &heartbeat, now),
+                Some(None) => self.engine.counters().count(Counter::TransportRejectedFormat),
+                None => {}
+            }
+        }
+        self.nodes.heard.retain(|name, _| beats.contains_key(name));
+        self.report(now);
+        let gone = self.nodes.gone(now);
+        if !gone.is_empty() {
+            self.link()?.forget_nodes(&gone)?;
+        }
+        Ok(())
+    }
+
+    fn report(&self, now: Duration) {
+        let own = self.engine.view(clock::now()).ring.digest();
+        let alive = || self.nodes.heard.values().filter(|heard| now - heard.at < SILENT);
+        let store = &self.engine.store;
+        store.set_gauge(Gauge::Nodes, alive().count() as u64);
+        let differ = alive().filter(|heard| heard.digest != own).count();
+        store.set_gauge(Gauge::NodesOutOfSync, differ as u64);
+    }
+}
+
+impl Nodes {
+    /// A heartbeat that was heard before, or is older, is no news: somebody may have put it back.
+    fn hear(&mut self, name: &[u8], heartbeat: &Heartbeat, at: Duration) {
+        let news = Heard { sequence: heartbeat.sequence, at, digest: heartbeat.ring_digest };
+        match self.heard.get_mut(name) {
+            Some(heard) if news.sequence <= heard.sequence => {}
+            Some(heard) => *heard = news,
+            None => {
+                self.heard.insert(name.to_vec(), news);
+            }
+        }
+    }
+
+    fn gone(&self, now: Duration) -> Vec<Vec<u8>> {
+        let gone = self.heard.iter().filter(|(_, heard)| now - heard.at > GONE);
+        gone.map(|(name, _)| name.clone()).collect()
+    }
+}

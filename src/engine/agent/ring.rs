@@ -1,0 +1,263 @@
+//! The agent's care for the ring: the shared copy in Redis and the node's own are made one.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use super::{Agent, Pass};
+use crate::clock::{self, UnixMillis};
+use crate::cluster::message::{Entry, EntryKind};
+use crate::cluster::redis::{Copy, Outgoing, Trouble};
+use crate::cluster::seal::{Label, NONCE_LEN};
+use crate::config::KeySource;
+use crate::engine::cluster::Exchange;
+use crate::engine::view::NO_RANDOMNESS;
+use crate::ring::sharing::Field;
+use crate::ring::{Material, Ring, Schedule, wire};
+use crate::stats::Counter;
+use crate::sys;
+
+/// How often the copy's token is looked at, whatever was heard.
+const POLL: Duration = Duration::from_secs(2);
+
+/// How long one node makes the keys for all, unless it renews that.
+const TERM: Duration = Duration::from_secs(10);
+
+/// A node that finds no copy waits so long for the one that makes the first keys.
+const FIRST_KEYS: Duration = Duration::from_millis(300);
+const FIRST_KEYS_LOOK: Duration = Duration::from_millis(10);
+
+/// How long another process may keep the ring's lease.
+const PATIENCE: Duration = Duration::from_secs(1);
+
+/// The copy lives as long as any key in it, and this much longer.
+const KEEP_AFTER: Duration = Duration::from_secs(24 * 3600);
+
+/// How far the node's ring and the copy have become one.
+#[derive(Default)]
+pub(super) struct Progress {
+    /// The copy's token when nothing was left to do.
+    token: Option<Vec<u8>>,
+    /// Generation of the node's ring then.
+    generation: u64,
+    /// When the token is looked at next.
+    poll: Duration,
+    /// Somebody said that the copy changed.
+    pub(super) noticed: bool,
+    /// Since when the first keys of another node are waited for.
+    waiting_since: Option<Duration>,
+    /// The node's ring was in the copy before.
+    was_shared: bool,
+}
+
+impl Progress {
+    /// A new connection: what the copy holds now is anybody's guess.
+    pub(super) fn begin_anew(&mut self) {
+        *self = Progress { was_shared: self.was_shared, ..Progress::default() };
+    }
+}
+
+impl Agent<'_> {
+    /// Makes the two one, if either may have changed.
+    pub(super) fn keep_ring(&mut self) -> Pass<()> {
+        let now = clock::since_boot();
+        let own_changed = self.engine.store.ring_generation() != self.ring.generation;
+        if self.ring.noticed || own_changed || self.ring.token.is_none() {
+            return self.exchange_rings();
+        }
+        if now < self.ring.poll {
+            return Ok(());
+        }
+        self.ring.poll = now + POLL;
+        let is_maker = self.be_maker()?;
+        let token = self.link()?.ring_token()?;
+        if token != self.ring.token {
+            self.look_at_stream()?;
+            self.ring.token = token.and(self.ring.token.take());
+            return self.exchange_rings();
+        }
+        if is_maker && self.is_due() {
+            return self.exchange_rings();
+        }
+        Ok(())
+    }
+
+    fn be_maker(&mut self) -> Pass<bool> {
+        if self.engine.config.keys.source != KeySource::Random {
+            return Ok(false);
+        }
+        let name = self.node.to_string();
+        Ok(self.link()?.be_maker(&name, TERM)?)
+    }
+
+    fn is_due(&self) -> bool {
+        let now = clock::now();
+        self.engine.view(now).ring.maintenance_due(&self.early(), now) <= now
+    }
+
+    /// The schedule of the node that makes keys for all: a little before others would.
+    fn early(&self) -> Schedule {
+        let schedule = self.engine.schedule;
+        Schedule { early: schedule.early_lead(), ..schedule }
+    }
+
+    fn exchange_rings(&mut self) -> Pass<()> {
+        self.ring.noticed = false;
+        let copy = self.link()?.ring()?;
+        let parts = self.open(&copy);
+        let is_maker = self.be_maker()?;
+        if self.must_wait(&copy, is_maker) {
+            sys::pause(FIRST_KEYS_LOOK);
+            return Ok(());
+        }
+        let schedule = if is_maker { self.early() } else { self.engine.schedule };
+        let now = clock::now();
+        let merged = self.engine.change_ring(PATIENCE, |ring| {
+            let exchange = ring.exchange(&parts, &schedule, now);
+            let refused = exchange.refused as u64;
+            self.engine.counters().add(Counter::TransportRejectedClock, refused);
+            self.engine.maintained_by(&schedule, &exchange.ring, now)
+        });
+        if let Err(error) = merged {
+            log::debug!("agent: the ring is not exchanged now: {error}");
+            return Ok(());
+        }
+        self.engine.store.note_first_copy();
+        self.publish(&copy, &parts, &schedule, now)
+    }
+
+    /// Whether another node is about to make the first keys of all.
+    fn must_wait(&mut self, copy: &Copy, is_maker: bool) -> bool {
+        let now = clock::since_boot();
+        let makes_keys = self.engine.config.keys.source == KeySource::Random;
+        let nothing_yet = copy.parts.is_empty() && !self.engine.store.has_first_copy();
+        if is_maker || !nothing_yet || !makes_keys {
+            return false;
+        }
+        let since = *self.ring.waiting_since.get_or_insert(now);
+        now.saturating_sub(since) < FIRST_KEYS
+    }
+
+    /// Writes what the copy lacks. Only a copy that lacks nothing is taken for known: others may have written between
+    /// our reading and our writing.
+    fn publish(
+        &mut self,
+        copy: &Copy,
+        parts: &BTreeMap<Field, Ring>,
+        schedule: &Schedule,
+        now: UnixMillis,
+    ) -> Pass<()> {
+        // Before the ring: what changes in between is looked at again.
+        let generation = self.engine.store.ring_generation();
+        let view = self.engine.view(now);
+        let exchange = view.ring.exchange(parts, schedule, now);
+        let publish: Vec<_> =
+            exchange.publish.into_iter().filter(|(_, part)| self.is_shared(part)).collect();
+        if publish.is_empty() && exchange.superfluous.is_empty() && copy.token.is_some() {
+            self.ring.token = copy.token.clone();
+            self.ring.generation = generation;
+            self.ring.poll = clock::since_boot() + POLL;
+            self.ring.was_shared = true;
+            return Ok(());
+        }
+        if self.ring.token.is_none() && std::mem::take(&mut self.ring.was_shared) {
+            // The first look on a new connection, or the copy is gone: Redis may have lost what we wrote.
+            self.send_again();
+        }
+        let write: Vec<_> = publish
+            .iter()
+            .filter_map(|(field, part)| {
+                let field = field.to_bytes();
+                let sealed = self.seal(Label::Ring, &field, &wire::encode(part))?;
+                Some((field, sealed))
+            })
+            .collect();
+        let take_away: Vec<_> = exchange.superfluous.iter().map(Field::to_bytes).collect();
+        let mut token = [0; 16];
+        if !sys::random(&mut token) {
+            log::debug!("agent: {NO_RANDOMNESS}");
+            return Ok(());
+        }
+        let keep = view.ring.last_end().since(now) + KEEP_AFTER;
+        drop(view);
+        self.link()?.write_ring(&write, &take_away, &token, keep)?;
+        self.engine.counters().add(Counter::TransportSent, write.len() as u64);
+        self.tell_others()
+    }
+
+    fn tell_others(&mut self) -> Pass<()> {
+        let notice = Entry {
+            origin: self.node,
+            kind: EntryKind::Ring,
+            key: [0; 24],
+            sealed: Vec::new(),
+        };
+        let keep = self.engine.config.resumption.lifetime;
+        self.ring.noticed = true;
+        Ok(self.link()?.send(&[Outgoing::Entry(notice.encode())], keep)?)
+    }
+
+    /// Key files and derived keys are every node's own affair; the rest is everybody's.
+    fn is_shared(&self, part: &Ring) -> bool {
+        let source = self.engine.config.keys.source;
+        part.records().all(|record| {
+            let from_a_file = record.imported && record.accept_until == UnixMillis::MAX;
+            let derived = source == KeySource::Derived && !record.imported;
+            let made_elsewhere = matches!(record.material, Material::Ticket(_)) && from_a_file;
+            !derived && !made_elsewhere
+        })
+    }
+
+    /// What is sound of the copy; the rest is counted.
+    fn open(&self, copy: &Copy) -> BTreeMap<Field, Ring> {
+        let mut parts = BTreeMap::new();
+        for (name, sealed) in &copy.parts {
+            let Some(plain) = self.open_sealed(Label::Ring, name, sealed) else { continue };
+            match Field::parse(name).zip(wire::decode(&plain)) {
+                Some((field, part)) => {
+                    parts.insert(field, part);
+                }
+                None => self.engine.counters().count(Counter::TransportRejectedFormat),
+            }
+        }
+        parts
+    }
+
+    /// Seals under this realm's secret; `None` without randomness.
+    pub(super) fn seal(&self, label: Label, id: &[u8], plain: &[u8]) -> Option<Vec<u8>> {
+        let mut nonce = [0; NONCE_LEN];
+        sys::random(&mut nonce).then(|| self.cluster.sealer.seal(label, id, plain, nonce))
+    }
+
+    /// What was sealed by one of us; else `None`, counted by reason.
+    pub(super) fn open_sealed(
+        &self,
+        label: Label,
+        id: &[u8],
+        sealed: &[u8],
+    ) -> Option<zeroize::Zeroizing<Vec<u8>>> {
+        self.engine.open_sealed(self.cluster, label, id, sealed)
+    }
+
+    /// What others may look up is written again, unless a copy of what was used up would come back.
+    fn send_again(&self) {
+        let once = self.engine.config.resumption.single_use;
+        if self.cluster.exchange == Exchange::Keyed && !once {
+            self.engine.store.send_again();
+        }
+    }
+
+    /// A stream that begins anew, or an older one put back, ends before what we have read.
+    pub(super) fn look_at_stream(&mut self) -> Pass<()> {
+        let newest = self.link()?.newest()?;
+        if newest < self.engine.store.stream_cursor() {
+            self.engine.store.set_stream_cursor(newest);
+        }
+        Ok(())
+    }
+}
+
+impl From<crate::error::Error> for super::Left {
+    fn from(error: crate::error::Error) -> Self {
+        super::Left::Trouble(Trouble::Refused(error.to_string()))
+    }
+}

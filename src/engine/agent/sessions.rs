@@ -1,0 +1,224 @@
+//! The agent's way with sessions: what this node's processes made goes out, what others made comes in.
+
+use std::time::Duration;
+
+use zeroize::Zeroizing;
+
+use super::{Agent, Pass};
+use crate::clock::{self, UnixMillis};
+use crate::cluster::message::{Entry, EntryKind, Removal, SessionMessage};
+use crate::cluster::redis::Outgoing;
+use crate::cluster::seal::Label;
+use crate::engine::cluster::Exchange;
+use crate::stats::Counter;
+use crate::store::{Kind, Meta, NotInserted, Origin};
+
+/// Most records in one exchange.
+const BATCH: usize = 256;
+
+/// How long a shard's lease is waited for: nobody waits for the agent.
+const PATIENCE: Duration = Duration::from_millis(20);
+
+/// The longest lifetime that any node may have configured, and room for a clock.
+const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600 + 3600);
+
+impl Agent<'_> {
+    /// Sends what is new in the store's logs; how many records there were.
+    pub(super) fn send_sessions(&mut self) -> Pass<usize> {
+        if clock::since_boot() < self.full_until {
+            return Ok(0);
+        }
+        let store = &self.engine.store;
+        let mut records = Vec::new();
+        let mut positions = Vec::new();
+        for shard in 0..store.shards() {
+            let from = store.sent(shard);
+            let tail = store.tail(shard, from, BATCH - records.len());
+            if tail.next != from {
+                positions.push((shard, tail.next));
+            }
+            records.extend(tail.records);
+            if records.len() >= BATCH {
+                break;
+            }
+        }
+        let batch: Vec<_> =
+            records.iter().flat_map(|(meta, value)| self.outgoing(meta, value)).collect();
+        let note_sent = || positions.iter().for_each(|(shard, next)| store.set_sent(*shard, *next));
+        // What may be used once is written once: lost rather than doubled.
+        let once = self.engine.config.resumption.single_use;
+        if once || batch.is_empty() {
+            note_sent();
+        }
+        if !batch.is_empty() {
+            let keep = self.engine.config.resumption.lifetime;
+            self.link()?.send(&batch, keep)?;
+            self.engine.counters().add(Counter::TransportSent, batch.len() as u64);
+            if std::mem::take(&mut self.is_full) {
+                log::warn!("redis: takes what is written again");
+            }
+        }
+        if !once {
+            note_sent();
+        }
+        Ok(batch.len())
+    }
+
+    /// Takes in what others wrote; how many entries there were.
+    pub(super) fn receive(&mut self) -> Pass<usize> {
+        let cursor = self.engine.store.stream_cursor();
+        let news = self.link()?.news(cursor)?;
+        for bytes in &news.entries {
+            self.take_in(bytes);
+        }
+        if let Some(last) = news.last {
+            self.engine.store.set_stream_cursor(last);
+        }
+        Ok(news.entries.len())
+    }
+
+    /// What becomes of a record; nothing, where sessions are not shared or its time is over.
+    fn outgoing(&self, meta: &Meta, value: &Zeroizing<Vec<u8>>) -> Vec<Outgoing> {
+        let now = clock::now();
+        let expires = UnixMillis::from_secs(meta.expires.into());
+        let exchange = self.cluster.exchange;
+        if exchange == Exchange::None || expires <= now {
+            return Vec::new();
+        }
+        let entry = |kind, label, plain: &[u8]| {
+            let sealed = self.seal(label, &meta.key, plain)?;
+            let entry = Entry { origin: self.node, kind, key: meta.key, sealed };
+            Some(Outgoing::Entry(entry.encode()))
+        };
+        match meta.kind {
+            Kind::Strike => Vec::new(),
+            Kind::Session => {
+                let plain = message(meta, value).encode();
+                let item = match exchange {
+                    Exchange::Keyed => self
+                        .seal(Label::Session, &meta.key, &plain)
+                        .map(|sealed| Outgoing::Session(meta.key, sealed, expires.since(now))),
+                    _ => entry(EntryKind::Session, Label::Session, &plain),
+                };
+                item.into_iter().collect()
+            }
+            Kind::Removal => {
+                let removal = Removal { until: meta.expires }.encode();
+                let forget = (exchange == Exchange::Keyed).then_some(Outgoing::Forget(meta.key));
+                let entry = entry(EntryKind::Removal, Label::Control, &removal);
+                forget.into_iter().chain(entry).collect()
+            }
+        }
+    }
+
+    fn take_in(&mut self, bytes: &[u8]) {
+        let counters = self.engine.counters();
+        let Some(entry) = Entry::decode(bytes) else {
+            return counters.count(Counter::TransportRejectedFormat);
+        };
+        if entry.origin == self.node {
+            return;
+        }
+        counters.count(Counter::TransportReceived);
+        match entry.kind {
+            EntryKind::Ring => self.ring.noticed = true,
+            EntryKind::Session => self.take_session(&entry),
+            EntryKind::Removal => self.take_removal(&entry),
+        }
+    }
+
+    fn take_session(&self, entry: &Entry) {
+        let now = clock::now();
+        let plain = self.open_sealed(Label::Session, &entry.key, &entry.sealed);
+        let session = plain.and_then(|plain| self.engine.admit_session(&entry.key, &plain, now));
+        if let Some((meta, value)) = session {
+            self.engine.adopt_session(&meta, &value, now, PATIENCE);
+        }
+    }
+
+    fn take_removal(&self, entry: &Entry) {
+        let Some(plain) = self.open_sealed(Label::Control, &entry.key, &entry.sealed) else {
+            return;
+        };
+        let counters = self.engine.counters();
+        let Some(removal) = Removal::decode(&plain) else {
+            return counters.count(Counter::TransportRejectedFormat);
+        };
+        let now = clock::now();
+        let until = UnixMillis::from_secs(removal.until.into()).min(now + LONGEST);
+        let removed = self.engine.store.remove_for_all(
+            &entry.key,
+            until,
+            Origin::Elsewhere,
+            now,
+            PATIENCE,
+        );
+        if removed.is_err() {
+            counters.count(Counter::TransportDropped);
+        }
+    }
+}
+
+impl super::Engine {
+    /// The session that another node made, unless its times say that it is of no use, counted by reason.
+    pub(in crate::engine) fn admit_session(
+        &self,
+        key: &[u8; 24],
+        plain: &[u8],
+        now: UnixMillis,
+    ) -> Option<(Meta, Zeroizing<Vec<u8>>)> {
+        let refuse = |reason| {
+            self.counters().count(reason);
+            None
+        };
+        let Some(message) = SessionMessage::decode(plain) else {
+            return refuse(Counter::TransportRejectedFormat);
+        };
+        let authenticated = UnixMillis::from_secs(message.authenticated.into());
+        let expires = UnixMillis::from_secs(message.expires.into());
+        if expires <= now || authenticated < self.view(now).ring.sessions_since() {
+            return refuse(Counter::TransportRejectedExpired);
+        }
+        if expires > now + LONGEST {
+            return refuse(Counter::TransportRejectedClock);
+        }
+        let meta = Meta {
+            key: *key,
+            binding: message.binding,
+            expires: message.expires,
+            authenticated: message.authenticated,
+            kind: Kind::Session,
+            note: message.note,
+            origin: Origin::Elsewhere,
+        };
+        Some((meta, message.value))
+    }
+
+    /// Takes a session that another node made into this node's store.
+    pub(in crate::engine) fn adopt_session(
+        &self,
+        meta: &Meta,
+        value: &[u8],
+        now: UnixMillis,
+        patience: Duration,
+    ) {
+        match self.store.accept(meta, value, now, patience) {
+            Ok(evicted) => self.note_evicted(evicted, now),
+            // It is here already, or was removed.
+            Err(NotInserted::Present) => {}
+            Err(NotInserted::Busy | NotInserted::TooLong) => {
+                self.counters().count(Counter::TransportDropped);
+            }
+        }
+    }
+}
+
+fn message(meta: &Meta, value: &Zeroizing<Vec<u8>>) -> SessionMessage {
+    SessionMessage {
+        binding: meta.binding,
+        expires: meta.expires,
+        authenticated: meta.authenticated,
+        note: meta.note,
+        value: value.clone(),
+    }
+}
