@@ -22,6 +22,7 @@ mod tests;
 use std::io;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use sha2::{Digest, Sha256};
@@ -131,6 +132,7 @@ fn schedule(config: &Config) -> Schedule {
         ahead: config.keys.ahead,
         activation_delay: config.keys.activation_delay,
         lifetime: config.resumption.lifetime,
+        early: Duration::ZERO,
     }
 }
 
