@@ -25,6 +25,7 @@ use std::io;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock, Weak};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use sha2::{Digest, Sha256};
@@ -157,6 +158,7 @@ fn schedule(config: &Config) -> Schedule {
         ahead: config.keys.ahead,
         activation_delay: config.keys.activation_delay,
         lifetime: config.resumption.lifetime,
+        early: Duration::ZERO,
     }
 }
 

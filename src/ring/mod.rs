@@ -15,6 +15,7 @@ pub mod key;
 mod record;
 pub mod schedule;
 pub mod session_id;
+pub mod sharing;
 pub mod wire;
 
 #[cfg(test)]
@@ -203,8 +204,7 @@ impl Ring {
     /// poisons nobody), and keys for which there is no room.
     #[must_use]
     pub fn admit(&self, arrived: &Ring, schedule: &Schedule, now: UnixMillis) -> (Ring, usize) {
-        let horizon = now + schedule.rotate * (schedule.ahead + 1) + schedule.activation_delay;
-        let id_horizon = now + schedule.for_ids().rotate * 2 + schedule.activation_delay;
+        let (horizon, id_horizon) = (schedule.horizon(now), schedule.for_ids().horizon(now));
         let mut room = MAX_RECORDS.saturating_sub(self.records().count());
         let mut refused = 0;
         let mut fits = |record: &&Arc<Record>| {
@@ -219,14 +219,16 @@ impl Ring {
             refused += usize::from(!fits);
             fits
         };
+        let records: Vec<_> = arrived.records().filter(&mut fits).cloned().collect();
         let mut checked = Ring { tickets: Vec::new(), ids: Vec::new(), ..arrived.clone() };
-        checked.adopt(arrived.records().filter(&mut fits).cloned());
         for watermark in [&mut checked.keys_since, &mut checked.sessions_since] {
             if *watermark > horizon {
                 *watermark = UnixMillis(0);
                 refused += 1;
             }
         }
+        // After the watermarks: one that is not believed keeps no key out.
+        checked.adopt(records.into_iter());
         (self.merge(&checked), refused)
     }
 

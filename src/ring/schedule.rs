@@ -26,12 +26,36 @@ pub struct Schedule {
     pub activation_delay: Duration,
     /// How long a session lives from its full handshake.
     pub lifetime: Duration,
+    /// How much sooner than others this node makes keys: [`Schedule::early_lead`] on the one that makes them for all,
+    /// zero on the others. More than `rotate` counts as `rotate`.
+    pub early: Duration,
 }
+
+/// How long the news of a key may travel: several polls of a transport.
+const NEWS_TRAVEL: Duration = Duration::from_secs(60);
 
 impl Schedule {
     /// The schedule of the session-id keys, which only keep invented ids out: they rotate weekly.
     pub(super) fn for_ids(&self) -> Schedule {
         Schedule { rotate: Duration::from_secs(7 * 24 * 3600), ahead: 1, ..*self }
+    }
+
+    /// The `early` of the one node that makes keys for all, so that the others never find the schedule short: clocks
+    /// that differ by the activation delay, and the time that the news travels.
+    pub fn early_lead(&self) -> Duration {
+        (self.activation_delay + NEWS_TRAVEL).min(self.rotate)
+    }
+
+    /// How far ahead of now keys reach.
+    fn reach(&self) -> Duration {
+        self.rotate * self.ahead + self.early.min(self.rotate)
+    }
+
+    /// Later than any key activates that a node with this schedule made, whether or not it makes keys early. Keys made
+    /// now activate within `ahead + 1` periods ([`Schedule::reach`]), or after the activation delay; adding that delay
+    /// leaves it to the clocks to differ by.
+    pub(super) fn horizon(&self, now: UnixMillis) -> UnixMillis {
+        now + self.rotate * (self.ahead + 1) + self.activation_delay
     }
 }
 
@@ -61,7 +85,7 @@ impl Ring {
             Some(end)
                 if extensions(keys, schedule.lifetime, now).all(|needed| needed.is_none()) =>
             {
-                end - schedule.rotate * schedule.ahead
+                end - schedule.reach()
             }
             _ => UnixMillis(0),
         };
@@ -95,9 +119,7 @@ impl Ring {
         let room = MAX_RECORDS.saturating_sub(self.records().count());
         let mut make = |keys: &[Arc<Record>], schedule: &Schedule, record: MakeRecord| {
             let mut end = last_retires(keys);
-            while end.is_none_or(|end| end < now + schedule.rotate * schedule.ahead)
-                && made.len() < room
-            {
+            while end.is_none_or(|end| end < now + schedule.reach()) && made.len() < room {
                 let earliest = now + schedule.activation_delay;
                 let activates = end.map_or(earliest, |end| end.max(earliest));
                 made.push(Arc::new(record(schedule, making, activates, random)));

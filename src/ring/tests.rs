@@ -9,6 +9,7 @@ mod ids;
 mod merge;
 mod revocation;
 mod schedule;
+mod sharing;
 mod simulation;
 mod support;
 mod wire;

@@ -8,6 +8,7 @@ use redis::streams::{StreamId, StreamReadReply};
 use redis::{Cmd, ConnectionLike, FromRedisValue, Pipeline, ServerError, Value};
 
 use super::{Names, Trouble};
+use crate::clock::UnixMillis;
 
 /// Most entries that the stream keeps, roughly: what a node may miss while it is cut off, and take in when it joins.
 const STREAM_LENGTH: u32 = 65_536;
@@ -117,14 +118,13 @@ impl Link {
         Ok(Copy { token, parts })
     }
 
-    /// Writes parts of the ring and takes some away, under a new token; all of it or nothing.
+    /// Writes parts of the ring under a new token, all at once.
     ///
     /// # Errors
     /// [`Trouble`].
     pub fn write_ring(
         &mut self,
         write: &[(Vec<u8>, Vec<u8>)],
-        take_away: &[Vec<u8>],
         token: &[u8],
         keep: Duration,
     ) -> Result<(), Trouble> {
@@ -133,14 +133,26 @@ impl Link {
         write.iter().for_each(|(field, value)| {
             set.arg(field).arg(value);
         });
-        let mut commands = vec![set];
-        if !take_away.is_empty() {
-            let mut delete = redis::cmd("HDEL");
-            delete.arg(&self.names.ring).arg(take_away);
-            commands.push(delete);
-        }
-        commands.push(expire(&self.names.ring, keep));
-        self.all(commands).map(drop)
+        self.all(vec![set, expire(&self.names.ring, keep)]).map(drop)
+    }
+
+    /// Takes fields out of the ring's copy.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub fn take_from_ring(&mut self, fields: &[Vec<u8>]) -> Result<(), Trouble> {
+        let mut delete = redis::cmd("HDEL");
+        delete.arg(&self.names.ring).arg(fields);
+        self.ask(&delete).map(drop)
+    }
+
+    /// What time it is for Redis.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub fn time(&mut self) -> Result<UnixMillis, Trouble> {
+        let (seconds, _): (u64, u64) = self.ask_for(&redis::cmd("TIME"), "TIME")?;
+        Ok(UnixMillis::from_secs(seconds))
     }
 
     /// Becomes, or stays, the node that makes the next keys.

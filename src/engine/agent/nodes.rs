@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use super::{Agent, Pass};
-use crate::clock;
+use crate::clock::{self, UnixMillis};
 use crate::cluster::message::Heartbeat;
 use crate::cluster::seal::Label;
 use crate::stats::{Counter, Gauge};
@@ -63,7 +63,7 @@ impl Agent<'_> {
         let heartbeat = Heartbeat {
             time_ms: now.0,
             sequence: now.0,
-            ring_digest: self.engine.view(now).ring.digest(),
+            ring_digest: self.ring_digest(now),
             started_ms: self.engine.store.created().0,
             host: sys::host_name(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -95,8 +95,13 @@ impl Agent<'_> {
         Ok(())
     }
 
+    /// Of what is not over: when a ring forgets what is, differs from node to node.
+    fn ring_digest(&self, now: UnixMillis) -> [u8; 16] {
+        self.engine.view(now).ring.living(now).digest()
+    }
+
     fn report(&self, now: Duration) {
-        let own = self.engine.view(clock::now()).ring.digest();
+        let own = self.ring_digest(clock::now());
         let alive = || self.nodes.heard.values().filter(|heard| now - heard.at < SILENT);
         let store = &self.engine.store;
         store.set_gauge(Gauge::Nodes, alive().count() as u64);

@@ -29,6 +29,9 @@ const FIRST_KEYS_LOOK: Duration = Duration::from_millis(10);
 /// How long another process may keep the ring's lease.
 const PATIENCE: Duration = Duration::from_secs(1);
 
+/// Clocks that differ by more are wrong.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(3600);
+
 /// The copy lives as long as any key in it, and this much longer.
 const KEEP_AFTER: Duration = Duration::from_secs(24 * 3600);
 
@@ -152,7 +155,8 @@ impl Agent<'_> {
         let exchange = view.ring.exchange(parts, schedule, now);
         let publish: Vec<_> =
             exchange.publish.into_iter().filter(|(_, part)| self.is_shared(part)).collect();
-        if publish.is_empty() && exchange.superfluous.is_empty() && copy.token.is_some() {
+        if publish.is_empty() && copy.token.is_some() {
+            self.tidy(&exchange.superfluous, now)?;
             self.ring.token = copy.token.clone();
             self.ring.generation = generation;
             self.ring.poll = clock::since_boot() + POLL;
@@ -171,7 +175,6 @@ impl Agent<'_> {
                 Some((field, sealed))
             })
             .collect();
-        let take_away: Vec<_> = exchange.superfluous.iter().map(Field::to_bytes).collect();
         let mut token = [0; 16];
         if !sys::random(&mut token) {
             log::debug!("agent: {NO_RANDOMNESS}");
@@ -179,9 +182,19 @@ impl Agent<'_> {
         }
         let keep = view.ring.last_end().since(now) + KEEP_AFTER;
         drop(view);
-        self.link()?.write_ring(&write, &take_away, &token, keep)?;
+        self.link()?.write_ring(&write, &token, keep)?;
         self.engine.counters().add(Counter::TransportSent, write.len() as u64);
         self.tell_others()
+    }
+
+    /// Takes away what nobody needs, if Redis agrees on what time it is: a node whose clock is a day fast would take
+    /// everybody's keys for over. That is no news, so the token stays.
+    fn tidy(&mut self, superfluous: &[Field], now: UnixMillis) -> Pass<()> {
+        if superfluous.is_empty() || now > self.link()?.time()? + CLOCKS_DIFFER {
+            return Ok(());
+        }
+        let fields: Vec<_> = superfluous.iter().copied().map(Field::to_bytes).collect();
+        Ok(self.link()?.take_from_ring(&fields)?)
     }
 
     fn tell_others(&mut self) -> Pass<()> {

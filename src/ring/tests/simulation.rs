@@ -198,6 +198,7 @@ fn arb_schedules() -> impl Strategy<Value = Vec<Schedule>> {
             ahead,
             activation_delay: seconds(delay),
             lifetime: seconds(lifetime),
+            early: Duration::ZERO,
         },
     );
     prop::collection::vec(schedule, 2..=5)

@@ -25,6 +25,7 @@ pub(super) const HOURLY: Schedule = Schedule {
     ahead: 4,
     activation_delay: seconds(10),
     lifetime: seconds(12 * 3600),
+    early: Duration::ZERO,
 };
 
 /// Bytes that look random and are the same in each run: splitmix64.
@@ -124,6 +125,7 @@ pub(super) fn arb_schedule() -> impl Strategy<Value = Schedule> {
             ahead,
             activation_delay: seconds(delay),
             lifetime: seconds(lifetime.min(rotate * 100)),
+            early: Duration::ZERO,
         }
     })
 }
