@@ -8,7 +8,7 @@ use super::{Binding, Engine};
 use crate::clock::UnixMillis;
 use crate::ring::session_id::{SESSION_ID_LEN, SESSION_KEY_LEN, session_key};
 use crate::stats::Counter;
-use crate::store::{Kind, Meta, NotInserted};
+use crate::store::{Kind, Meta, NotInserted, Origin};
 use crate::sys;
 
 /// A session to keep.
@@ -71,6 +71,7 @@ impl Engine {
             expires: seconds(session.expires),
             authenticated: seconds(session.authenticated),
             kind: Kind::Session,
+            origin: Origin::Here,
             note: session.note,
         };
         match self.store.insert(&meta, session.value, now, patience) {
