@@ -16,7 +16,7 @@ use std::time::Duration;
 use serde::Serialize;
 use support::{Outcome, Spread, Table, progress, publish};
 use tlsresume::clock;
-use tlsresume::store::{Key, Kind, Meta, Store};
+use tlsresume::store::{Key, Kind, Meta, Origin, Store};
 use tlsresume_testkit::Folder;
 
 const MEMORY: usize = 16 << 20;
@@ -121,6 +121,7 @@ impl<'a> Sessions<'a> {
             expires: u32::MAX,
             authenticated: 0,
             kind: Kind::Session,
+            origin: Origin::Here,
             note: 15,
         };
         // A busy shard is part of what is measured: the server goes on without storing.

@@ -1,6 +1,6 @@
 //! Counters that all processes of a node add to.
 //!
-//! Owns: the list of counters and their order in shared memory. Called by: `store` (which gives them room), `engine`
+//! Owns: the lists of counters and gauges and their order in shared memory. Called by: `store` (which gives them room), `engine`
 //! and `tls` (which count), `ffi` (which reports). Threads and forks: atomic additions. Failure: none.
 
 #![forbid(unsafe_code)]
@@ -53,11 +53,64 @@ pub enum Counter {
     EarlyDataAllowed,
     /// Early data refused.
     EarlyDataRefused,
+    /// Records that were sent to other nodes.
+    TransportSent,
+    /// Records of other nodes that arrived.
+    TransportReceived,
+    /// Records that were to be sent and were not.
+    TransportDropped,
+    /// What arrived and is no message of ours.
+    TransportRejectedFormat,
+    /// What arrived and no secret of ours opens.
+    TransportRejectedSecret,
+    /// What arrived and is not what it says it is.
+    TransportRejectedForged,
+    /// What arrived from a node whose clock is too far away.
+    TransportRejectedClock,
+    /// What arrived after its time.
+    TransportRejectedExpired,
+    /// Look-ups in the cluster that took less than 1 ms.
+    LookupsUnder1ms,
+    /// Look-ups that took less than 2 ms, and not less than those before: each look-up counts once.
+    LookupsUnder2ms,
+    /// Look-ups that took less than 5 ms.
+    LookupsUnder5ms,
+    /// Look-ups that took less than 10 ms.
+    LookupsUnder10ms,
+    /// Look-ups that took less than 50 ms.
+    LookupsUnder50ms,
+    /// Look-ups that took less than 1 s.
+    LookupsUnder1s,
+    /// Look-ups that took 1 s or more.
+    LookupsOver1s,
+    /// Microseconds that all look-ups took together.
+    LookupMicros,
+    /// Look-ups that were not tried, since the last ones had failed.
+    LookupsRefused,
+    /// Look-ups that found what they looked for.
+    LookupsFound,
 }
 
 impl Counter {
     /// How many counters there are.
-    pub const COUNT: usize = Counter::EarlyDataRefused as usize + 1;
+    pub const COUNT: usize = Counter::LookupsFound as usize + 1;
+}
+
+/// What the agent says of the node's place in the cluster. The order is the order in shared memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(usize)]
+pub enum Gauge {
+    /// 1 while the transport works.
+    TransportUp,
+    /// Nodes that were heard of lately, this one included.
+    Nodes,
+    /// Those of them that have another ring.
+    NodesOutOfSync,
+}
+
+impl Gauge {
+    /// How many gauges there are.
+    pub const COUNT: usize = Gauge::NodesOutOfSync as usize + 1;
 }
 
 /// The counters of one node.

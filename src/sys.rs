@@ -65,6 +65,25 @@ pub(crate) fn pause(duration: Duration) {
     unsafe { libc::nanosleep(&raw const time, std::ptr::null_mut()) };
 }
 
+/// Sleeps until another process calls [`futex_wake`] for this word, at the longest for `timeout`; not at all when the
+/// word is not `expected`. May return early, without a reason.
+pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, timeout: Duration) {
+    let secs = libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX);
+    let nanos = libc::c_long::from(timeout.subsec_nanos() as i32);
+    let time = libc::timespec { tv_sec: secs, tv_nsec: nanos };
+    // SAFETY: the word is 4 aligned bytes that live through the call, which only reads them; the time is a valid
+    // timespec. Not private: the word may be shared between processes.
+    unsafe {
+        libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAIT, expected, &raw const time)
+    };
+}
+
+/// Wakes all who sleep in [`futex_wait`] for this word, in any process.
+pub(crate) fn futex_wake(word: &AtomicU32) {
+    // SAFETY: the word's address is only a name here; nothing is read or written.
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, libc::c_int::MAX) };
+}
+
 /// Writes to standard error and never raises SIGPIPE, whatever became of that descriptor. Errors are of no use to
 /// anybody and are dropped.
 pub(crate) fn write_stderr(text: &str) {

@@ -12,7 +12,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tlsresume::clock::{UnixMillis, since_boot};
 use tlsresume::stats::Counter;
-use tlsresume::store::{Key, Kind, Meta, NotInserted, Store};
+use tlsresume::store::{Key, Kind, Meta, NotInserted, Origin, Store};
 use zeroize::Zeroizing;
 
 const NOW: UnixMillis = UnixMillis::from_secs(1_700_000_000);
@@ -100,6 +100,7 @@ fn session(number: u64) -> Meta {
         expires: LATER,
         authenticated: number as u32,
         kind: Kind::Session,
+        origin: Origin::Here,
         note: number as u8,
     }
 }

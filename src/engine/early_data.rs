@@ -7,7 +7,7 @@ use crate::clock::UnixMillis;
 use crate::config::KeySource;
 use crate::ring::session_id::{SESSION_ID_LEN, session_key};
 use crate::stats::Counter;
-use crate::store::{Evicted, Kind, Meta};
+use crate::store::{Evicted, Kind, Meta, Origin};
 
 /// Strikes and sessions of one id lie side by side: the strike's key differs in every bit.
 const STRIKE_MASK: u8 = 0xff;
@@ -46,6 +46,7 @@ impl Engine {
             expires: u32::try_from(expires).unwrap_or(u32::MAX),
             authenticated: 0,
             kind: Kind::Strike,
+            origin: Origin::Here,
             note: 0,
         };
         match self.store.insert_new(&meta, &[], now, patience) {

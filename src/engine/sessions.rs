@@ -74,6 +74,7 @@ impl Engine {
             expires: seconds(session.expires),
             authenticated: seconds(session.authenticated),
             kind: Kind::Session,
+            origin: Origin::Here,
             note: session.note,
             origin: Origin::Here,
         };

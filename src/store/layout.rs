@@ -2,13 +2,13 @@
 
 #![forbid(unsafe_code)]
 
-use crate::stats::Counter;
+use crate::stats::{Counter, Gauge};
 
 /// First word of every mapping: "TLSRESUM" in memory.
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"TLSRESUM");
 
 /// Moves with every change of the layout, of the counters and of the ring's encoding.
-pub(super) const VERSION: u64 = 1;
+pub(super) const VERSION: u64 = 2;
 
 /// Words of the header page, each 8 bytes.
 pub(super) mod word {
@@ -24,6 +24,14 @@ pub(super) mod word {
     pub(crate) const RING_LEASE: usize = 17;
     pub(crate) const STRIKES_LOST_UNTIL: usize = 18;
     pub(crate) const REALM: usize = 19;
+    /// A cache line of its own, since every new session writes it. Used as 4-byte entries only.
+    pub(crate) const BELL: usize = 24;
+    pub(crate) const BELL_WAITER: usize = 25;
+    pub(crate) const NODE_ID: usize = 32;
+    pub(crate) const AGENT_LEASE: usize = 33;
+    pub(crate) const FIRST_COPY: usize = 34;
+    pub(crate) const STREAM_CURSOR: usize = 40;
+    pub(crate) const GAUGES: usize = 42;
     pub(crate) const COUNTERS: usize = 64;
 }
 
@@ -31,6 +39,7 @@ pub(super) const PAGE: usize = 4096;
 pub(super) const WORD: usize = 8;
 
 const _: () = assert!((word::COUNTERS + Counter::COUNT) * WORD <= PAGE);
+const _: () = assert!(word::GAUGES + Gauge::COUNT <= word::COUNTERS);
 
 /// Bytes of one of the two ring slots: length, check, and the ring's encoding in whole words.
 pub(super) const SLOT_BYTES: usize = 45_056;
@@ -45,7 +54,7 @@ pub(super) const SMALLEST: usize = 512 * 1024;
 /// evenly: the more keys share one, the less chance has it.
 const LARGEST_SHARD: usize = 4 * 1024 * 1024;
 
-/// Bytes at the start of a shard: its lease, and where its log begins and ends.
+/// Bytes at the start of a shard: its lease, where its log begins and ends, and how far the agent has come in it.
 pub(super) const SHARD_HEADER: usize = 64;
 
 /// Index entries that are searched together: one cache line.

@@ -58,8 +58,7 @@ impl<'a> Lease<'a> {
 
     fn try_acquire(word: &'a AtomicU64, now: Duration, hold: Duration) -> Option<Self> {
         let seen = word.load(Ordering::Relaxed);
-        let held = nanos(now) < seen && seen <= nanos(now + LONGEST_HOLD);
-        if held {
+        if means_held(seen, now) {
             return None;
         }
         // The successor's time is later than any that it takes over, so no two holders ever have the same word.
@@ -68,6 +67,23 @@ impl<'a> Lease<'a> {
             .is_ok()
             // Only now: a lease that is made is given back.
             .then(|| Lease { word, until })
+    }
+
+    /// Keeps it for `hold` from now on; `false` when it was taken over. One that ran out unnoticed is kept as well.
+    pub(super) fn renew(&mut self, now: Duration, hold: Duration) -> bool {
+        // Never earlier than what it was: whoever comes to see a word sees a later one than all before it.
+        let until = nanos(now + hold.min(LONGEST_HOLD)).max(self.until);
+        let kept =
+            self.word.compare_exchange(self.until, until, Ordering::AcqRel, Ordering::Relaxed);
+        if kept.is_ok() {
+            self.until = until;
+        }
+        kept.is_ok()
+    }
+
+    /// Whether anybody has the lease.
+    pub(super) fn is_held(word: &AtomicU64, now: Duration) -> bool {
+        means_held(word.load(Ordering::Relaxed), now)
     }
 
     /// Whether nobody has taken it over.
@@ -81,6 +97,10 @@ impl Drop for Lease<'_> {
         // Fails when the lease was taken over: then it is not ours to give back.
         let _ = self.word.compare_exchange(self.until, 0, Ordering::Release, Ordering::Relaxed);
     }
+}
+
+fn means_held(word: u64, now: Duration) -> bool {
+    nanos(now) < word && word <= nanos(now + LONGEST_HOLD)
 }
 
 fn nanos(time: Duration) -> u64 {

@@ -12,7 +12,7 @@ use loom::thread;
 
 use super::layout::BUCKET;
 use super::lease::{Lease, Waiter};
-use super::record::{Kind, Meta};
+use super::record::{Kind, Meta, Origin};
 use super::shard::Shard;
 use super::slots::Slots;
 
@@ -193,6 +193,8 @@ fn loom_a_reader_beside_two_writers_sees_a_whole_ring_or_none() {
 struct Memory {
     head: AtomicU64,
     tail: AtomicU64,
+    entered: AtomicU64,
+    sent: AtomicU64,
     index: Vec<AtomicU32>,
     log: Vec<AtomicU64>,
 }
@@ -202,19 +204,29 @@ impl Memory {
         Memory {
             head: AtomicU64::new(0),
             tail: AtomicU64::new(0),
+            entered: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
             index: (0..BUCKET).map(|_| AtomicU32::new(0)).collect(),
             log: (0..28).map(|_| AtomicU64::new(0)).collect(),
         }
     }
 
     fn shard(&self) -> Shard<'_> {
-        let Memory { head, tail, index, log } = self;
-        Shard { head, tail, index, log, seed: SEED }
+        let Memory { head, tail, entered, sent, index, log } = self;
+        Shard { head, tail, entered, sent, index, log, seed: SEED }
     }
 }
 
 fn record(key: u8) -> Meta {
-    Meta { key: [key; 24], binding: 3, expires: 9, authenticated: 1, kind: Kind::Session, note: 5 }
+    Meta {
+        key: [key; 24],
+        binding: 3,
+        expires: 9,
+        authenticated: 1,
+        kind: Kind::Session,
+        origin: Origin::Here,
+        note: 5,
+    }
 }
 
 #[test]

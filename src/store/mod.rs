@@ -7,6 +7,8 @@
 //!
 //! The layout is drawn in docs/shm-format.md.
 
+mod agent;
+mod bell;
 mod layout;
 mod lease;
 mod record;
@@ -14,6 +16,7 @@ mod region;
 mod shard;
 mod slots;
 mod sync;
+mod tail;
 
 #[cfg(all(test, loom))]
 mod loom_tests;
@@ -28,7 +31,7 @@ use zeroize::Zeroizing;
 
 use self::layout::{BUCKET, Geometry, SHARD_HEADER, SLOT_BYTES, WORD, word};
 use self::lease::{Lease, Waiter};
-use self::region::{Origin, Region};
+use self::region::{Opened, Region};
 use self::shard::Shard;
 use self::slots::Slots;
 use self::sync::Ordering;
@@ -37,8 +40,10 @@ use crate::error::Result;
 use crate::stats::{Counter, Counters};
 use crate::sys;
 
-pub use record::{Key, Kind, MAX_VALUE, Meta};
+pub use agent::AgentLease;
+pub use record::{Key, Kind, MAX_VALUE, Meta, Origin};
 pub use shard::Evicted;
+pub use tail::{Record, Tail};
 
 /// How long a writer may have a shard: inserting takes a few microseconds, so whoever has it longer was stopped.
 const SHARD_HOLD: Duration = Duration::from_millis(10);
@@ -58,7 +63,7 @@ pub enum NotInserted {
     Busy,
     /// The value is longer than [`MAX_VALUE`], or than half a shard's log.
     TooLong,
-    /// A record of that key is there already ([`Store::insert_new`]).
+    /// A record of that key is there already ([`Store::insert_new`], [`Store::accept`]).
     Present,
 }
 
@@ -87,11 +92,11 @@ impl Store {
     /// # Errors
     /// When the file cannot be opened, made or mapped, or is not private to this user; the text says what to do.
     pub fn open(path: &Path, size: usize) -> Result<Self> {
-        let (region, origin) = Region::open(path, size, take_over_ring)?;
-        match origin {
-            Origin::Created => log::info!("{}: made, {size} bytes", path.display()),
-            Origin::Found => log::info!("{}: found, {size} bytes", path.display()),
-            Origin::Replaced(problem) => {
+        let (region, how) = Region::open(path, size, take_over_ring)?;
+        match how {
+            Opened::Created => log::info!("{}: made, {size} bytes", path.display()),
+            Opened::Found => log::info!("{}: found, {size} bytes", path.display()),
+            Opened::Replaced(problem) => {
                 log::warn!(
                     "{}: {problem}; a new file takes its place (servers that run keep the old one until restarted)",
                     path.display()
@@ -160,7 +165,13 @@ impl Store {
         let slots = self.slots();
         let (generation, bytes) = slots.read();
         match change(bytes.as_ref().map(|bytes| bytes.as_slice())) {
-            Some(changed) if lease.still_held() => slots.publish(generation, &changed),
+            Some(changed) if lease.still_held() => {
+                let published = slots.publish(generation, &changed);
+                if published {
+                    self.ring_bell();
+                }
+                published
+            }
             Some(_) => false,
             None => true,
         }
@@ -177,7 +188,11 @@ impl Store {
         now: UnixMillis,
         patience: Duration,
     ) -> std::result::Result<Evicted, NotInserted> {
-        self.insert_if(meta, value, now, patience, |_| true).map(|(evicted, _)| evicted)
+        let (evicted, _) = self.insert_if(meta, value, now, patience, |_| true)?;
+        if meta.origin == Origin::Here && meta.kind != Kind::Strike {
+            self.ring_bell();
+        }
+        Ok(evicted)
     }
 
     /// Keeps a record unless one of that key is there whose time is not over.
@@ -201,12 +216,60 @@ impl Store {
         }
     }
 
-    /// A copy of the record of that key, whatever its times say.
+    /// Keeps a session or a removal that another node sent. One that is known already, or was removed here, is refused:
+    /// the log keeps what it has.
+    ///
+    /// # Errors
+    /// [`NotInserted`].
+    pub fn accept(
+        &self,
+        meta: &Meta,
+        value: &[u8],
+        now: UnixMillis,
+        patience: Duration,
+    ) -> std::result::Result<Evicted, NotInserted> {
+        let is_news = |shard: &Shard<'_>| match shard.lookup(&meta.key) {
+            Some((found, _)) if found.expires > seconds(now) => {
+                found.kind == Kind::Session && meta.kind == Kind::Removal
+            }
+            _ => true,
+        };
+        self.insert_if(meta, value, now, patience, is_news).map(|(evicted, _)| evicted)
+    }
+
+    /// Removes the session of that key on this node, if it is there, and keeps copies of it away until then. The agent
+    /// tells other nodes, when `origin` is this one. Not for single use: everybody who removes succeeds.
+    ///
+    /// # Errors
+    /// [`NotInserted::Busy`]: then only what is there was removed, and a copy may come.
+    pub fn remove_for_all(
+        &self,
+        key: &Key,
+        until: UnixMillis,
+        origin: Origin,
+        now: UnixMillis,
+        patience: Duration,
+    ) -> std::result::Result<Evicted, NotInserted> {
+        let meta = Meta {
+            key: *key,
+            binding: 0,
+            expires: seconds(until),
+            authenticated: seconds(now),
+            kind: Kind::Removal,
+            origin,
+            note: 0,
+        };
+        self.insert(&meta, &[], now, patience).inspect_err(|_| {
+            self.remove(key);
+        })
+    }
+
+    /// A copy of the record of that key, whatever its times and its kind say.
     pub fn lookup(&self, key: &Key) -> Option<(Meta, Zeroizing<Vec<u8>>)> {
         self.shard_of(key).1.lookup(key)
     }
 
-    /// Removes the record of that key: true for exactly one of all who try.
+    /// Removes the session or strike of that key: true for exactly one of all who try.
     pub fn remove(&self, key: &Key) -> bool {
         self.shard_of(key).1.remove(key)
     }
@@ -280,6 +343,8 @@ impl Store {
         let shard = Shard {
             head: &header[1],
             tail: &header[2],
+            entered: &header[3],
+            sent: &header[4],
             index: self.region.entries(geometry.index_at(index), geometry.buckets * BUCKET),
             log: self.region.units(geometry.log_at(index), geometry.log_units),
             seed: self.region.seed(),

@@ -4,7 +4,7 @@
 //! unit 0..3  key: the 24 random bytes of the session id
 //! unit 3     binding, keyed (8)
 //! unit 4     check (4) | expires, seconds since 1970 (4)
-//! unit 5     authenticated, seconds since 1970 (4) | length of the value (2) | kind (1) | note of the caller (1)
+//! unit 5     authenticated, seconds since 1970 (4) | length of the value (2) | kind and origin (1) | note of the caller (1)
 //! unit 6..   the value, padded with zeros to whole units
 //! ```
 //! The check is a keyed hash of everything else. It is what makes lock-free reading sound: a record that was half
@@ -36,10 +36,24 @@ pub enum Kind {
     Session = 1,
     /// The mark that an early-data ticket was seen.
     Strike = 2,
+    /// Stands in the place of a session that was removed, so that a copy that arrives later is not taken in. No value.
+    Removal = 3,
 }
 
+/// Whose record it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// A handshake of this node made it.
+    Here,
+    /// It came from another node.
+    Elsewhere,
+}
+
+/// The bit of the kind's byte that says [`Origin::Elsewhere`].
+const ELSEWHERE: u8 = 0x80;
+
 /// The rest of the log up to its end holds nothing.
-const PAD: u8 = 0xff;
+const PAD_UNIT: u64 = 0xff << 48;
 
 /// A session as the caller gives it and gets it back, without its value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -52,8 +66,10 @@ pub struct Meta {
     pub expires: u32,
     /// When its full handshake took place (seconds since 1970).
     pub authenticated: u32,
-    /// A session or a strike.
+    /// A session, a strike, or the trace of a session that was removed.
     pub kind: Kind,
+    /// Whose it is.
+    pub origin: Origin,
     /// A byte that the store keeps for the caller.
     pub note: u8,
 }
@@ -74,7 +90,7 @@ pub(super) fn write(to: &[AtomicU64], meta: &Meta, value: &[u8], seed: [u64; 2])
 /// Marks the units up to the log's end as unused. Fewer than a header's are skipped unmarked.
 pub(super) fn write_pad(to: &[AtomicU64]) {
     if let Some(unit) = to.get(HEADER_UNITS - 1) {
-        unit.store(u64::from(PAD) << 48, Ordering::Relaxed);
+        unit.store(PAD_UNIT, Ordering::Relaxed);
     }
 }
 
@@ -85,6 +101,11 @@ pub(super) fn has_key(at: &[AtomicU64], key: &Key) -> bool {
         && parts
             .zip(at)
             .all(|(part, unit)| u64::from_le_bytes(*part) == unit.load(Ordering::Relaxed))
+}
+
+/// Whether what starts here says that it is a [`Kind::Removal`].
+pub(super) fn is_removal(at: &[AtomicU64]) -> bool {
+    matches!(look(at), Stands::Record(Meta { kind: Kind::Removal, .. }, _))
 }
 
 /// What stands at a place of the log, as far as its header says.
@@ -108,7 +129,7 @@ pub(super) fn look(at: &[AtomicU64]) -> Stands {
     let [_, _, _, _, _, last] = bits;
     match parse_header(&bits) {
         Some((meta, len, _)) if units(len) <= at.len() => Stands::Record(meta, units(len)),
-        _ if (last >> 48).to_le_bytes()[0] == PAD => Stands::Pad,
+        _ if last == PAD_UNIT => Stands::Pad,
         _ => Stands::Garbage,
     }
 }
@@ -135,7 +156,7 @@ fn header(meta: &Meta, len: usize, check: u32) -> [u64; HEADER_UNITS] {
         u64::from(check) | u64::from(meta.expires) << 32,
         u64::from(meta.authenticated)
             | len << 32
-            | (meta.kind as u64) << 48
+            | u64::from(kind_byte(meta)) << 48
             | u64::from(meta.note) << 56,
     ]
 }
@@ -148,11 +169,7 @@ fn parse_header(bits: &[u64; HEADER_UNITS]) -> Option<(Meta, usize, u32)> {
     }
     let [c0, c1, c2, c3, e0, e1, e2, e3] = fourth.to_le_bytes();
     let [a0, a1, a2, a3, l0, l1, kind, note] = fifth.to_le_bytes();
-    let kind = match kind {
-        1 => Kind::Session,
-        2 => Kind::Strike,
-        _ => return None,
-    };
+    let (kind, origin) = parse_kind(kind)?;
     let len = usize::from(u16::from_le_bytes([l0, l1]));
     let meta = Meta {
         key,
@@ -160,9 +177,26 @@ fn parse_header(bits: &[u64; HEADER_UNITS]) -> Option<(Meta, usize, u32)> {
         expires: u32::from_le_bytes([e0, e1, e2, e3]),
         authenticated: u32::from_le_bytes([a0, a1, a2, a3]),
         kind,
+        origin,
         note,
     };
     (len <= MAX_VALUE).then_some((meta, len, u32::from_le_bytes([c0, c1, c2, c3])))
+}
+
+fn kind_byte(meta: &Meta) -> u8 {
+    let origin = if meta.origin == Origin::Elsewhere { ELSEWHERE } else { 0 };
+    meta.kind as u8 | origin
+}
+
+fn parse_kind(byte: u8) -> Option<(Kind, Origin)> {
+    let origin = if byte & ELSEWHERE == 0 { Origin::Here } else { Origin::Elsewhere };
+    let kind = match byte & !ELSEWHERE {
+        1 => Kind::Session,
+        2 => Kind::Strike,
+        3 => Kind::Removal,
+        _ => return None,
+    };
+    Some((kind, origin))
 }
 
 /// The key as three words, the form in which the log and the index use it.

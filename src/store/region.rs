@@ -42,7 +42,7 @@ impl Drop for Region {
 
 /// How a file came to be used, for the log.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Origin {
+pub(super) enum Opened {
     /// It did not exist.
     Created,
     /// It was there, and fits.
@@ -66,7 +66,7 @@ impl Region {
         path: &Path,
         size: usize,
         take_over: impl FnOnce(&Self, &Self),
-    ) -> Result<(Self, Origin)> {
+    ) -> Result<(Self, Opened)> {
         let locked = open_locked(path)?;
         let file = locked.file();
         if !sys::in_memory(file).unwrap_or(true) {
@@ -79,13 +79,13 @@ impl Region {
         if found == 0 {
             // Made beside it: who is killed in between leaves an empty file, which the next one replaces.
             let region = replace(path, size, |_| ()).inspect_err(|_| give_up(file, path))?;
-            return Ok((region, Origin::Created));
+            return Ok((region, Opened::Created));
         }
         check_magic(file, path)?;
         let old = Self::find(file, found, size).map_err(io_error(path, "map"))?;
         let problem = old.as_ref().map_or(Some("is cut short"), |old| old.misfit(size));
         match (problem, old) {
-            (None, Some(old)) => Ok((old, Origin::Found)),
+            (None, Some(old)) => Ok((old, Opened::Found)),
             (problem, old) => {
                 let old = old.filter(Self::header_is_whole);
                 let region = replace(path, size, |fresh| {
@@ -93,7 +93,7 @@ impl Region {
                         take_over(old, fresh);
                     }
                 })?;
-                Ok((region, Origin::Replaced(problem.unwrap_or("cannot be used"))))
+                Ok((region, Opened::Replaced(problem.unwrap_or("cannot be used"))))
             }
         }
     }
@@ -114,9 +114,15 @@ impl Region {
         &self.geometry
     }
 
-    /// A word of the header page.
+    /// A word of the header page, except the bell's.
     pub(super) fn word(&self, index: usize) -> &AtomicU64 {
+        debug_assert_ne!(index, word::BELL, "is used in halves: see `bell`");
         &self.units(0, PAGE / WORD)[index]
+    }
+
+    /// The sequence of the bell: the first half of its word, for the kernel waits on 4 bytes. The whole word is never used.
+    pub(super) fn bell(&self) -> &AtomicU32 {
+        &self.entries(word::BELL * WORD, 1)[0]
     }
 
     /// The key of all checks in this memory.
@@ -135,7 +141,8 @@ impl Region {
         // - the range lies in the mapping (asserted), which lives as long as self;
         // - the mapping starts on a page, so the address is aligned (asserted for `at`);
         // - every bit pattern is a valid atomic, and every access by any process that follows this layout is atomic and
-        //   of this size: header page, slots and logs are used as 8-byte units only, indexes as 4-byte entries only.
+        //   of this size: header page, slots and logs are used as 8-byte units only, indexes and the header's bell as
+        //   4-byte entries only.
         unsafe {
             std::slice::from_raw_parts(self.base.as_ptr().add(at).cast(), len)
         }
@@ -175,6 +182,9 @@ impl Region {
 
     fn write_header(&self, now: UnixMillis) {
         let mut seed = [0; 16];
+        let mut node_id = [0; 8];
+        // Without randomness there are no keys, so there is nothing that nodes could share.
+        let _ = sys::random(&mut node_id);
         // A seed of zeros still finds damage by accident, and who can write this memory knows the seed anyway.
         let _ = sys::random(&mut seed);
         let [seed_low, seed_high] = words_of(u128::from_le_bytes(seed));
@@ -190,6 +200,7 @@ impl Region {
             (word::CREATED, now.0),
         ];
         words.iter().for_each(|(index, value)| self.word(*index).store(*value, Ordering::Relaxed));
+        self.word(word::NODE_ID).store(u64::from_le_bytes(node_id), Ordering::Relaxed);
         // Early data is refused until every ticket that was used before this memory existed is too old.
         self.word(word::STRIKES_LOST_UNTIL).store(0, Ordering::Relaxed);
         self.word(word::CHECK).store(self.header_check(), Ordering::Release);

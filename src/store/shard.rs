@@ -13,7 +13,7 @@
 
 use super::layout::BUCKET;
 use super::record::{self, Key, Kind, Meta, Stands};
-use super::sync::{AtomicU32, AtomicU64, Ordering};
+use super::sync::{AtomicU32, AtomicU64, Ordering, fence};
 use zeroize::Zeroizing;
 
 /// A shard's parts of the mapping.
@@ -23,6 +23,10 @@ pub(super) struct Shard<'a> {
     pub(super) head: &'a AtomicU64,
     /// Position of the oldest record that was not accounted for as overwritten.
     pub(super) tail: &'a AtomicU64,
+    /// Position up to which records are in the index: behind the head while a writer is between the two.
+    pub(super) entered: &'a AtomicU64,
+    /// Position up to which the agent has sent.
+    pub(super) sent: &'a AtomicU64,
     pub(super) index: &'a [AtomicU32],
     pub(super) log: &'a [AtomicU64],
     /// Key of the records' checks.
@@ -44,6 +48,7 @@ impl Evicted {
             _ if meta.expires <= now => {}
             Kind::Session => self.sessions += 1,
             Kind::Strike => self.strikes += 1,
+            Kind::Removal => {}
         }
     }
 }
@@ -76,6 +81,7 @@ impl Shard<'_> {
         let end = start + units as u64;
         self.head.compare_exchange(head, end, Ordering::Release, Ordering::Relaxed).ok()?;
         self.point(&meta.key, start, now, &mut evicted);
+        self.note_entered(end);
         Some(evicted)
     }
 
@@ -85,9 +91,12 @@ impl Shard<'_> {
         record::read(at, self.seed).filter(|(meta, _)| meta.key == *key)
     }
 
-    /// Removes the record of that key; true for exactly one of those who remove it at the same time.
+    /// Removes the record of that key; true for exactly one of those who remove it at the same time. What stands in the
+    /// place of a removed record stays: of two who remove a record, the second finds nothing.
     pub(super) fn remove(&self, key: &Key) -> bool {
-        let found = self.entries(key).find(|(_, _, at)| record::has_key(at, key));
+        let found = self
+            .entries(key)
+            .find(|(_, _, at)| record::has_key(at, key) && !record::is_removal(at));
         found.is_some_and(|(entry, seen, _)| {
             entry.compare_exchange(seen, 0, Ordering::AcqRel, Ordering::Relaxed).is_ok()
         })
@@ -105,6 +114,7 @@ impl Shard<'_> {
         let counted_until = strikes.map(|meta| meta.expires).max().unwrap_or(0);
         self.log.iter().for_each(|unit| unit.store(0, Ordering::Relaxed));
         self.tail.store(head, Ordering::Relaxed);
+        self.sent.store(head, Ordering::Relaxed);
         counted_until
     }
 
@@ -156,6 +166,8 @@ impl Shard<'_> {
             };
         }
         self.tail.store(tail, Ordering::Relaxed);
+        // Whoever reads what is written over the old records sees that they are gone.
+        fence(Ordering::Release);
     }
 
     /// Enters a position: in the place of the key's former record, else of an entry that points nowhere, else of the
@@ -168,6 +180,14 @@ impl Shard<'_> {
             None => self.least_useful(key, now, evicted),
         };
         target.store(new, Ordering::Release);
+    }
+
+    /// Lets the agent pass the record. A writer that wakes up late does not take back what others entered meanwhile.
+    fn note_entered(&self, end: u64) {
+        let seen = self.entered.load(Ordering::Relaxed);
+        if seen < end || seen > self.head.load(Ordering::Relaxed) {
+            self.entered.store(end, Ordering::Release);
+        }
     }
 
     fn least_useful(&self, key: &Key, now: u32, evicted: &mut Evicted) -> &AtomicU32 {
@@ -208,7 +228,7 @@ impl Shard<'_> {
         })
     }
 
-    fn points_to(&self, key: &Key, position: u64) -> bool {
+    pub(super) fn points_to(&self, key: &Key, position: u64) -> bool {
         let wanted = entry_for(key, position);
         self.buckets(key).into_iter().flatten().any(|entry| entry.load(Ordering::Relaxed) == wanted)
     }
@@ -232,7 +252,7 @@ impl Shard<'_> {
             .map(|half| buckets[usize_mod(half, buckets.len())].as_slice())
     }
 
-    fn offset(&self, position: u64) -> usize {
+    pub(super) fn offset(&self, position: u64) -> usize {
         usize_mod(position, self.log.len())
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use crate::clock::UnixMillis;
-use crate::store::{Evicted, Key, Kind, Meta, NotInserted, Store};
+use crate::store::{Evicted, Key, Kind, Meta, NotInserted, Origin, Store};
 
 pub(super) const NOW: UnixMillis = UnixMillis::from_secs(1_700_000_000);
 
@@ -45,6 +45,7 @@ pub(super) fn session(number: u64) -> Meta {
         expires: LATER,
         authenticated: number as u32,
         kind: Kind::Session,
+        origin: Origin::Here,
         note: number as u8,
     }
 }
