@@ -12,6 +12,7 @@
 //! | [`faketime`] | [`FakeClock`]: a wall clock that the test steps |
 //! | [`random`] | [`Random`]: chance that can be repeated |
 //! | [`process`] | [`Process`]: what all of these are made of |
+//! | [`redis`] | [`RedisServer`], [`SentinelGroup`], [`RedisCluster`]: Redis as the distribution has it |
 //! | [`forwarder`] | [`Forwarder`]: sends each connection where the test says |
 //! | [`folder`], [`net`], [`wait`] | own folders, free ports, conditions with a deadline |
 //!
@@ -46,6 +47,7 @@ pub mod matrix;
 pub mod net;
 pub mod process;
 pub mod random;
+pub mod redis;
 pub mod server;
 pub mod stats;
 pub mod wait;
@@ -60,6 +62,7 @@ pub use load::{Load, LoadReport, Traffic, alone};
 pub use net::free_port;
 pub use process::{Process, say};
 pub use random::Random;
+pub use redis::{RedisCluster, RedisServer, SentinelGroup};
 pub use server::Server;
 pub use stats::Stats;
 pub use wait::wait_until;
