@@ -1,4 +1,4 @@
-//! The kit's Redis servers do what tests of the cluster rely on.
+//! The kit's Redis servers, and the middleman before them, do what tests of the cluster rely on.
 
 use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpStream};
@@ -10,7 +10,8 @@ use std::time::{Duration, Instant};
 use tlsresume_testkit::installed::certs::Mutual;
 use tlsresume_testkit::redis::{RespClient, key_slot};
 use tlsresume_testkit::{
-    Error, Process, RedisCluster, RedisServer, Result, SentinelGroup, wait_until,
+    Behaviour, Error, Middleman, Process, RedisCluster, RedisServer, Result, SentinelGroup,
+    wait_until,
 };
 
 const LIMIT: Duration = Duration::from_secs(20);
@@ -307,4 +308,184 @@ fn a_slot_moves_while_its_keys_stay_readable() -> Result<()> {
     assert_eq!(cluster.master_of("{tag}")?.command(&["GET", early])?, "value");
     assert!(refusal(source.command(&["GET", early])).contains("MOVED"));
     Ok(())
+}
+
+// ---- the middleman ----
+
+fn redis_and_middleman() -> Result<(RedisServer, Middleman)> {
+    let redis = RedisServer::start()?;
+    let middleman = Middleman::start(redis.address())?;
+    Ok((redis, middleman))
+}
+
+#[test]
+fn the_middleman_passes_many_connections_on() -> Result<()> {
+    let (redis, middleman) = redis_and_middleman()?;
+    assert_eq!(middleman.url(&redis.url()), format!("redis://{}", middleman.address()));
+    let mut clients = (0..100).map(|_| connect(middleman.address())).collect::<Result<Vec<_>>>()?;
+    let value = "v".repeat(100_000);
+    for (n, client) in clients.iter_mut().enumerate() {
+        client.command(&["SET", &n.to_string(), &value])?;
+    }
+    for (n, client) in clients.iter_mut().enumerate() {
+        assert_eq!(client.command(&["GET", &n.to_string()])?, value);
+    }
+    assert_eq!((middleman.arrivals(), middleman.open_connections()), (100, 100));
+    assert_eq!(redis.client_count()?, 100);
+    drop(clients);
+    wait_until("all to be closed", LIMIT, || middleman.open_connections() == 0)
+}
+
+#[test]
+fn the_middleman_delays_only_replies() -> Result<()> {
+    let (redis, middleman) = redis_and_middleman()?;
+    let mut hasty = RespClient::connect(middleman.address(), MOMENT)?;
+    hasty.command(&["PING"])?;
+    middleman.behave(Behaviour::Delay(LIMIT));
+    assert!(hasty.command(&["SET", "key", "value"]).is_err());
+    assert_eq!(redis.command(&["GET", "key"])?, "value");
+
+    middleman.behave(Behaviour::Delay(MOMENT));
+    let begin = Instant::now();
+    assert_eq!(connect(middleman.address())?.command(&["GET", "key"])?, "value");
+    assert!(begin.elapsed() >= MOMENT, "{:?}", begin.elapsed());
+    Ok(())
+}
+
+#[test]
+fn what_the_middleman_holds_back_comes_when_it_passes_again() -> Result<()> {
+    let (redis, middleman) = redis_and_middleman()?;
+    middleman.behave(Behaviour::Delay(2 * LIMIT));
+    let mut client = connect(middleman.address())?;
+    std::thread::scope(|scope| {
+        let answer = scope.spawn(|| client.command(&["INCR", "key"]));
+        wait_until("the command", LIMIT, || {
+            redis.command(&["GET", "key"]).is_ok_and(|it| it == "1")
+        })?;
+        middleman.behave(Behaviour::Pass);
+        assert_eq!(answer.join().expect("asking does not panic")?, "1");
+        Ok(())
+    })
+}
+
+#[test]
+fn the_middleman_makes_garbage_of_replies_and_of_nothing_else() -> Result<()> {
+    let (redis, middleman) = redis_and_middleman()?;
+    middleman.record();
+    middleman.behave(Behaviour::Garbage);
+    let mut client = RespClient::connect(middleman.address(), MOMENT)?;
+    assert_ne!(client.command(&["SET", "key", "value"]).unwrap_or_default(), "OK");
+    assert_eq!(redis.command(&["GET", "key"])?, "value");
+    // What was recorded is what Redis said.
+    assert!(contains(&middleman.captured(), "+OK\r\n"));
+    Ok(())
+}
+
+#[test]
+fn the_middleman_resets_old_and_new_connections_at_their_first_command() -> Result<()> {
+    let (redis, middleman) = redis_and_middleman()?;
+    let mut old = connect(middleman.address())?;
+    old.command(&["PING"])?;
+    middleman.behave(Behaviour::Reset);
+    let mut new = connect(middleman.address())?;
+    for client in [&mut old, &mut new] {
+        assert_eq!(io_kind(client.command(&["INCR", "key"])), ErrorKind::ConnectionReset);
+    }
+    assert_eq!(redis.command(&["GET", "key"])?, "(nil)");
+    middleman.behave(Behaviour::Pass);
+    assert_eq!(connect(middleman.address())?.command(&["PING"])?, "PONG");
+    Ok(())
+}
+
+#[test]
+fn a_connection_that_lost_something_in_a_black_hole_stays_silent() -> Result<()> {
+    let (redis, middleman) = redis_and_middleman()?;
+    let mut old = RespClient::connect(middleman.address(), MOMENT)?;
+    let mut idle = connect(middleman.address())?;
+    old.command(&["PING"])?;
+    middleman.behave(Behaviour::BlackHole);
+    let mut new = RespClient::connect(middleman.address(), MOMENT)?;
+    for _ in 0..2 {
+        for client in [&mut old, &mut new] {
+            assert_eq!(io_kind(client.command(&["INCR", "key"])), ErrorKind::WouldBlock);
+        }
+        middleman.behave(Behaviour::Pass);
+    }
+    assert_eq!(redis.command(&["GET", "key"])?, "(nil)");
+    assert_eq!(idle.command(&["PING"])?, "PONG");
+    Ok(())
+}
+
+#[test]
+fn the_middleman_refuses_old_and_new_connections() -> Result<()> {
+    let (redis, middleman) = redis_and_middleman()?;
+    let mut old = connect(middleman.address())?;
+    old.command(&["PING"])?;
+    middleman.behave(Behaviour::Refuse);
+    wait_until("the old one to be closed", LIMIT, || middleman.open_connections() == 0)?;
+    assert!(old.command(&["INCR", "key"]).is_err());
+    assert!(
+        connect(middleman.address()).and_then(|mut new| new.command(&["INCR", "key"])).is_err()
+    );
+    assert_eq!(redis.command(&["GET", "key"])?, "(nil)");
+    middleman.behave(Behaviour::Pass);
+    assert_eq!(connect(middleman.address())?.command(&["PING"])?, "PONG");
+    Ok(())
+}
+
+#[test]
+fn the_middleman_lets_replies_trickle() -> Result<()> {
+    let (_redis, middleman) = redis_and_middleman()?;
+    let pause = Duration::from_millis(10);
+    middleman.behave(Behaviour::Trickle(pause));
+    let begin = Instant::now();
+    let text = "0123456789";
+    assert_eq!(connect(middleman.address())?.command(&["ECHO", text])?, text);
+    assert!(begin.elapsed() >= pause * 10, "{:?}", begin.elapsed());
+    Ok(())
+}
+
+#[test]
+fn the_middleman_records_what_both_sides_say() -> Result<()> {
+    let (redis, middleman) = redis_and_middleman()?;
+    redis.command(&["SET", "key", "said by Redis"])?;
+    let mut client = connect(middleman.address())?;
+    client.command(&["ECHO", "before"])?;
+    middleman.record();
+    client.command(&["GET", "key"])?;
+    client.command(&["ECHO", "said by the client"])?;
+    let captured = middleman.captured();
+    assert!(contains(&captured, "said by Redis") && contains(&captured, "said by the client"));
+    assert!(!contains(&captured, "before"));
+    Ok(())
+}
+
+#[test]
+fn the_threads_of_a_middleman_end_with_it() -> Result<()> {
+    for behaviour in [
+        Behaviour::Pass,
+        Behaviour::Delay(2 * LIMIT),
+        Behaviour::BlackHole,
+        Behaviour::Trickle(2 * LIMIT),
+    ] {
+        let (redis, middleman) = redis_and_middleman()?;
+        let mut client = RespClient::connect(middleman.address(), MOMENT)?;
+        middleman.behave(behaviour);
+        // Whether it is answered is not the question.
+        let _ = client.command(&["PING"]);
+        let begin = Instant::now();
+        drop(middleman);
+        assert!(begin.elapsed() < LIMIT, "{behaviour:?}: {:?}", begin.elapsed());
+        wait_until("Redis to be left alone", LIMIT, || {
+            redis.client_count().is_ok_and(|count| count == 0)
+        })?;
+    }
+    Ok(())
+}
+
+fn io_kind<T>(result: Result<T>) -> ErrorKind {
+    match result.map(drop) {
+        Err(Error::Io { source, .. }) => source.kind(),
+        other => panic!("{other:?} is no error of the network"),
+    }
 }
