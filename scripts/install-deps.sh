@@ -29,6 +29,7 @@ h2o
 postgresql
 redis-server   carries ring and sessions between hosts
 redis-sentinel
+redis-tools    redis-cli, whose TLS shows that the test servers ask for certificates
 memcached      what peers of ours share sessions by, beside us in the benchmarks
 '
 

@@ -12,6 +12,8 @@
 //! | [`faketime`] | [`FakeClock`]: a wall clock that the test steps |
 //! | [`random`] | [`Random`]: chance that can be repeated |
 //! | [`process`] | [`Process`]: what all of these are made of |
+//! | [`redis`] | [`RedisServer`], [`SentinelGroup`], [`RedisCluster`]: Redis as the distribution has it |
+//! | [`middleman`] | [`Middleman`]: stands between nodes and Redis, and behaves as the test says |
 //! | [`forwarder`] | [`Forwarder`]: sends each connection where the test says |
 //! | [`folder`], [`net`], [`wait`] | own folders, free ports, conditions with a deadline |
 //!
@@ -43,9 +45,11 @@ pub mod forwarder;
 pub mod installed;
 pub mod load;
 pub mod matrix;
+pub mod middleman;
 pub mod net;
 pub mod process;
 pub mod random;
+pub mod redis;
 pub mod server;
 pub mod stats;
 pub mod wait;
@@ -57,9 +61,11 @@ pub use folder::Folder;
 pub use forwarder::Forwarder;
 pub use installed::Installed;
 pub use load::{Load, LoadReport, Traffic, alone};
+pub use middleman::{Behaviour, Middleman};
 pub use net::free_port;
 pub use process::{Process, say};
 pub use random::Random;
+pub use redis::{RedisCluster, RedisServer, SentinelGroup};
 pub use server::Server;
 pub use stats::Stats;
 pub use wait::wait_until;

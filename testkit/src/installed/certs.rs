@@ -1,11 +1,11 @@
-//! Certificates for servers, and authorities with clients of theirs: ECDSA on P-256, made by
-//! `openssl req`.
+//! Certificates for servers, and authorities with clients and servers of theirs: ECDSA on P-256,
+//! made by `openssl req`.
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::error::Doing;
@@ -31,9 +31,36 @@ pub struct Files {
     pub pem: PathBuf,
 }
 
-/// An authority that signs certificates of clients.
+/// An authority that signs certificates of others.
 #[derive(Debug, Clone)]
 pub struct Authority(Certificate);
+
+/// What a server and a client need to verify each other, in files that live as long as the value
+/// and its copies.
+#[derive(Debug, Clone)]
+pub struct Mutual {
+    /// The certificate of the authority of both.
+    pub authority: PathBuf,
+    /// The server's, for 127.0.0.1 and `localhost`.
+    pub server: Files,
+    /// The client's.
+    pub client: Files,
+    _folder: Arc<Folder>,
+}
+
+impl Mutual {
+    /// New ones.
+    pub fn new() -> Result<Mutual> {
+        let (folder, authority) = (Folder::new()?, Authority::new("authority")?);
+        let write = |certificate: &Certificate, name| certificate.write_to(&folder, name);
+        Ok(Mutual {
+            authority: write(authority.certificate(), "authority")?.certificate,
+            server: write(&authority.issue_to_server("server")?, "server")?,
+            client: write(&authority.issue("client")?, "client")?,
+            _folder: Arc::new(folder),
+        })
+    }
+}
 
 /// The certificate of all servers that are given no other: `localhost`, signed by itself, made once
 /// for each process.
@@ -87,11 +114,20 @@ impl Authority {
 
     /// Signs a new certificate of a client.
     pub fn issue(&self, common_name: &str) -> Result<Certificate> {
+        self.sign(common_name, &[])
+    }
+
+    /// Signs a new certificate of a server at the loopback address.
+    pub fn issue_to_server(&self, common_name: &str) -> Result<Certificate> {
+        self.sign(common_name, &["-addext", "subjectAltName=IP:127.0.0.1,DNS:localhost"])
+    }
+
+    fn sign(&self, common_name: &str, options: &[&str]) -> Result<Certificate> {
         let folder = Folder::new()?;
         let files = self.0.write_to(&folder, "authority")?;
         let (certificate, key) = (text(&files.certificate), text(&files.key));
         let signed = ["-CA", &certificate, "-CAkey", &key, "-addext", "basicConstraints=CA:FALSE"];
-        request(common_name, &folder, &signed)
+        request(common_name, &folder, &[&signed, options].concat())
     }
 }
 

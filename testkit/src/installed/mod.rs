@@ -29,7 +29,7 @@
 
 mod backend;
 pub mod certs;
-mod processes;
+pub(crate) mod processes;
 mod recipe;
 mod settings;
 mod sockets;

@@ -49,11 +49,16 @@ impl Paused {
     pub(super) fn new(pid: u32) -> Result<Paused> {
         let paused = Paused(pid);
         send_signal(pid, libc::SIGSTOP)?;
-        wait_until(format!("process {pid} to stop"), LIMIT, || {
-            stat(pid).is_some_and(|it| it.state == 'T')
-        })?;
+        await_stopped(pid)?;
         Ok(paused)
     }
+}
+
+/// Waits until a process that got SIGSTOP does not run any more.
+pub(crate) fn await_stopped(pid: u32) -> Result<()> {
+    wait_until(format!("process {pid} to stop"), LIMIT, || {
+        stat(pid).is_some_and(|it| it.state == 'T')
+    })
 }
 
 impl Drop for Paused {
