@@ -6,8 +6,12 @@
 
 #![forbid(unsafe_code)]
 
+pub mod breaker;
 pub mod lookup;
+pub mod message;
 pub mod redis;
+pub mod seal;
+pub mod secrets;
 
 use std::time::Duration;
 

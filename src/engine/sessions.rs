@@ -76,7 +76,6 @@ impl Engine {
             kind: Kind::Session,
             origin: Origin::Here,
             note: session.note,
-            origin: Origin::Here,
         };
         match self.store.insert(&meta, session.value, now, patience) {
             Ok(evicted) => {

@@ -260,7 +260,8 @@ impl<'a> Agent<'a> {
             return sys::pause(self.retry.0.saturating_sub(now).clamp(GATHER, IDLE_WAIT));
         }
         let wait = if now < self.busy_until { BUSY_WAIT } else { IDLE_WAIT };
-        if self.engine.store.wait_bell(rings, wait) {
+        self.engine.store.wait_bell(rings, wait);
+        if self.engine.store.rings() != rings {
             sys::pause(GATHER);
         }
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Agent, Pass};
 use crate::clock::{self, UnixMillis};
-use crate::cluster::message::{Entry, EntryKind};
+use crate::cluster::message::Entry;
 use crate::cluster::redis::{Copy, Outgoing, Trouble};
 use crate::cluster::seal::{Label, NONCE_LEN};
 use crate::config::KeySource;
@@ -198,15 +198,10 @@ impl Agent<'_> {
     }
 
     fn tell_others(&mut self) -> Pass<()> {
-        let notice = Entry {
-            origin: self.node,
-            kind: EntryKind::Ring,
-            key: [0; 24],
-            sealed: Vec::new(),
-        };
         let keep = self.engine.config.resumption.lifetime;
         self.ring.noticed = true;
-        Ok(self.link()?.send(&[Outgoing::Entry(notice.encode())], keep)?)
+        let notice = Entry::ring_changed(self.node).encode().map(Outgoing::Entry);
+        Ok(self.link()?.send(notice.as_slice(), keep)?)
     }
 
     /// Key files and derived keys are every node's own affair; the rest is everybody's.

@@ -6,7 +6,7 @@ use zeroize::Zeroizing;
 
 use super::{Agent, Pass};
 use crate::clock::{self, UnixMillis};
-use crate::cluster::message::{Entry, EntryKind, Removal, SessionMessage};
+use crate::cluster::message::{self, Entry, Removal, SessionMessage};
 use crate::cluster::redis::Outgoing;
 use crate::cluster::seal::Label;
 use crate::engine::cluster::Exchange;
@@ -88,24 +88,24 @@ impl Agent<'_> {
         let entry = |kind, label, plain: &[u8]| {
             let sealed = self.seal(label, &meta.key, plain)?;
             let entry = Entry { origin: self.node, kind, key: meta.key, sealed };
-            Some(Outgoing::Entry(entry.encode()))
+            entry.encode().map(Outgoing::Entry)
         };
         match meta.kind {
             Kind::Strike => Vec::new(),
             Kind::Session => {
-                let plain = message(meta, value).encode();
+                let Some(plain) = message(meta, value).encode() else { return Vec::new() };
                 let item = match exchange {
                     Exchange::Keyed => self
                         .seal(Label::Session, &meta.key, &plain)
                         .map(|sealed| Outgoing::Session(meta.key, sealed, expires.since(now))),
-                    _ => entry(EntryKind::Session, Label::Session, &plain),
+                    _ => entry(message::Kind::Session, Label::Session, &plain),
                 };
                 item.into_iter().collect()
             }
             Kind::Removal => {
                 let removal = Removal { until: meta.expires }.encode();
                 let forget = (exchange == Exchange::Keyed).then_some(Outgoing::Forget(meta.key));
-                let entry = entry(EntryKind::Removal, Label::Control, &removal);
+                let entry = entry(message::Kind::Removal, Label::Control, &removal);
                 forget.into_iter().chain(entry).collect()
             }
         }
@@ -121,9 +121,9 @@ impl Agent<'_> {
         }
         counters.count(Counter::TransportReceived);
         match entry.kind {
-            EntryKind::Ring => self.ring.noticed = true,
-            EntryKind::Session => self.take_session(&entry),
-            EntryKind::Removal => self.take_removal(&entry),
+            message::Kind::Ring => self.ring.noticed = true,
+            message::Kind::Session => self.take_session(&entry),
+            message::Kind::Removal => self.take_removal(&entry),
         }
     }
 

@@ -1,0 +1,47 @@
+//! Sessions of one node are found at others.
+
+use std::time::Instant;
+
+use tlsresume::engine::Lookup;
+use tlsresume_testkit::redis::RedisServer;
+
+use crate::support::*;
+
+#[test]
+fn a_session_is_pushed_to_every_node() {
+    let redis = RedisServer::start().expect("redis");
+    let realm = Realm::on(&redis, "");
+    let nodes = [realm.node(), realm.node(), realm.node()];
+    for _ in 0..3 {
+        let id = nodes[0].keep(b"a session");
+        let begun = Instant::now();
+        for node in &nodes {
+            soon("the session", || node.find(&id, Lookup::Keep).is_some());
+        }
+        eprintln!("after {:?}", begun.elapsed());
+    }
+}
+
+#[test]
+fn a_session_is_pulled_by_any_node() {
+    let redis = RedisServer::start().expect("redis");
+    let realm = Realm::on(&redis, "[cluster]\nsessions = \"pull\"\nlookup_budget = \"50ms\"");
+    let nodes = [realm.node(), realm.node()];
+    let id = nodes[0].keep(b"a session");
+    let found = nodes[1].find(&id, Lookup::Keep).expect("found");
+    assert_eq!(found.value.as_slice(), b"a session");
+    assert_eq!(found.note, 7);
+}
+
+#[test]
+fn a_single_use_session_is_given_to_one_node_alone() {
+    let redis = RedisServer::start().expect("redis");
+    let realm = Realm::on(
+        &redis,
+        "[resumption]\nmode = \"stateful\"\nsingle_use = true\n[cluster]\nlookup_budget = \"50ms\"",
+    );
+    let nodes = [realm.node(), realm.node(), realm.node()];
+    let id = nodes[0].keep(b"a session");
+    let given = [1, 2, 0, 1].map(|node: usize| nodes[node].find(&id, Lookup::Consume).is_some());
+    assert_eq!(given, [true, false, false, false]);
+}
