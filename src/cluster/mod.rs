@@ -5,3 +5,7 @@
 //! that made it. Failure: what does not open or parse is refused and counted; a transport that is down is waited for.
 
 #![forbid(unsafe_code)]
+
+pub mod secrets;
+#[cfg(test)]
+mod tests;
