@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod breaker;
 pub mod message;
 pub mod seal;
 pub mod secrets;
