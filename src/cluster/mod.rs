@@ -12,6 +12,8 @@ pub mod message;
 pub mod redis;
 pub mod seal;
 pub mod secrets;
+#[cfg(test)]
+mod tests;
 
 use std::time::Duration;
 
