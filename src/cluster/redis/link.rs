@@ -54,7 +54,7 @@ pub struct News {
 
 /// A connection to a server, or to all servers of a cluster.
 pub(super) enum Wire {
-    Server(redis::Connection),
+    Server(Box<redis::Connection>),
     Cluster(Box<ClusterConnection>),
 }
 
@@ -62,11 +62,53 @@ pub(super) enum Wire {
 pub struct Link {
     wire: Wire,
     names: Names,
+    /// How long each answer is waited for.
+    limit: Duration,
+    /// Redis tells on this connection when there is news.
+    is_told: bool,
 }
 
 impl Link {
-    pub(super) fn new(wire: Wire, names: Names) -> Self {
-        Link { wire, names }
+    pub(super) fn new(wire: Wire, names: Names, limit: Duration) -> Self {
+        Link { wire, names, limit, is_told: false }
+    }
+
+    /// Asks to be told when there is news. A cluster does not tell, and permissions may lack: then it is polled.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub fn listen(&mut self) -> Result<(), Trouble> {
+        let Wire::Server(connection) = &mut self.wire else { return Ok(()) };
+        let mut subscribe = redis::cmd("SUBSCRIBE");
+        subscribe.arg(&self.names.notices);
+        connection.send_packed_command(&subscribe.get_packed_command())?;
+        self.is_told = matches!(connection.recv_response()?, Value::Push { .. });
+        Ok(())
+    }
+
+    /// Whether Redis tells on this connection when there is news.
+    pub fn is_told(&self) -> bool {
+        self.is_told
+    }
+
+    /// Waits until Redis tells that there is news; `false` when it does not for so long.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub fn wait_for_notice(&mut self, longest: Duration) -> Result<bool, Trouble> {
+        let limit = self.limit;
+        let Wire::Server(connection) = &mut self.wire else { return Ok(false) };
+        connection.set_read_timeout(Some(longest))?;
+        let mut listener = connection.as_pubsub();
+        let told = listener.get_message();
+        // Dropped, it would end the subscription; it owns nothing else.
+        std::mem::forget(listener);
+        connection.set_read_timeout(Some(limit))?;
+        match told {
+            Ok(_) => Ok(true),
+            Err(error) if error.is_timeout() => Ok(false),
+            Err(error) => Err(error.into()),
+        }
     }
 
     /// Waits no longer than this for each answer from now on.
@@ -75,7 +117,8 @@ impl Link {
     /// [`Trouble`].
     pub fn limit(&mut self, limit: Duration) -> Result<(), Trouble> {
         // The system takes zero for no limit.
-        let limit = Some(limit.max(Duration::from_millis(1)));
+        self.limit = limit.max(Duration::from_millis(1));
+        let limit = Some(self.limit);
         match &self.wire {
             Wire::Server(connection) => {
                 connection.set_read_timeout(limit)?;
@@ -233,7 +276,19 @@ impl Link {
         if commands.is_empty() {
             return Ok(());
         }
-        self.all(commands).map(drop)
+        self.all(commands)?;
+        self.tell();
+        Ok(())
+    }
+
+    /// Tells whoever listens that there is news: they read it themselves, a notice has no authority. Without permission
+    /// to tell, the others find it when they look.
+    fn tell(&mut self) {
+        if self.is_told {
+            let mut publish = redis::cmd("PUBLISH");
+            publish.arg(&self.names.notices).arg("");
+            let _ = self.ask(&publish);
+        }
     }
 
     /// The entries after `last`.

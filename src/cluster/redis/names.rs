@@ -14,6 +14,8 @@ pub struct Names {
     pub(super) maker: String,
     /// Stream: sessions, removals, notices of change.
     pub(super) stream: String,
+    /// Channel: says nothing but that the stream has news.
+    pub(super) notices: String,
     session: String,
 }
 
@@ -26,6 +28,7 @@ impl Names {
             nodes: shared("nodes"),
             maker: shared("maker"),
             stream: shared("stream"),
+            notices: shared("notices"),
             session: format!("tlsresume:{realm}:session:"),
         }
     }
@@ -49,7 +52,7 @@ mod tests {
     #[test]
     fn what_changes_together_has_one_hash_tag_and_sessions_have_none() {
         let names = Names::new("shop");
-        for name in [&names.ring, &names.nodes, &names.maker, &names.stream] {
+        for name in [&names.ring, &names.nodes, &names.maker, &names.stream, &names.notices] {
             assert!(name.starts_with("tlsresume:{shop}:"), "{name}");
         }
         assert_eq!(

@@ -5,7 +5,8 @@ use std::time::Duration;
 use redis::cluster::ClusterClient;
 use redis::io::tcp::TcpSettings;
 use redis::{
-    Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, TlsCertificates,
+    Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
+    TlsCertificates,
 };
 
 use super::link::{Link, Wire};
@@ -77,7 +78,7 @@ impl Remote {
             }
             Target::Cluster { nodes, access } => cluster_wire(nodes, access, limit)?,
         };
-        Ok(Link::new(wire, self.names.clone()))
+        Ok(Link::new(wire, self.names.clone(), limit))
     }
 }
 
@@ -85,7 +86,7 @@ fn server_wire(client: &Client, limit: Duration) -> std::result::Result<Wire, Tr
     let connection = client.get_connection_with_timeout(limit)?;
     connection.set_read_timeout(Some(limit))?;
     connection.set_write_timeout(Some(limit))?;
-    Ok(Wire::Server(connection))
+    Ok(Wire::Server(Box::new(connection)))
 }
 
 fn cluster_wire(
@@ -202,6 +203,8 @@ fn server_info(url: &str, credentials: &Credentials) -> Result<ConnectionInfo> {
     }
     let info = url.into_connection_info().map_err(|error| bad(error.category()))?;
     let mut settings = info.redis_settings().clone().set_skip_set_lib_name();
+    // Only this version of the protocol tells news on the connection that commands go over.
+    settings = settings.set_protocol(ProtocolVersion::RESP3);
     if let Some(password) = &credentials.password {
         let password = std::str::from_utf8(password.expose())
             .map_err(|_| Error::Config("redis.password_file: is not UTF-8".into()))?;

@@ -39,6 +39,11 @@ const ANSWER: Duration = Duration::from_secs(1);
 const BUSY_WAIT: Duration = Duration::from_millis(4);
 const IDLE_WAIT: Duration = Duration::from_millis(50);
 
+/// Where Redis tells that there is news, an idle node looks after its own sessions so often, and into the stream, lest a
+/// notice got lost, so often.
+const TOLD_WAIT: Duration = Duration::from_millis(8);
+const TOLD_LOOK: Duration = Duration::from_millis(500);
+
 /// How long a node counts as busy after something happened.
 const BUSY: Duration = Duration::from_secs(2);
 
@@ -83,6 +88,9 @@ struct Agent<'a> {
     ring: ring::Progress,
     nodes: Nodes,
     busy_until: Duration,
+    /// Redis told that there is news.
+    was_told: bool,
+    look_due: Duration,
     /// Redis was full; nothing is sent before.
     full_until: Duration,
     is_full: bool,
@@ -151,6 +159,8 @@ impl<'a> Agent<'a> {
             ring: ring::Progress::default(),
             nodes: Nodes::default(),
             busy_until: now,
+            was_told: false,
+            look_due: now,
             full_until: now,
             is_full: false,
         }
@@ -160,10 +170,11 @@ impl<'a> Agent<'a> {
         loop {
             let rings = self.engine.store.rings();
             match self.pass() {
-                Ok(()) => self.wait(rings),
+                Ok(()) => {}
                 Err(Left::Over) => break,
                 Err(Left::Trouble(trouble)) => self.note_trouble(&trouble),
             }
+            self.wait(rings);
         }
         self.engine.store.set_gauge(Gauge::TransportUp, 0);
         self.take_leave();
@@ -177,11 +188,24 @@ impl<'a> Agent<'a> {
         }
         self.keep_ring()?;
         let sent = self.send_sessions()?;
-        let received = self.receive()?;
+        let received = if self.is_news_likely() { self.receive()? } else { 0 };
         if sent + received > 0 {
             self.busy_until = clock::since_boot() + BUSY;
         }
         self.keep_nodes()
+    }
+
+    /// Whether it is time to look into the stream: an idle node waits to be told.
+    fn is_news_likely(&mut self) -> bool {
+        let now = clock::since_boot();
+        let waits_to_be_told = self.link.as_ref().is_some_and(Link::is_told)
+            && now >= self.busy_until
+            && now < self.look_due
+            && !std::mem::take(&mut self.was_told);
+        if !waits_to_be_told {
+            self.look_due = now + TOLD_LOOK;
+        }
+        !waits_to_be_told
     }
 
     /// Before each question to Redis: whether this is still the agent's business.
@@ -206,7 +230,9 @@ impl<'a> Agent<'a> {
         if now < self.retry.0 {
             return Ok(false);
         }
-        self.link = Some(self.cluster.remote.connect(ANSWER)?);
+        let mut link = self.cluster.remote.connect(ANSWER)?;
+        link.listen()?;
+        self.link = Some(link);
         self.ring.begin_anew();
         self.look_at_stream()?;
         self.keep_ring()?;
@@ -253,11 +279,18 @@ impl<'a> Agent<'a> {
     }
 
     /// Until a session is made, or it is time to look what others did.
-    fn wait(&self, rings: u32) {
+    fn wait(&mut self, rings: u32) {
         let now = clock::since_boot();
-        if self.link.is_none() {
+        let Some(link) = &mut self.link else {
             // New sessions change nothing now.
             return sys::pause(self.retry.0.saturating_sub(now).clamp(GATHER, IDLE_WAIT));
+        };
+        if link.is_told() && now >= self.busy_until {
+            match link.wait_for_notice(TOLD_WAIT) {
+                Ok(told) => self.was_told |= told,
+                Err(trouble) => self.note_trouble(&trouble),
+            }
+            return;
         }
         let wait = if now < self.busy_until { BUSY_WAIT } else { IDLE_WAIT };
         self.engine.store.wait_bell(rings, wait);
