@@ -168,4 +168,18 @@ mod tests {
         assert!(!verified_by(&other, "other")?);
         Ok(())
     }
+
+    #[test]
+    fn a_server_is_verified_at_the_loopback_address_only() -> Result<()> {
+        let mutual = Mutual::new()?;
+        let verified_at = |address| {
+            let mut command = Command::new("openssl");
+            command.args(["verify", "-verify_ip", address, "-CAfile"]);
+            command.arg(&mutual.authority).arg(&mutual.server.certificate);
+            Ok(Process::start(command, "openssl")?.wait_end(LIMIT)?.success())
+        };
+        assert!(verified_at("127.0.0.1")?);
+        assert!(!verified_at("127.0.0.2")?);
+        Ok(())
+    }
 }
