@@ -208,6 +208,62 @@ typedef struct TLSRESUME_STATS {
      * Early data refused.
      */
     uint64_t early_data_refused;
+    /**
+     * 1 while the agent's connection to Redis works, now; else, and without Redis, 0.
+     */
+    uint64_t transport_up_redis;
+    /**
+     * Sessions and removals that were sent to other nodes.
+     */
+    uint64_t transport_sent;
+    /**
+     * Sessions and removals of other nodes that arrived.
+     */
+    uint64_t transport_received;
+    /**
+     * Sessions and removals that were to be sent and were not.
+     */
+    uint64_t transport_dropped;
+    /**
+     * What arrived and is no message of this library, or of another version.
+     */
+    uint64_t transport_rejected_format;
+    /**
+     * What arrived and no line of cluster.secret_file opens.
+     */
+    uint64_t transport_rejected_secret;
+    /**
+     * What arrived and is not what it says it is.
+     */
+    uint64_t transport_rejected_forged;
+    /**
+     * What arrived from a node whose clock is too far away.
+     */
+    uint64_t transport_rejected_clock;
+    /**
+     * What arrived after its time.
+     */
+    uint64_t transport_rejected_expired;
+    /**
+     * Nodes of the cluster that were heard of lately, this one included, now.
+     */
+    uint64_t nodes;
+    /**
+     * Nodes of the cluster that have another ring, now.
+     */
+    uint64_t nodes_out_of_sync;
+    /**
+     * Look-ups in the cluster, by handshakes.
+     */
+    uint64_t lookups;
+    /**
+     * Look-ups that found what they looked for.
+     */
+    uint64_t lookups_found;
+    /**
+     * Look-ups that were not tried, since the last ones had failed.
+     */
+    uint64_t lookups_refused;
 } TLSRESUME_STATS;
 
 /**

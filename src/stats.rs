@@ -6,6 +6,7 @@
 #![forbid(unsafe_code)]
 
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// What is counted. The order is the order in shared memory: new ones go at the end, and the layout version moves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,19 +70,19 @@ pub enum Counter {
     TransportRejectedClock,
     /// What arrived after its time.
     TransportRejectedExpired,
-    /// Look-ups in the cluster that took less than 1 ms.
+    /// Look-ups in the cluster that took at most 1 ms: see [`Counters::count_lookup`].
     LookupsUnder1ms,
-    /// Look-ups that took less than 2 ms, and not less than those before: each look-up counts once.
+    /// Longer ones, of at most 2 ms: each look-up counts once.
     LookupsUnder2ms,
-    /// Look-ups that took less than 5 ms.
+    /// Longer ones, of at most 5 ms.
     LookupsUnder5ms,
-    /// Look-ups that took less than 10 ms.
+    /// Longer ones, of at most 10 ms.
     LookupsUnder10ms,
-    /// Look-ups that took less than 50 ms.
+    /// Longer ones, of at most 50 ms.
     LookupsUnder50ms,
-    /// Look-ups that took less than 1 s.
+    /// Longer ones, of at most 1 s.
     LookupsUnder1s,
-    /// Look-ups that took 1 s or more.
+    /// Longer ones.
     LookupsOver1s,
     /// Microseconds that all look-ups took together.
     LookupMicros,
@@ -95,6 +96,16 @@ impl Counter {
     /// How many counters there are.
     pub const COUNT: usize = Counter::LookupsFound as usize + 1;
 }
+
+/// The buckets of the look-ups' histogram but the last, with the most microseconds that each holds.
+pub const LOOKUP_BUCKETS: [(Counter, u64); 6] = [
+    (Counter::LookupsUnder1ms, 1_000),
+    (Counter::LookupsUnder2ms, 2_000),
+    (Counter::LookupsUnder5ms, 5_000),
+    (Counter::LookupsUnder10ms, 10_000),
+    (Counter::LookupsUnder50ms, 50_000),
+    (Counter::LookupsUnder1s, 1_000_000),
+];
 
 /// What the agent says of the node's place in the cluster. The order is the order in shared memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +122,10 @@ pub enum Gauge {
 impl Gauge {
     /// How many gauges there are.
     pub const COUNT: usize = Gauge::NodesOutOfSync as usize + 1;
+
+    /// All of them, in their order.
+    pub const ALL: [Gauge; Gauge::COUNT] =
+        [Gauge::TransportUp, Gauge::Nodes, Gauge::NodesOutOfSync];
 }
 
 /// The counters of one node.
@@ -126,6 +141,14 @@ impl Counters<'_> {
     /// Adds `amount`.
     pub fn add(self, counter: Counter, amount: u64) {
         self.0[counter as usize].fetch_add(amount, Ordering::Relaxed);
+    }
+
+    /// Enters a look-up in the cluster into the histogram, whatever it brought.
+    pub fn count_lookup(self, took: Duration) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        let bucket = LOOKUP_BUCKETS.iter().find(|(_, most)| micros <= *most);
+        self.count(bucket.map_or(Counter::LookupsOver1s, |(counter, _)| *counter));
+        self.add(Counter::LookupMicros, micros);
     }
 
     /// How often it was counted since the memory was made.

@@ -1,11 +1,11 @@
 //! What a node reports about itself: numbers, and the same as Prometheus text (DESIGN 3.7).
 
-use std::fmt::{Display, Write};
+use std::fmt::{Display, Formatter, Write};
 
 use super::Engine;
 use crate::clock::UnixMillis;
 use crate::ring::Census;
-use crate::stats::Counter;
+use crate::stats::{Counter, Gauge, LOOKUP_BUCKETS};
 use crate::store::Usage;
 
 /// One node's state at one time.
@@ -13,6 +13,8 @@ use crate::store::Usage;
 pub struct Report {
     /// Every counter, by [`Counter`].
     pub counters: [u64; Counter::COUNT],
+    /// Every gauge, by [`Gauge`].
+    pub gauges: [u64; Gauge::COUNT],
     /// Ticket keys by state.
     pub keys: Census,
     /// How long the key that encrypts has been active, in seconds.
@@ -28,6 +30,22 @@ impl Report {
     pub fn counter(&self, counter: Counter) -> u64 {
         self.counters[counter as usize]
     }
+
+    /// The value of one gauge.
+    pub fn gauge(&self, gauge: Gauge) -> u64 {
+        self.gauges[gauge as usize]
+    }
+
+    /// Look-ups in the cluster, by how long they took: the most microseconds of each bucket but the last, and how many
+    /// took at most that; then how many there were.
+    pub fn lookups(&self) -> ([(u64, u64); LOOKUP_BUCKETS.len()], u64) {
+        let mut sum = 0;
+        let up_to = LOOKUP_BUCKETS.map(|(counter, most)| {
+            sum += self.counter(counter);
+            (most, sum)
+        });
+        (up_to, sum + self.counter(Counter::LookupsOver1s))
+    }
 }
 
 impl Engine {
@@ -40,6 +58,7 @@ impl Engine {
             counters: std::array::from_fn(|index| {
                 self.counters().0[index].load(std::sync::atomic::Ordering::Relaxed)
             }),
+            gauges: Gauge::ALL.map(|gauge| self.store.gauge(gauge)),
             keys: view.ring.census(now),
             key_age_seconds: age.unwrap_or(0),
             sessions_live: self.store.live(now),
@@ -138,6 +157,8 @@ impl Engine {
                 ("refused", count(Counter::EarlyDataRefused)),
             ],
         );
+        text.cluster(&report);
+        text.lookups(&report);
         text.0
     }
 }
@@ -146,6 +167,57 @@ impl Engine {
 struct Text(String);
 
 impl Text {
+    fn cluster(&mut self, report: &Report) {
+        let count = |counter| report.counter(counter);
+        self.labelled(
+            "transport_up",
+            ("gauge", "Whether the transport works"),
+            "transport",
+            &[("redis", report.gauge(Gauge::TransportUp))],
+        );
+        let totals = [
+            ("transport_sent_total", "Records sent to other nodes", Counter::TransportSent),
+            ("transport_received_total", "Records of other nodes", Counter::TransportReceived),
+            ("transport_dropped_total", "Records that were not sent", Counter::TransportDropped),
+        ];
+        for (name, help, counter) in totals {
+            self.family(name, "counter", help);
+            self.value(name, "", count(counter));
+        }
+        self.labelled(
+            "transport_rejected_total",
+            ("counter", "What arrived and was not used, by reason"),
+            "reason",
+            &[
+                ("format", count(Counter::TransportRejectedFormat)),
+                ("secret", count(Counter::TransportRejectedSecret)),
+                ("forged", count(Counter::TransportRejectedForged)),
+                ("clock", count(Counter::TransportRejectedClock)),
+                ("expired", count(Counter::TransportRejectedExpired)),
+            ],
+        );
+        self.family("nodes", "gauge", "Nodes of the cluster, this one included");
+        self.value("nodes", "", report.gauge(Gauge::Nodes));
+        self.family("nodes_out_of_sync", "gauge", "Nodes that have another ring");
+        self.value("nodes_out_of_sync", "", report.gauge(Gauge::NodesOutOfSync));
+    }
+
+    fn lookups(&mut self, report: &Report) {
+        let (up_to, all) = report.lookups();
+        self.family("lookup_seconds", "histogram", "How long look-ups in the cluster took");
+        for (micros, count) in up_to {
+            let labels = format_args!("{{le=\"{}\"}}", Seconds(micros));
+            self.value("lookup_seconds_bucket", labels, count);
+        }
+        self.value("lookup_seconds_bucket", "{le=\"+Inf\"}", all);
+        self.value("lookup_seconds_sum", "", Seconds(report.counter(Counter::LookupMicros)));
+        self.value("lookup_seconds_count", "", all);
+        self.family("lookups_found_total", "counter", "Look-ups that found what they looked for");
+        self.value("lookups_found_total", "", report.counter(Counter::LookupsFound));
+        self.family("lookups_refused_total", "counter", "Look-ups not tried, since others failed");
+        self.value("lookups_refused_total", "", report.counter(Counter::LookupsRefused));
+    }
+
     fn labelled(
         &mut self,
         name: &str,
@@ -164,7 +236,18 @@ impl Text {
         let _ = writeln!(self.0, "# HELP tlsresume_{name} {help}.\n# TYPE tlsresume_{name} {kind}");
     }
 
-    fn value(&mut self, name: &str, labels: impl Display, value: u64) {
+    fn value(&mut self, name: &str, labels: impl Display, value: impl Display) {
         let _ = writeln!(self.0, "tlsresume_{name}{labels} {value}");
+    }
+}
+
+/// Microseconds, written as seconds without needless zeros.
+struct Seconds(u64);
+
+impl Display for Seconds {
+    fn fmt(&self, f: &mut Formatter<'_>) -> std::fmt::Result {
+        let (whole, rest) = (self.0 / 1_000_000, self.0 % 1_000_000);
+        let text = format!("{whole}.{rest:06}");
+        f.write_str(text.trim_end_matches('0').trim_end_matches('.'))
     }
 }

@@ -8,7 +8,7 @@ use super::instance::{TLSRESUME, engine};
 use crate::clock;
 use crate::engine::Report;
 use crate::error::Error;
-use crate::stats::Counter;
+use crate::stats::{Counter, Gauge};
 
 /// A node's counters and state (see docs/metrics.md). New members come at the end; all numbers are totals since the
 /// shared memory was made unless they say otherwise.
@@ -77,6 +77,34 @@ pub struct TLSRESUME_STATS {
     pub early_data_allowed: u64,
     /// Early data refused.
     pub early_data_refused: u64,
+    /// 1 while the agent's connection to Redis works, now; else, and without Redis, 0.
+    pub transport_up_redis: u64,
+    /// Sessions and removals that were sent to other nodes.
+    pub transport_sent: u64,
+    /// Sessions and removals of other nodes that arrived.
+    pub transport_received: u64,
+    /// Sessions and removals that were to be sent and were not.
+    pub transport_dropped: u64,
+    /// What arrived and is no message of this library, or of another version.
+    pub transport_rejected_format: u64,
+    /// What arrived and no line of cluster.secret_file opens.
+    pub transport_rejected_secret: u64,
+    /// What arrived and is not what it says it is.
+    pub transport_rejected_forged: u64,
+    /// What arrived from a node whose clock is too far away.
+    pub transport_rejected_clock: u64,
+    /// What arrived after its time.
+    pub transport_rejected_expired: u64,
+    /// Nodes of the cluster that were heard of lately, this one included, now.
+    pub nodes: u64,
+    /// Nodes of the cluster that have another ring, now.
+    pub nodes_out_of_sync: u64,
+    /// Look-ups in the cluster, by handshakes.
+    pub lookups: u64,
+    /// Look-ups that found what they looked for.
+    pub lookups_found: u64,
+    /// Look-ups that were not tried, since the last ones had failed.
+    pub lookups_refused: u64,
 }
 
 /// Where log lines go instead of standard error. level is 1 (error), 2 (warn), 3 (info) or 4 (debug); message is one
@@ -251,5 +279,19 @@ fn stats(report: &Report) -> TLSRESUME_STATS {
         rotations: count(Counter::Rotations),
         early_data_allowed: count(Counter::EarlyDataAllowed),
         early_data_refused: count(Counter::EarlyDataRefused),
+        transport_up_redis: report.gauge(Gauge::TransportUp),
+        transport_sent: count(Counter::TransportSent),
+        transport_received: count(Counter::TransportReceived),
+        transport_dropped: count(Counter::TransportDropped),
+        transport_rejected_format: count(Counter::TransportRejectedFormat),
+        transport_rejected_secret: count(Counter::TransportRejectedSecret),
+        transport_rejected_forged: count(Counter::TransportRejectedForged),
+        transport_rejected_clock: count(Counter::TransportRejectedClock),
+        transport_rejected_expired: count(Counter::TransportRejectedExpired),
+        nodes: report.gauge(Gauge::Nodes),
+        nodes_out_of_sync: report.gauge(Gauge::NodesOutOfSync),
+        lookups: report.lookups().1,
+        lookups_found: count(Counter::LookupsFound),
+        lookups_refused: count(Counter::LookupsRefused),
     }
 }

@@ -1,12 +1,13 @@
 //! The report as Prometheus text.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::support::*;
 use crate::engine::Engine;
-use crate::stats::Counter;
+use crate::stats::{Counter, Gauge};
 
-/// Every series of DESIGN 3.7 that a node without a cluster has.
+/// Every series of DESIGN 3.7.
 const SERIES: &[&str] = &[
     "tlsresume_tickets_issued_total",
     "tlsresume_tickets_accepted_total{key=\"current\"}",
@@ -34,6 +35,21 @@ const SERIES: &[&str] = &[
     "tlsresume_rotations_total",
     "tlsresume_early_data_total{verdict=\"allowed\"}",
     "tlsresume_early_data_total{verdict=\"refused\"}",
+    "tlsresume_transport_up{transport=\"redis\"}",
+    "tlsresume_transport_sent_total",
+    "tlsresume_transport_received_total",
+    "tlsresume_transport_dropped_total",
+    "tlsresume_transport_rejected_total{reason=\"format\"}",
+    "tlsresume_transport_rejected_total{reason=\"secret\"}",
+    "tlsresume_transport_rejected_total{reason=\"forged\"}",
+    "tlsresume_transport_rejected_total{reason=\"clock\"}",
+    "tlsresume_transport_rejected_total{reason=\"expired\"}",
+    "tlsresume_nodes",
+    "tlsresume_nodes_out_of_sync",
+    "tlsresume_lookup_seconds_bucket{le=\"0.005\"}",
+    "tlsresume_lookup_seconds_bucket{le=\"+Inf\"}",
+    "tlsresume_lookup_seconds_sum",
+    "tlsresume_lookup_seconds_count",
 ];
 
 fn is_name(name: &str) -> bool {
@@ -57,20 +73,31 @@ fn parse(text: &str) -> BTreeMap<String, u64> {
         } else if let Some(rest) = line.strip_prefix("# TYPE ") {
             let (name, kind) = rest.split_once(' ').expect("a name and a type");
             assert_eq!(name, family, "TYPE follows HELP");
-            assert!(matches!(kind, "counter" | "gauge"), "{line}");
+            assert!(matches!(kind, "counter" | "gauge" | "histogram"), "{line}");
             assert_eq!(kind == "counter", name.ends_with("_total"), "{line}");
             assert!(typed.insert(name, kind).is_none(), "{name} twice");
         } else {
             let (series, number) = line.rsplit_once(' ').expect("a series and a value");
             let (name, labels) = series.split_once('{').unwrap_or((series, "}"));
-            assert!(name == family && typed.contains_key(name), "{line}: outside its family");
+            let part = name.strip_prefix(family).expect("in its family");
+            let is_histogram = typed.get(family) == Some(&"histogram");
+            assert_eq!(is_histogram, ["_bucket", "_sum", "_count"].contains(&part), "{line}");
+            assert!(is_histogram || typed.contains_key(name), "{line}: outside its family");
             let labels = labels.strip_suffix('}').expect("closed");
             if !labels.is_empty() {
                 let (label, state) = labels.split_once('=').expect("one label");
                 let state = state.strip_prefix('"').and_then(|state| state.strip_suffix('"'));
-                assert!(is_name(label) && is_name(state.expect("quoted")), "{line}");
+                let state = state.expect("quoted");
+                assert!(is_name(label) && (is_name(state) || label == "le"), "{line}");
             }
-            let number = number.parse().unwrap_or_else(|_| panic!("{line}: no number"));
+            // A sum of seconds is told in microseconds here.
+            let number = match number.parse::<f64>() {
+                Ok(seconds) if name.ends_with("_sum") => {
+                    let micros = Duration::from_secs_f64(seconds).as_micros();
+                    u64::try_from(micros).unwrap()
+                }
+                _ => number.parse().unwrap_or_else(|_| panic!("{line}: no number")),
+            };
             assert!(samples.insert(series.to_owned(), number).is_none(), "{series} twice");
         }
     }
@@ -91,7 +118,9 @@ fn the_text_is_valid_and_has_every_series_of_the_contract() {
 fn each_counter_shows_in_a_series_of_its_own() {
     let engine = Engine::new(alone()).unwrap();
     let before = parse(&engine.metrics(now()));
-    for index in 0..Counter::COUNT {
+    // What the histogram is made of shows added up: see the next test.
+    let alone = |index: &u64| !(LOOKUPS_FROM..=LOOKUPS_TO).contains(index);
+    for index in (0..Counter::COUNT).filter(|index| alone(&(*index as u64))) {
         // Far apart, so that a swap cannot pass.
         let amount = 1_000_000 * (index as u64 + 1);
         engine.counters().0[index].fetch_add(amount, std::sync::atomic::Ordering::Relaxed);
@@ -104,11 +133,42 @@ fn each_counter_shows_in_a_series_of_its_own() {
         .map(|moved| moved / 1_000_000)
         .collect();
     moved.sort_unstable();
-    assert_eq!(moved, (1..=Counter::COUNT as u64).collect::<Vec<_>>());
+    let expected = (0..Counter::COUNT as u64).filter(alone).map(|index| index + 1);
+    assert_eq!(moved, expected.collect::<Vec<_>>());
     assert_eq!(
         after["tlsresume_tickets_rejected_total{reason=\"mac\"}"],
         1_000_000 * (Counter::TicketsMac as u64 + 1)
     );
+}
+
+const LOOKUPS_FROM: u64 = Counter::LookupsUnder1ms as u64;
+const LOOKUPS_TO: u64 = Counter::LookupMicros as u64;
+
+#[test]
+fn a_lookup_counts_in_every_bucket_that_it_fits_in_and_in_the_sum() {
+    let engine = Engine::new(alone()).unwrap();
+    for micros in [0, 1_000, 1_001, 4_000, 50_000, 1_000_001, 3_000_000] {
+        engine.counters().count_lookup(Duration::from_micros(micros));
+    }
+    let samples = parse(&engine.metrics(now()));
+    let buckets = ["0.001", "0.002", "0.005", "0.01", "0.05", "1", "+Inf"]
+        .map(|most| samples[&format!("tlsresume_lookup_seconds_bucket{{le=\"{most}\"}}")]);
+    assert_eq!(buckets, [2, 3, 4, 4, 5, 5, 7]);
+    assert_eq!(samples["tlsresume_lookup_seconds_count"], 7);
+    assert_eq!(samples["tlsresume_lookup_seconds_sum"], 4_056_002);
+}
+
+#[test]
+fn gauges_show_what_the_agent_said_last() {
+    let engine = Engine::new(alone()).unwrap();
+    for (gauge, value) in [(Gauge::TransportUp, 1), (Gauge::Nodes, 5), (Gauge::NodesOutOfSync, 2)] {
+        engine.store.set_gauge(gauge, 77);
+        engine.store.set_gauge(gauge, value);
+    }
+    let samples = parse(&engine.metrics(now()));
+    assert_eq!(samples["tlsresume_transport_up{transport=\"redis\"}"], 1);
+    assert_eq!(samples["tlsresume_nodes"], 5);
+    assert_eq!(samples["tlsresume_nodes_out_of_sync"], 2);
 }
 
 #[test]
