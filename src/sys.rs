@@ -329,12 +329,7 @@ pub(crate) fn separate_descriptors() {
     const FIRST: libc::c_uint = 3;
     // SAFETY: with the table unshared first, only this thread's copies are closed.
     let separate = unsafe {
-        libc::syscall(
-            libc::SYS_close_range,
-            FIRST,
-            libc::c_uint::MAX,
-            libc::CLOSE_RANGE_UNSHARE,
-        )
+        libc::syscall(libc::SYS_close_range, FIRST, libc::c_uint::MAX, libc::CLOSE_RANGE_UNSHARE)
     } == 0;
     if !separate {
         return;

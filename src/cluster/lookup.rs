@@ -273,10 +273,13 @@ impl Desk {
                 continue;
             }
             idle_since = now;
-            let answers =
-                MutexGuard::unlocked(&mut state, || exchange(&mut link, remote, &batch));
+            let answers = MutexGuard::unlocked(&mut state, || exchange(&mut link, remote, &batch));
             let took = clock::since_boot().saturating_sub(now);
-            state.note_outcome(answers.is_some() && (!probe || took <= budget), probe, took <= budget);
+            state.note_outcome(
+                answers.is_some() && (!probe || took <= budget),
+                probe,
+                took <= budget,
+            );
             state.answer(&batch, answers, budget);
             self.answered.notify_all();
         }
@@ -359,7 +362,8 @@ impl State {
             let again = now + budget / (TRIES + 1);
             if request.waiting == 0 {
                 self.requests.remove(id);
-            } else if answer == Answer::Absent && request.asked < TRIES && again < request.deadline {
+            } else if answer == Answer::Absent && request.asked < TRIES && again < request.deadline
+            {
                 request.due = again;
             } else {
                 request.answer = Some(answer);
@@ -402,7 +406,9 @@ fn announce(change: Change) {
     match change {
         Change::None => {}
         Change::Opened => {
-            log::warn!("redis: look-ups go unanswered; handshakes do not wait for them until it answers again");
+            log::warn!(
+                "redis: look-ups go unanswered; handshakes do not wait for them until it answers again"
+            );
         }
         Change::Closed => log::warn!("redis: answers look-ups again"),
     }

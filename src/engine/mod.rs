@@ -217,9 +217,7 @@ fn refuse_transports(config: &Config) -> Result<()> {
         }
         () => return Ok(()),
     };
-    Err(Error::Config(format!(
-        "{key}: this release has no such transport yet; use redis.url"
-    )))
+    Err(Error::Config(format!("{key}: this release has no such transport yet; use redis.url")))
 }
 
 /// Fills a buffer with random bytes; remembers in `sound` when that failed, for then nothing made of it may be used.

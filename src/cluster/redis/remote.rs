@@ -166,8 +166,11 @@ fn sentinels(rest: &str, credentials: &Credentials) -> Result<Target> {
     let server = server_info(&format!("redis://{login}localhost/{database}"), credentials)?;
     let sentinel = |host: &str| {
         let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
-        let url =
-            if has_port { format!("redis://{host}") } else { format!("redis://{host}:{SENTINEL_PORT}") };
+        let url = if has_port {
+            format!("redis://{host}")
+        } else {
+            format!("redis://{host}:{SENTINEL_PORT}")
+        };
         let info = url.into_connection_info().map_err(|error| bad(error.category()))?;
         let address = match (info.addr(), &credentials.ca) {
             (ConnectionAddr::Tcp(host, port), Some(_)) => tcp_address(host.clone(), *port, true),
@@ -192,7 +195,10 @@ fn cluster(urls: &[String], credentials: &Credentials) -> Result<Target> {
     if nodes.iter().any(|node| node.redis_settings().db() != 0) {
         return Err(Error::Config("redis.url: a Redis Cluster has database 0 only".into()));
     }
-    Ok(Target::Cluster { nodes, access: Access { settings, certificates: certificates(credentials) } })
+    Ok(Target::Cluster {
+        nodes,
+        access: Access { settings, certificates: certificates(credentials) },
+    })
 }
 
 /// One address with the password from its file, which goes before the one in the address.

@@ -69,9 +69,8 @@ impl Agent<'_> {
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
         let name = self.node.to_string();
-        let sealed = heartbeat
-            .encode()
-            .and_then(|plain| self.seal(Label::Control, name.as_bytes(), &plain));
+        let sealed =
+            heartbeat.encode().and_then(|plain| self.seal(Label::Control, name.as_bytes(), &plain));
         if let Some(sealed) = sealed {
             self.link()?.beat(&name, &sealed, KEEP)?;
         }

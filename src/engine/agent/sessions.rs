@@ -146,13 +146,8 @@ impl Agent<'_> {
         };
         let now = clock::now();
         let until = UnixMillis::from_secs(removal.until.into()).min(now + LONGEST);
-        let removed = self.engine.store.remove_for_all(
-            &entry.key,
-            until,
-            Origin::Elsewhere,
-            now,
-            PATIENCE,
-        );
+        let removed =
+            self.engine.store.remove_for_all(&entry.key, until, Origin::Elsewhere, now, PATIENCE);
         if removed.is_err() {
             counters.count(Counter::TransportDropped);
         }

@@ -220,7 +220,10 @@ fn transports_that_are_not_there_yet_are_refused_with_the_key_that_asks_for_one(
         ("peers", with(|config| config.peers.members = vec!["host:7557".into()])),
         ("peers", with(|config| config.peers.multicast = "239.0.0.1:7557".parse().ok())),
     ] {
-        assert!(error.starts_with(&format!("{key}: this release has no such transport")), "{error}");
+        assert!(
+            error.starts_with(&format!("{key}: this release has no such transport")),
+            "{error}"
+        );
     }
     let mut config = alone();
     config.peers = Peers { ttl: 3, ..Peers::default() };
