@@ -88,13 +88,7 @@ impl Engine {
         if self.config.keys.source != KeySource::Files {
             return Ok(());
         }
-        let format = file_format(self.config.keys.format);
-        let mut records = Vec::new();
-        for (rank, path) in self.config.keys.files.iter().enumerate() {
-            let (data, modified) = read_file(path)?;
-            let keys = file::parse(format, &data, &path.display().to_string())?;
-            records.extend(file_records(keys, rank == 0, modified));
-        }
+        let records = read_key_files(&self.config)?;
         let now = clock::now();
         self.change_ring(PATIENCE, |ring| self.maintained(&ring.with_imported(records)?, now))
     }
@@ -146,6 +140,18 @@ fn file_records(
     })
 }
 
+/// The keys of `keys.files`.
+pub(super) fn read_key_files(config: &Config) -> Result<Vec<Record>> {
+    let format = file_format(config.keys.format);
+    let mut records = Vec::new();
+    for (rank, path) in config.keys.files.iter().enumerate() {
+        let (data, modified) = read_file(path)?;
+        let keys = file::parse(format, &data, &path.display().to_string())?;
+        records.extend(file_records(keys, rank == 0, modified));
+    }
+    Ok(records)
+}
+
 fn file_format(configured: KeyFormat) -> Format {
     match configured {
         KeyFormat::Nginx => Format::Nginx,
@@ -159,8 +165,16 @@ fn file_format(configured: KeyFormat) -> Format {
     }
 }
 
-/// The first line of the secret file: what keys are derived from.
-pub(super) fn read_secret(config: &Config) -> Result<Secret> {
+/// What keys are derived from, where they are.
+pub(super) fn secret_of(config: &Config) -> Result<Option<Secret>> {
+    match config.keys.source {
+        KeySource::Derived => read_secret(config).map(Some),
+        KeySource::Random | KeySource::Files => Ok(None),
+    }
+}
+
+/// The first line of the secret file.
+fn read_secret(config: &Config) -> Result<Secret> {
     let Some(path) = &config.cluster.secret_file else {
         return Err(Error::Config("keys.source: \"derived\" needs cluster.secret_file".into()));
     };
