@@ -92,8 +92,8 @@ impl Status<'_> {
         ];
         rows.extend(self.cluster.iter().map(|fact| row(fact.name, fact.text.clone())));
         let counted = self.counters.iter().filter(|(_, value)| value.as_u64() != Some(0));
-        rows.extend(counted.map(|(name, value)| row(name, value.to_string())));
-        table(&rows)
+        let counted: Vec<_> = counted.map(|(name, value)| row(name, value.to_string())).collect();
+        [table(&rows), table(&counted)].join("\n").trim_end().to_owned()
     }
 }
 
