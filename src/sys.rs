@@ -166,6 +166,15 @@ pub(crate) fn open_private(path: &Path, exclusive: bool) -> io::Result<File> {
         .open(path)
 }
 
+/// The same for a file that is there; nothing is made.
+pub(crate) fn open_private_existing(path: &Path) -> io::Result<File> {
+    File::options()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_NONBLOCK)
+        .open(path)
+}
+
 /// The advisory lock on a whole file, given back when dropped. Closing the file would not do: a mapping of it keeps the
 /// open file, and with it the lock, alive.
 pub(crate) struct FileLock(File);

@@ -112,7 +112,8 @@ impl Lookups {
         let Some(mut state) = desk.state.try_lock_for(self.budget) else {
             return Answer::Unavailable;
         };
-        if !state.breaker.allows() && !(!self.threads && state.breaker.probe_due(now)) {
+        let may_probe = !self.threads && state.breaker.probe_due(now);
+        if !state.breaker.allows() && !may_probe {
             return Answer::Refused;
         }
         if !self.threads {

@@ -22,7 +22,6 @@ use crate::clock;
 use crate::cluster::message::NodeId;
 use crate::cluster::redis::{Link, Trouble};
 use crate::cluster::seal::{Label, Refused};
-use crate::error::{Error, Result};
 use crate::stats::{Counter, Gauge};
 use crate::store::AgentLease;
 use crate::sys;
@@ -71,7 +70,7 @@ impl From<Trouble> for Left {
     }
 }
 
-type Pass<T> = std::result::Result<T, Left>;
+type Pass<T> = Result<T, Left>;
 
 /// A serving agent.
 struct Agent<'a> {
@@ -97,20 +96,32 @@ struct Agent<'a> {
 }
 
 impl Engine {
-    /// Serves as this node's agent until `stop` is set or another process has taken over.
-    ///
-    /// # Errors
-    /// [`Error::Config`] when no transport is configured, [`Error::Agent`] when the node has an agent already.
-    pub fn serve_agent(&self, stop: &AtomicBool) -> Result<()> {
-        let Some(cluster) = &self.cluster else {
-            return Err(Error::Config("redis.url: an agent needs a transport; set it".into()));
-        };
-        let lease = self.store.hold_agent(HOLD).ok_or(Error::Agent(
-            "another process is this node's agent; stop it, or set cluster.agent = \"external\" for the server",
-        ))?;
-        sys::separate_descriptors();
-        Agent::new(self, cluster, stop, lease).serve();
-        Ok(())
+    /// Serves as this node's agent until `stop` is set. While another process is the agent, it waits for that one's end.
+    /// Without a transport it keeps the ring, for nodes that see no client for longer than keys are made ahead.
+    pub fn serve_agent(&self, stop: &AtomicBool) {
+        while !stop.load(Ordering::Acquire) {
+            self.serve_if_free(stop);
+            sys::pause(IDLE_WAIT);
+        }
+    }
+
+    /// Serves as this node's agent until `stop` is set or another process has taken over; not at all if there is one.
+    fn serve_if_free(&self, stop: &AtomicBool) {
+        let Some(lease) = self.store.hold_agent(HOLD) else { return };
+        match &self.cluster {
+            Some(cluster) => {
+                sys::separate_descriptors();
+                Agent::new(self, cluster, stop, lease).serve();
+            }
+            None => self.keep_ring_alone(stop, lease),
+        }
+    }
+
+    fn keep_ring_alone(&self, stop: &AtomicBool, mut lease: AgentLease<'_>) {
+        while !stop.load(Ordering::Acquire) && lease.renew(HOLD) {
+            self.view(clock::now());
+            sys::pause(IDLE_WAIT);
+        }
     }
 }
 
@@ -187,6 +198,9 @@ impl<'a> Agent<'a> {
             return Ok(());
         }
         self.keep_ring()?;
+        if !self.engine.store.has_first_copy() {
+            return Ok(());
+        }
         let sent = self.send_sessions()?;
         let received = if self.is_news_likely() { self.receive()? } else { 0 };
         if sent + received > 0 {
