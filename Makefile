@@ -28,7 +28,7 @@ endif
 
 # cargo has its own parallelism; targets named on one command line are meant in that order.
 .NOTPARALLEL:
-.PHONY: all library preload check-header header examples nginx-module servers-table deps demo test check bench install uninstall \
+.PHONY: all library preload check-header header examples nginx-module servers-table deps demo test check bench simulation install uninstall \
 	test-openssl-1.1.1 test-loom clean help
 
 all: library preload check-header examples ## build library, programs and examples (the default)
@@ -98,6 +98,9 @@ bench: deps all nginx-module ## set up everything, run the benchmarks, write tar
 		-L$(RELEASE) -Wl,-rpath,$(abspath $(RELEASE)) -ltlsresume -lssl -lcrypto
 	$(CARGO) bench --bench handshakes --bench store --bench throughput --bench nginx
 	cd $(CARGO_TARGET_DIR)/bench && cat handshakes.md store.md throughput.md nginx.md > results.md
+
+simulation: ## let fleets of 10, 100 and 1,000 nodes share a ring for 6 hours (ARGS='--seeds 5 --hours 24 --json')
+	$(CARGO) bench --bench simulation -- $(ARGS)
 
 test-openssl-1.1.1: deps ## build OpenSSL 1.1.1w and run the C tests with it (ten minutes the first time)
 	scripts/test-openssl-1.1.1.sh

@@ -233,6 +233,15 @@ fn keys_that_are_over_for_long_are_superfluous_and_those_over_lately_stay_uncoun
 }
 
 #[test]
+fn a_name_that_is_over_in_the_copy_and_living_here_is_written_and_not_deleted() {
+    let over = Ring::default().with([ticket(1, START - HOUR * 9, START - HOUR * 3)]).unwrap();
+    let living = Ring::default().with([ticket(1, START - HOUR * 9, START + HOUR)]).unwrap();
+    let exchange = living.exchange(&copy_of(&over), &HOURLY, START);
+    assert_eq!(exchange.publish, [(Field::Key(KeyName([1; 16])), living)]);
+    assert!(exchange.superfluous.is_empty());
+}
+
+#[test]
 fn what_is_revoked_leaves_the_copy_and_stays_away() {
     let node = Node::started(HOURLY, 1, START);
     let mut copy = copy_of(&node.ring);
