@@ -1,5 +1,5 @@
-//! The atomics of shared memory: the processor's, or the model checker's when built with `--cfg loom`. The model checker
-//! has no kernel that waits on them: its models bring their own.
+//! The atomics of shared memory: the processor's, or the model checker's when built with `--cfg loom`. The latter has
+//! no kernel that waits on them: its models bring their own.
 
 #[cfg(not(loom))]
 pub(super) use crate::sys::{futex_wait, futex_wake};
@@ -14,3 +14,13 @@ pub(super) fn futex_wait(_: &AtomicU32, _: u32, _: std::time::Duration) {}
 
 #[cfg(loom)]
 pub(super) fn futex_wake(_: &AtomicU32) {}
+
+/// The model checker takes sequentially consistent accesses for acquire and release; a fence between them says what
+/// they mean. The processor needs none.
+#[cfg(loom)]
+pub(super) fn sequential() {
+    fence(Ordering::SeqCst);
+}
+
+#[cfg(not(loom))]
+pub(super) fn sequential() {}

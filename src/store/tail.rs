@@ -74,8 +74,8 @@ impl Shard<'_> {
                 }
                 None => (None, 1, units),
             },
-            // Spoiled, wiped, or before the log's end: the next record starts at one of the next units. Even a mark that
-            // nothing more comes is not believed, for a writer that woke up late may have put it over a record.
+            // Spoiled, wiped, or before the log's end: the next record starts at one of the next units. Even the mark
+            // that nothing more comes is not believed: a writer that woke up late may have put it over a record.
             Stands::Pad | Stands::Garbage => (None, 1, 1),
         }
     }
