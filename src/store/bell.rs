@@ -10,7 +10,7 @@
 
 #![forbid(unsafe_code)]
 
-use super::sync::{AtomicU32, AtomicU64, Ordering, sequential};
+use super::sync::{AtomicU32, AtomicU64, Ordering};
 
 /// The bell's parts of the mapping.
 #[derive(Clone, Copy)]
@@ -29,7 +29,6 @@ impl Bell<'_> {
     /// Rings, and calls `wake` when somebody may wait.
     pub(super) fn ring(&self, wake: impl FnOnce()) {
         self.sequence.fetch_add(1, Ordering::SeqCst);
-        sequential();
         let waiter = self.waiter.load(Ordering::SeqCst);
         if waiter != 0 {
             // Fails when another one waits by now, who has seen this ring or looks for it next.
@@ -41,7 +40,6 @@ impl Bell<'_> {
     /// Calls `sleep`, which must not sleep once the sequence has moved, unless it was rung since `seen`.
     pub(super) fn wait(&self, seen: u32, sleep: impl FnOnce()) {
         self.waiter.store(mark(seen), Ordering::SeqCst);
-        sequential();
         if self.rings() == seen {
             sleep();
         }

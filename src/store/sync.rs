@@ -14,13 +14,3 @@ pub(super) fn futex_wait(_: &AtomicU32, _: u32, _: std::time::Duration) {}
 
 #[cfg(loom)]
 pub(super) fn futex_wake(_: &AtomicU32) {}
-
-/// The model checker takes sequentially consistent accesses for acquire and release; a fence between them says what
-/// they mean. The processor needs none.
-#[cfg(loom)]
-pub(super) fn sequential() {
-    fence(Ordering::SeqCst);
-}
-
-#[cfg(not(loom))]
-pub(super) fn sequential() {}
