@@ -67,6 +67,7 @@ pub(crate) fn pause(duration: Duration) {
 
 /// Sleeps until another process calls [`futex_wake`] for this word, at the longest for `timeout`; not at all when the
 /// word is not `expected`. May return early, without a reason.
+#[cfg_attr(loom, allow(dead_code, reason = "models have no kernel"))]
 pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, timeout: Duration) {
     let secs = libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX);
     let nanos = libc::c_long::from(timeout.subsec_nanos() as i32);
@@ -79,6 +80,7 @@ pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, timeout: Duration) {
 }
 
 /// Wakes all who sleep in [`futex_wait`] for this word, in any process.
+#[cfg_attr(loom, allow(dead_code, reason = "models have no kernel"))]
 pub(crate) fn futex_wake(word: &AtomicU32) {
     // SAFETY: the word's address is only a name here; nothing is read or written.
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, libc::c_int::MAX) };

@@ -149,7 +149,7 @@ impl Region {
         &self.units(0, PAGE / WORD)[index]
     }
 
-    /// The sequence of the bell: the first half of its word, for the kernel waits on 4 bytes. The whole word is never used.
+    /// The sequence of the bell: the first half of its word, for the kernel waits on 4 bytes. Nobody uses both halves.
     pub(super) fn bell(&self) -> &AtomicU32 {
         &self.entries(word::BELL * WORD, 1)[0]
     }
