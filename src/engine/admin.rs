@@ -92,7 +92,8 @@ impl Engine {
     }
 
     fn imported_records(&self, keys: &KeyFile, now: UnixMillis, made: UnixMillis) -> Vec<Record> {
-        let takes_over = now + self.config.keys.activation_delay;
+        // A millisecond more: a key that was made at the same time would else win by its name.
+        let takes_over = now + self.config.keys.activation_delay + Duration::from_millis(1);
         let retires = takes_over + self.config.keys.rotate;
         let record = |(index, FileKey { key, .. }): (usize, &FileKey)| Record {
             material: Material::Ticket(key.clone()),

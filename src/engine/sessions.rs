@@ -201,17 +201,7 @@ impl Engine {
         if matches!(answer, Answer::Found(_)) {
             self.counters().count(Counter::LookupsFound);
         }
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.counters().add(Counter::LookupMicros, micros);
-        self.counters().count(match micros {
-            0..1_000 => Counter::LookupsUnder1ms,
-            1_000..2_000 => Counter::LookupsUnder2ms,
-            2_000..5_000 => Counter::LookupsUnder5ms,
-            5_000..10_000 => Counter::LookupsUnder10ms,
-            10_000..50_000 => Counter::LookupsUnder50ms,
-            50_000..1_000_000 => Counter::LookupsUnder1s,
-            1_000_000.. => Counter::LookupsOver1s,
-        });
+        self.counters().count_lookup(took);
     }
 }
 
