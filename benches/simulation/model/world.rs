@@ -28,6 +28,9 @@ const LOST_NOTIFICATIONS: u64 = 50;
 /// After the last fault, all agree within this.
 const CONVERGES: Millis = 60_000;
 
+/// So many nodes start anew at one time; the model's documentation says why.
+const MOST_RESTARTS: usize = 20;
+
 /// A short answer, and a notification.
 const ANSWER: u64 = 100;
 
@@ -48,11 +51,12 @@ enum Event {
     /// Messages to Redis, each with the time when the question was sent.
     Asks(Who, Millis),
     Reads(Who, Millis),
-    Writes(Who, Millis, Rc<Exchange>),
-    /// Its answers: the token, and whether this node makes the keys; contents; done; nothing in time.
+    Writes(Who, Millis, Rc<Exchange>, bool),
+    /// Its answers: the token, and whether this node makes the keys; contents; done; not empty any more; nothing in time.
     Told(Who, Millis, u64, bool),
     Copied(Who, Millis, Contents),
     Written(Who, Millis),
+    Refused(Who),
     Failed(Who),
     Presented(Ticket),
     Fault,
@@ -139,10 +143,13 @@ impl World {
             Event::Notified(who, token) => self.notified(who, token),
             Event::Asks(who, sent) => self.asks(who, sent),
             Event::Reads(who, sent) => self.reads(who, sent),
-            Event::Writes(who, sent, exchange) => self.writes(who, sent, &exchange),
+            Event::Writes(who, sent, exchange, only_if_empty) => {
+                self.writes(who, sent, &exchange, only_if_empty);
+            }
             Event::Told(who, sent, token, leads) => self.told(who, sent, token, leads),
             Event::Copied(who, sent, contents) => self.copied(who, sent, &contents),
             Event::Written(who, sent) => self.written(who, sent),
+            Event::Refused(who) => self.refused(who),
             Event::Failed(who) => self.failed(who),
             Event::Presented(ticket) => return self.presented(ticket),
             Event::Fault => self.fault(),
@@ -175,9 +182,9 @@ impl World {
         }
         self.keep_up(who.node);
         let node = &self.nodes[who.node];
-        let Some((key, is_active)) = node.encrypting(now) else { return };
+        let Some((key, is_planned)) = node.encrypting(now) else { return };
         let ends = (node.clock(now) + self.parameters.schedule.lifetime).0;
-        let in_touch = is_active && node.is_in_touch(now);
+        let in_touch = is_planned && node.is_in_touch(now);
         self.checks.report.tickets_issued += 1;
         // Clients come back at once (a browser's next connection), soon, or some day.
         let lifetime = millis(self.parameters.schedule.lifetime);
@@ -204,7 +211,8 @@ impl World {
         if !is_accepted && (ticket.in_touch || has_settled) {
             let claim = if ticket.in_touch { 1 } else { 2 };
             return Err(format!(
-                "claim {claim}: node {receiver} refuses ({verdict:?}) {ticket:?}, settled: {has_settled}"
+                "claim {claim}: node {receiver} with {} keys refuses ({verdict:?}) {ticket:?}, settled: {has_settled}",
+                node.ring.records().count()
             ));
         }
         let report = &mut self.checks.report;
@@ -252,7 +260,12 @@ impl World {
         }
         (node.busy, node.again) = (true, false);
         self.checks.sent += COMMAND;
-        self.carry(who, Event::Asks(who, self.now));
+        // Somebody waits for the first copy.
+        let message = match node.has_first_copy {
+            true => Event::Asks(who, self.now),
+            false => Event::Reads(who, self.now),
+        };
+        self.carry(who, message);
     }
 
     fn notified(&mut self, who: Who, token: u64) {
@@ -313,10 +326,14 @@ impl World {
             node.contact = Some(sent);
             return self.done(who);
         }
-        self.carry(who, Event::Writes(who, sent, Rc::new(exchange)));
+        let only_if_empty = contents.copy.is_empty();
+        self.carry(who, Event::Writes(who, sent, Rc::new(exchange), only_if_empty));
     }
 
-    fn writes(&mut self, who: Who, sent: Millis, exchange: &Exchange) {
+    fn writes(&mut self, who: Who, sent: Millis, exchange: &Exchange, only_if_empty: bool) {
+        if only_if_empty && !self.place.contents.copy.is_empty() {
+            return self.carry(who, Event::Refused(who));
+        }
         let token = self.chance.next();
         self.checks.report.writes += 1;
         self.checks.sent +=
@@ -338,6 +355,14 @@ impl World {
         if self.lives(who) {
             self.checks.received += ANSWER;
             self.nodes[who.node].contact = Some(sent);
+            self.done(who);
+        }
+    }
+
+    /// Somebody else was first: once more, with what is there now.
+    fn refused(&mut self, who: Who) {
+        if self.lives(who) {
+            self.nodes[who.node].again = true;
             self.done(who);
         }
     }
@@ -390,7 +415,7 @@ impl World {
                 self.is_quiet();
             }
             Fault::Restart { share, away } => {
-                for node in self.some(share) {
+                for node in self.some(share).into_iter().take(MOST_RESTARTS) {
                     self.stop(node, away);
                 }
             }
@@ -483,7 +508,11 @@ impl World {
         let (expected, key) = (copy.living(now).digest(), encrypting(&copy, now));
         for (number, node) in self.nodes.iter().enumerate() {
             if node.ring.living(now).digest() != expected || encrypting(&node.ring, now) != key {
-                return Err(format!("claim 3: node {number} and the copy differ"));
+                let (has, copied) = (node.ring.records().count(), copy.records().count());
+                return Err(format!(
+                    "claim 3: node {number} and the copy differ: {has} and {copied} keys, {:?} and {key:?} encrypt",
+                    encrypting(&node.ring, now),
+                ));
             }
         }
         Ok(())
