@@ -10,8 +10,8 @@
 //!
 //! - After writing, exchange once more, or see to it that a change which came between reading and writing is noticed:
 //!   the token of change to remember is the one that was read before the copy, never the one that was written.
-//! - Where the copy was empty when it was read, write only if it still is (in Redis, a check of the token in the same
-//!   script), and read again if not: of many nodes that start at once, one makes the keys for all.
+//! - Where [`Exchange::makes_keys_for_all`], write only if the token is still the one that was read (in Redis, a check in
+//!   the same script), and read again if not: of many nodes that find the schedule short at once, one extends it.
 //! - First write [`Exchange::publish`], then delete [`Exchange::superfluous`], and delete only where the place's own
 //!   clock (Redis: `TIME`) is at most an hour behind: a node whose clock is a day fast takes everybody's keys for over.
 //! - Deleting is no news: it moves no token. Otherwise a node whose clock is a day slow, which publishes keys that all
@@ -52,6 +52,15 @@ pub struct Exchange {
     /// Never a field whose content belongs to another name. Its right content may be with a node that has not been
     /// heard of yet, and will write over it; deleting it gains a few bytes, and is wrong where the mistake is here.
     pub superfluous: Vec<Field>,
+}
+
+impl Exchange {
+    /// Whether keys are published that nobody uses yet. Somebody else may have published others in the meantime: then
+    /// [`Ring::rejoin`] drops these.
+    pub fn makes_keys_for_all(&self, now: UnixMillis) -> bool {
+        let mut records = self.publish.iter().flat_map(|(_, part)| part.records());
+        records.any(|record| now < record.activates)
+    }
 }
 
 impl Record {

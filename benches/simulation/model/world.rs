@@ -28,8 +28,8 @@ const LOST_NOTIFICATIONS: u64 = 50;
 /// After the last fault, all agree within this.
 const CONVERGES: Millis = 60_000;
 
-/// So many nodes start anew at one time; the model's documentation says why.
-const MOST_RESTARTS: usize = 20;
+/// So many nodes make keys of their own at one time; the model's documentation says why.
+const MOST_ALONE: usize = 20;
 
 /// A short answer, and a notification.
 const ANSWER: u64 = 100;
@@ -51,8 +51,8 @@ enum Event {
     /// Messages to Redis, each with the time when the question was sent.
     Asks(Who, Millis),
     Reads(Who, Millis),
-    Writes(Who, Millis, Rc<Exchange>, bool),
-    /// Its answers: the token, and whether this node makes the keys; contents; done; not empty any more; nothing in time.
+    Writes(Who, Millis, Rc<Exchange>, Option<u64>),
+    /// Its answers: the token, and whether this node makes the keys; contents; done; somebody else was first; nothing in time.
     Told(Who, Millis, u64, bool),
     Copied(Who, Millis, Contents),
     Written(Who, Millis),
@@ -107,7 +107,8 @@ impl World {
     pub(crate) fn run(mut self) -> Result<Report, String> {
         let length = self.parameters.length;
         for node in 0..self.nodes.len() {
-            let delay = self.chance.between(0, 2_000);
+            let most = 2_000 + 20 * self.nodes.len() as u64;
+            let delay = self.chance.between(0, most);
             self.after(delay, Event::Up(node));
         }
         self.after(600_000, Event::Dump);
@@ -143,8 +144,8 @@ impl World {
             Event::Notified(who, token) => self.notified(who, token),
             Event::Asks(who, sent) => self.asks(who, sent),
             Event::Reads(who, sent) => self.reads(who, sent),
-            Event::Writes(who, sent, exchange, only_if_empty) => {
-                self.writes(who, sent, &exchange, only_if_empty);
+            Event::Writes(who, sent, exchange, only_at) => {
+                self.writes(who, sent, &exchange, only_at);
             }
             Event::Told(who, sent, token, leads) => self.told(who, sent, token, leads),
             Event::Copied(who, sent, contents) => self.copied(who, sent, &contents),
@@ -326,12 +327,13 @@ impl World {
             node.contact = Some(sent);
             return self.done(who);
         }
-        let only_if_empty = contents.copy.is_empty();
-        self.carry(who, Event::Writes(who, sent, Rc::new(exchange), only_if_empty));
+        let extends = exchange.makes_keys_for_all(node.clock(self.now));
+        let only_at = extends.then_some(contents.token);
+        self.carry(who, Event::Writes(who, sent, Rc::new(exchange), only_at));
     }
 
-    fn writes(&mut self, who: Who, sent: Millis, exchange: &Exchange, only_if_empty: bool) {
-        if only_if_empty && !self.place.contents.copy.is_empty() {
+    fn writes(&mut self, who: Who, sent: Millis, exchange: &Exchange, only_at: Option<u64>) {
+        if only_at.is_some_and(|token| token != self.place.contents.token) {
             return self.carry(who, Event::Refused(who));
         }
         let token = self.chance.next();
@@ -359,7 +361,7 @@ impl World {
         }
     }
 
-    /// Somebody else was first: once more, with what is there now.
+    /// Once more, with what is there now.
     fn refused(&mut self, who: Who) {
         if self.lives(who) {
             self.nodes[who.node].again = true;
@@ -415,7 +417,7 @@ impl World {
                 self.is_quiet();
             }
             Fault::Restart { share, away } => {
-                for node in self.some(share).into_iter().take(MOST_RESTARTS) {
+                for node in self.some(share).into_iter().take(MOST_ALONE) {
                     self.stop(node, away);
                 }
             }
@@ -430,6 +432,10 @@ impl World {
     fn partition(&mut self, share: u64, lasts: Millis) {
         let mut cut = self.some(share);
         cut.retain(|node| !self.nodes[*node].cut_off);
+        let schedule = &self.parameters.schedule;
+        if lasts > millis(schedule.rotate * schedule.ahead) {
+            cut.truncate(MOST_ALONE);
+        }
         cut.iter().for_each(|node| self.nodes[*node].cut_off = true);
         self.after(lasts, Event::Healed(Rc::new(cut)));
     }

@@ -253,7 +253,9 @@ fn a_node_that_was_alone_brings_the_key_that_it_used_and_encrypts_with_the_fleet
     let (theirs, own) = (fleet.encrypting(now), alone.encrypting(now));
     let plain = alone.ring.exchange(&copy, &HOURLY, now);
     assert_eq!(name_in_use(&plain.ring, now), Some(own), "would take over wherever it is heard of");
+    assert!(plain.makes_keys_for_all(now));
     let exchange = alone.ring.rejoin(&copy, None, &HOURLY, now).exchange(&copy, &HOURLY, now);
+    assert!(!exchange.makes_keys_for_all(now));
     write(&mut copy, &exchange);
     let heard = fleet.ring.exchange(&copy, &HOURLY, now);
     for ring in [&exchange.ring, &heard.ring] {
