@@ -338,6 +338,7 @@ impl World {
         }
         let token = self.chance.next();
         self.checks.report.writes += 1;
+        exchange.publish.iter().for_each(|(field, _)| self.checks.published(*field));
         self.checks.sent +=
             self.place.write(&exchange.publish, &exchange.superfluous, token, self.now);
         self.carry(who, Event::Written(who, sent));
