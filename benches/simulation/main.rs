@@ -103,7 +103,7 @@ fn show(reports: &[Report], json: bool) -> Outcome<()> {
         return Ok(());
     }
     println!(
-        "| nodes | seed | tickets tried | refused | new key reaches all (median, p99) | all agree after a fault (median, most) | sent, received per node and hour | ring: bytes, heap | keys per period | run |"
+        "| nodes | seed | tickets tried | refused | new key reaches all (median, p99) | all agree after a fault (median, most) | sent, received per node and hour | ring: bytes, heap | keys per period (rejoined ones included) | run |"
     );
     println!("|---|---|---|---|---|---|---|---|---|---|");
     for it in reports {
@@ -120,7 +120,7 @@ fn show(reports: &[Report], json: bool) -> Outcome<()> {
             it.received_per_node_hour / 1000,
             it.ring_bytes,
             it.ring_heap_bytes,
-            it.keys_made_per_period,
+            it.keys_published_per_period,
             it.run_seconds,
         );
     }

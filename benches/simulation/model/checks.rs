@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde::Serialize;
 use tlsresume::ring::KeyName;
+use tlsresume::ring::sharing::Field;
 
 use super::Millis;
 
@@ -25,6 +26,7 @@ struct Birth {
     at: Millis,
     /// The maker could tell others.
     told: bool,
+    published: bool,
     /// How long the last one that could be told took to hear it.
     slowest: Millis,
 }
@@ -50,8 +52,9 @@ pub(crate) struct Report {
     pub(crate) convergence_median: Millis,
     pub(crate) convergence_max: Millis,
     pub(crate) convergences: usize,
+    /// Also those that were dropped again because the fleet had others.
     pub(crate) keys_made: usize,
-    pub(crate) keys_made_per_period: f64,
+    pub(crate) keys_published_per_period: f64,
     pub(crate) sent_per_node_hour: u64,
     pub(crate) received_per_node_hour: u64,
     pub(crate) exchanges: u64,
@@ -74,7 +77,7 @@ pub(crate) struct Checks {
 impl Checks {
     pub(crate) fn made(&mut self, names: &[KeyName], told: bool, now: Millis) {
         for name in names {
-            self.births.insert(*name, Birth { at: now, told, slowest: 0 });
+            self.births.insert(*name, Birth { at: now, told, published: false, slowest: 0 });
             self.last_birth = now;
         }
     }
@@ -88,6 +91,14 @@ impl Checks {
             {
                 birth.slowest = birth.slowest.max(now - birth.at);
             }
+        }
+    }
+
+    pub(crate) fn published(&mut self, field: Field) {
+        if let Field::Key(name) = field
+            && let Some(birth) = self.births.get_mut(&name)
+        {
+            birth.published = true;
         }
     }
 
@@ -106,7 +117,8 @@ impl Checks {
         report.convergences = self.convergences.len();
         report.keys_made = self.births.len();
         let periods = length.div_ceil(rotate).max(1);
-        report.keys_made_per_period = to_float(self.births.len() as u64) / to_float(periods);
+        let published = self.births.values().filter(|birth| birth.published).count();
+        report.keys_published_per_period = to_float(published as u64) / to_float(periods);
         report.hours = to_float(length) / 3_600_000.0;
         let node_hours = (nodes as u64 * length / 3_600_000).max(1);
         report.sent_per_node_hour = self.sent / node_hours;

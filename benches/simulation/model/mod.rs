@@ -11,15 +11,17 @@
 //! most `ahead` periods ago, whether or not it is cut off since.
 //!
 //! 1. **No ticket is refused inside its lifetime by a reachable node, if its issuer was in touch when it issued it.**
-//!    Only a ticket whose key was not active yet does not count: that is a key which a fleet, or a node, that starts
-//!    with nothing uses for its first seconds, when nobody else can have been told.
+//!    Only a ticket whose key was made less than 30 seconds before does not count: such a key was not made ahead. A
+//!    fleet, or a node, that starts with nothing uses one at once, and nobody else can have been told.
 //! 2. **No ticket is refused by a reachable node once its key has been in the shared copy for 20 seconds**, whoever
 //!    issued it: also one that was made alone, in a partition or in a first start, as soon as that is over.
 //! 3. **A minute after the last fault, all reachable nodes have one ring** (without what is over) **and encrypt with
 //!    the same key**, and the copy has what they have.
 //!
-//! Not simulated: revocations, clocks that are off by more than half the activation delay, a Redis that loses its
-//! contents while nodes are cut off (keys that only they know are lost to the others until they are back).
+//! Not simulated: revocations; clocks that are off by more than half the activation delay; a Redis that loses its
+//! contents while nodes are cut off (keys that only they know are lost to the others until they are back); more than some
+//! twenty nodes at a time that make keys alone, because they start with nothing while cut off or before they got their
+//! first copy, or are cut off for more than `ahead` periods: each brings the keys that it used, and a ring holds 256.
 
 #![allow(dead_code, reason = "the program and the test use different parts of it")]
 #![allow(clippy::redundant_pub_crate, reason = "the module is part of two programs")]

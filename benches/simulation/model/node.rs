@@ -14,6 +14,9 @@ const START: u64 = 1_700_000_000_000;
 /// A node waits this long for its first copy of the ring.
 pub(crate) const FIRST_COPY: Millis = 500;
 
+/// Keys that encrypt so soon after their making were not made ahead: [`SETTLES`], and what clocks differ by.
+const UNPLANNED: Millis = SETTLES + 10_000;
+
 #[derive(Debug)]
 pub(crate) struct Node {
     pub(crate) ring: Ring,
@@ -128,7 +131,9 @@ impl Node {
     /// Takes in what was read, and says what to write.
     pub(crate) fn exchange(&mut self, read: &Contents, now: Millis) -> (Exchange, Vec<KeyName>) {
         let (clock, schedule) = (self.clock(now), self.schedule_at(now));
-        let exchange = self.ring.exchange(&read.copy, &schedule, clock);
+        let contact = self.contact.map(|at| self.clock(at));
+        let own = self.ring.rejoin(&read.copy, contact, &schedule, clock);
+        let exchange = own.exchange(&read.copy, &schedule, clock);
         let learned = new_tickets(&self.ring, &exchange.ring);
         self.ring = exchange.ring.clone();
         self.due = self.ring.maintenance_due(&schedule, clock);
@@ -138,10 +143,11 @@ impl Node {
         (exchange, learned)
     }
 
-    /// The key that encrypts, and whether it is active yet.
+    /// The key that encrypts, and whether the others had the time to hear of it before it did.
     pub(crate) fn encrypting(&self, now: Millis) -> Option<(KeyName, bool)> {
         let clock = self.clock(now);
-        self.ring.encrypting(clock).map(|(record, _)| (record.name(), record.activates <= clock))
+        let (record, _) = self.ring.encrypting(clock)?;
+        Some((record.name(), record.made.0 + UNPLANNED <= clock.0))
     }
 
     fn schedule_at(&self, now: Millis) -> Schedule {

@@ -28,6 +28,9 @@ const LOST_NOTIFICATIONS: u64 = 50;
 /// After the last fault, all agree within this.
 const CONVERGES: Millis = 60_000;
 
+/// So many nodes make keys of their own at one time; the model's documentation says why.
+const MOST_ALONE: usize = 20;
+
 /// A short answer, and a notification.
 const ANSWER: u64 = 100;
 
@@ -48,11 +51,12 @@ enum Event {
     /// Messages to Redis, each with the time when the question was sent.
     Asks(Who, Millis),
     Reads(Who, Millis),
-    Writes(Who, Millis, Rc<Exchange>),
-    /// Its answers: the token, and whether this node makes the keys; contents; done; nothing in time.
+    Writes(Who, Millis, Rc<Exchange>, Option<u64>),
+    /// Its answers: the token, and whether this node makes the keys; contents; done; somebody else was first; nothing in time.
     Told(Who, Millis, u64, bool),
     Copied(Who, Millis, Contents),
     Written(Who, Millis),
+    Refused(Who),
     Failed(Who),
     Presented(Ticket),
     Fault,
@@ -103,7 +107,8 @@ impl World {
     pub(crate) fn run(mut self) -> Result<Report, String> {
         let length = self.parameters.length;
         for node in 0..self.nodes.len() {
-            let delay = self.chance.between(0, 2_000);
+            let most = 2_000 + 20 * self.nodes.len() as u64;
+            let delay = self.chance.between(0, most);
             self.after(delay, Event::Up(node));
         }
         self.after(600_000, Event::Dump);
@@ -139,10 +144,13 @@ impl World {
             Event::Notified(who, token) => self.notified(who, token),
             Event::Asks(who, sent) => self.asks(who, sent),
             Event::Reads(who, sent) => self.reads(who, sent),
-            Event::Writes(who, sent, exchange) => self.writes(who, sent, &exchange),
+            Event::Writes(who, sent, exchange, only_at) => {
+                self.writes(who, sent, &exchange, only_at);
+            }
             Event::Told(who, sent, token, leads) => self.told(who, sent, token, leads),
             Event::Copied(who, sent, contents) => self.copied(who, sent, &contents),
             Event::Written(who, sent) => self.written(who, sent),
+            Event::Refused(who) => self.refused(who),
             Event::Failed(who) => self.failed(who),
             Event::Presented(ticket) => return self.presented(ticket),
             Event::Fault => self.fault(),
@@ -175,9 +183,9 @@ impl World {
         }
         self.keep_up(who.node);
         let node = &self.nodes[who.node];
-        let Some((key, is_active)) = node.encrypting(now) else { return };
+        let Some((key, is_planned)) = node.encrypting(now) else { return };
         let ends = (node.clock(now) + self.parameters.schedule.lifetime).0;
-        let in_touch = is_active && node.is_in_touch(now);
+        let in_touch = is_planned && node.is_in_touch(now);
         self.checks.report.tickets_issued += 1;
         // Clients come back at once (a browser's next connection), soon, or some day.
         let lifetime = millis(self.parameters.schedule.lifetime);
@@ -204,7 +212,8 @@ impl World {
         if !is_accepted && (ticket.in_touch || has_settled) {
             let claim = if ticket.in_touch { 1 } else { 2 };
             return Err(format!(
-                "claim {claim}: node {receiver} refuses ({verdict:?}) {ticket:?}, settled: {has_settled}"
+                "claim {claim}: node {receiver} with {} keys refuses ({verdict:?}) {ticket:?}, settled: {has_settled}",
+                node.ring.records().count()
             ));
         }
         let report = &mut self.checks.report;
@@ -252,7 +261,12 @@ impl World {
         }
         (node.busy, node.again) = (true, false);
         self.checks.sent += COMMAND;
-        self.carry(who, Event::Asks(who, self.now));
+        // Somebody waits for the first copy.
+        let message = match node.has_first_copy {
+            true => Event::Asks(who, self.now),
+            false => Event::Reads(who, self.now),
+        };
+        self.carry(who, message);
     }
 
     fn notified(&mut self, who: Who, token: u64) {
@@ -313,12 +327,18 @@ impl World {
             node.contact = Some(sent);
             return self.done(who);
         }
-        self.carry(who, Event::Writes(who, sent, Rc::new(exchange)));
+        let extends = exchange.makes_keys_for_all(node.clock(self.now));
+        let only_at = extends.then_some(contents.token);
+        self.carry(who, Event::Writes(who, sent, Rc::new(exchange), only_at));
     }
 
-    fn writes(&mut self, who: Who, sent: Millis, exchange: &Exchange) {
+    fn writes(&mut self, who: Who, sent: Millis, exchange: &Exchange, only_at: Option<u64>) {
+        if only_at.is_some_and(|token| token != self.place.contents.token) {
+            return self.carry(who, Event::Refused(who));
+        }
         let token = self.chance.next();
         self.checks.report.writes += 1;
+        exchange.publish.iter().for_each(|(field, _)| self.checks.published(*field));
         self.checks.sent +=
             self.place.write(&exchange.publish, &exchange.superfluous, token, self.now);
         self.carry(who, Event::Written(who, sent));
@@ -338,6 +358,14 @@ impl World {
         if self.lives(who) {
             self.checks.received += ANSWER;
             self.nodes[who.node].contact = Some(sent);
+            self.done(who);
+        }
+    }
+
+    /// Once more, with what is there now.
+    fn refused(&mut self, who: Who) {
+        if self.lives(who) {
+            self.nodes[who.node].again = true;
             self.done(who);
         }
     }
@@ -390,7 +418,7 @@ impl World {
                 self.is_quiet();
             }
             Fault::Restart { share, away } => {
-                for node in self.some(share) {
+                for node in self.some(share).into_iter().take(MOST_ALONE) {
                     self.stop(node, away);
                 }
             }
@@ -405,6 +433,10 @@ impl World {
     fn partition(&mut self, share: u64, lasts: Millis) {
         let mut cut = self.some(share);
         cut.retain(|node| !self.nodes[*node].cut_off);
+        let schedule = &self.parameters.schedule;
+        if lasts > millis(schedule.rotate * schedule.ahead) {
+            cut.truncate(MOST_ALONE);
+        }
         cut.iter().for_each(|node| self.nodes[*node].cut_off = true);
         self.after(lasts, Event::Healed(Rc::new(cut)));
     }
@@ -483,7 +515,11 @@ impl World {
         let (expected, key) = (copy.living(now).digest(), encrypting(&copy, now));
         for (number, node) in self.nodes.iter().enumerate() {
             if node.ring.living(now).digest() != expected || encrypting(&node.ring, now) != key {
-                return Err(format!("claim 3: node {number} and the copy differ"));
+                let (has, copied) = (node.ring.records().count(), copy.records().count());
+                return Err(format!(
+                    "claim 3: node {number} and the copy differ: {has} and {copied} keys, {:?} and {key:?} encrypt",
+                    encrypting(&node.ring, now),
+                ));
             }
         }
         Ok(())
