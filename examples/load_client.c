@@ -34,26 +34,37 @@ struct options {
     const char *sni;
     uint64_t connections; /* of all threads together; 0: no limit */
     long seconds;         /* 0: no limit */
+    long insist_ms;       /* 0: what is not resumed at once is lost */
+    long returns;         /* 0: no limit */
     int threads;
     unsigned seed;        /* 0: round robin */
     int tls_version, no_ticket, hold;
 };
 
+struct times {
+    uint32_t *us;
+    size_t count, room;
+};
+
 /* What one thread saw. */
 struct tally {
     uint64_t handshakes, resumed, failed, reset, not_resumed_after_first, server_cpu_us;
-    uint32_t *latencies_us;
-    size_t latency_count, latency_room;
+    uint64_t offered_again; /* offers that were repeated: --insist */
+    struct times latencies, latencies_full; /* of all, of those that resumed nothing */
+    struct times delays; /* from getting a session to a return that resumed it */
     char first_error[ERROR_MAX]; /* of a TLS failure */
 };
 
-enum outcome { SUCCESS, FAILED, RESET };
+enum outcome { SUCCESS, FAILED, RESET, TRY_AGAIN };
 
 struct client {
     pthread_t thread;
     int number;
     unsigned random;
     SSL_SESSION *session; /* the newest one */
+    uint64_t session_us;  /* when it came, on CLOCK_MONOTONIC */
+    int session_is_new;   /* no connection has resumed it yet */
+    long returned;        /* since the last full handshake that was meant to be one */
     struct tally tally;
 };
 
@@ -99,11 +110,13 @@ static const char usage[] =
     "  --no-ticket           TLS 1.2: resume by session id\n"
     "  --sni NAME            server name to ask for\n"
     "  --seed N              addresses in the random order N instead of round robin\n"
+    "  --insist MS           offer a session that is not resumed again, for so long after it came\n"
+    "  --returns N           forget the session after N returns and begin anew\n"
     "  --hold                after a client's first connection print \"holding\" and wait for\n"
     "                        the end of standard input (with one thread only)\n";
 
 enum {
-    CONNECT = 1, CONNECTIONS, SECONDS, THREADS, SNI, SEED
+    CONNECT = 1, CONNECTIONS, SECONDS, THREADS, SNI, SEED, INSIST, RETURNS
 };
 
 static void parse_options(int argc, char **argv)
@@ -118,6 +131,8 @@ static void parse_options(int argc, char **argv)
         {"no-ticket", no_argument, &options.no_ticket, 1},
         {"sni", required_argument, NULL, SNI},
         {"seed", required_argument, NULL, SEED},
+        {"insist", required_argument, NULL, INSIST},
+        {"returns", required_argument, NULL, RETURNS},
         {"hold", no_argument, &options.hold, 1},
         {NULL, 0, NULL, 0},
     };
@@ -147,6 +162,12 @@ static void parse_options(int argc, char **argv)
             break;
         case SEED:
             options.seed = (unsigned)parse_number("--seed", optarg, 1, INT32_MAX);
+            break;
+        case INSIST:
+            options.insist_ms = parse_number("--insist", optarg, 1, 60000);
+            break;
+        case RETURNS:
+            options.returns = parse_number("--returns", optarg, 1, INT32_MAX);
             break;
         default:
             fputs(usage, stderr);
@@ -211,7 +232,10 @@ static void *run_client(void *argument)
 {
     struct client *client = argument;
     for (uint64_t turn = 0; !is_over(client, turn); turn++) {
-        enum outcome outcome = visit(client, choose_address(client, turn));
+        const char *address = choose_address(client, turn);
+        enum outcome outcome = visit(client, address);
+        while (outcome == TRY_AGAIN)
+            outcome = visit(client, address);
         client->tally.handshakes += outcome == SUCCESS;
         client->tally.failed += outcome == FAILED;
         client->tally.reset += outcome == RESET;
@@ -254,16 +278,15 @@ static enum outcome explain(struct tally *tally, SSL *ssl, int result)
     return FAILED;
 }
 
-static void add_latency(struct tally *tally, uint64_t us)
+static void add_time(struct times *times, uint64_t us)
 {
-    if (tally->latency_count == tally->latency_room) {
-        tally->latency_room = tally->latency_room == 0 ? 1024 : 2 * tally->latency_room;
-        tally->latencies_us =
-            realloc(tally->latencies_us, tally->latency_room * sizeof *tally->latencies_us);
-        if (tally->latencies_us == NULL)
+    if (times->count == times->room) {
+        times->room = times->room == 0 ? 1024 : 2 * times->room;
+        times->us = realloc(times->us, times->room * sizeof *times->us);
+        if (times->us == NULL)
             die("out of memory");
     }
-    tally->latencies_us[tally->latency_count++] = us < UINT32_MAX ? (uint32_t)us : UINT32_MAX;
+    times->us[times->count++] = us < UINT32_MAX ? (uint32_t)us : UINT32_MAX;
 }
 
 static void count_cpu(struct tally *tally, const char *response)
@@ -300,6 +323,18 @@ static void keep_newest_session(struct client *client, SSL *ssl)
     }
     SSL_SESSION_free(client->session);
     client->session = session;
+    client->session_us = clock_us(CLOCK_MONOTONIC);
+    /* A TLS 1.2 session is the same one again and again. */
+    client->session_is_new = !SSL_session_reused(ssl) || SSL_version(ssl) == TLS1_3_VERSION;
+}
+
+static void forget_session_after_returns(struct client *client, int offered)
+{
+    client->returned = offered ? client->returned + 1 : 0;
+    if (options.returns == 0 || client->returned < options.returns)
+        return;
+    SSL_SESSION_free(client->session);
+    client->session = NULL;
 }
 
 /* A copy, because OpenSSL never offers the session of a connection that was cut again. */
@@ -329,10 +364,19 @@ static enum outcome shake_hands_and_talk(struct client *client, SSL *ssl)
         return explain(tally, ssl, result);
 
     int resumed = SSL_session_reused(ssl);
+    if (offered && !resumed && start < client->session_us + (uint64_t)options.insist_ms * 1000) {
+        tally->offered_again++;
+        return TRY_AGAIN;
+    }
+    if (resumed && client->session_is_new)
+        add_time(&tally->delays, start - client->session_us);
     tally->resumed += (uint64_t)resumed;
     tally->not_resumed_after_first += (uint64_t)(offered && !resumed);
-    add_latency(tally, latency);
+    add_time(&tally->latencies, latency);
+    if (!resumed)
+        add_time(&tally->latencies_full, latency);
     keep_newest_session(client, ssl);
+    forget_session_after_returns(client, offered);
     return SUCCESS;
 }
 
@@ -359,6 +403,13 @@ static enum outcome visit(struct client *client, const char *address)
 
 /* ---- the result ---- */
 
+static void move_times(struct times *to, struct times *from)
+{
+    for (size_t i = 0; i < from->count; i++)
+        add_time(to, from->us[i]);
+    free(from->us);
+}
+
 static struct tally sum_of_tallies(void)
 {
     struct tally sum = {.handshakes = 0};
@@ -370,41 +421,49 @@ static struct tally sum_of_tallies(void)
         sum.reset += tally->reset;
         sum.not_resumed_after_first += tally->not_resumed_after_first;
         sum.server_cpu_us += tally->server_cpu_us;
-        for (size_t j = 0; j < tally->latency_count; j++)
-            add_latency(&sum, tally->latencies_us[j]);
+        sum.offered_again += tally->offered_again;
+        move_times(&sum.latencies, &tally->latencies);
+        move_times(&sum.latencies_full, &tally->latencies_full);
+        move_times(&sum.delays, &tally->delays);
         if (sum.first_error[0] == '\0')
             memcpy(sum.first_error, tally->first_error, ERROR_MAX);
-        free(tally->latencies_us);
     }
     return sum;
 }
 
-static int compare_latencies(const void *left, const void *right)
+static int compare_times(const void *left, const void *right)
 {
     uint32_t a = *(const uint32_t *)left, b = *(const uint32_t *)right;
     return (a > b) - (a < b);
 }
 
-static unsigned percentile(const struct tally *tally, size_t percent)
+/* `times` are sorted. */
+static unsigned percentile(const struct times *times, size_t percent)
 {
-    if (tally->latency_count == 0)
-        return 0;
-    return tally->latencies_us[(tally->latency_count - 1) * percent / 100];
+    return times->count == 0 ? 0 : times->us[(times->count - 1) * percent / 100];
+}
+
+static void print_percentiles(const char *name, struct times *times)
+{
+    if (times->count > 0)
+        qsort(times->us, times->count, sizeof *times->us, compare_times);
+    printf("\"%s\":{\"p50\":%u,\"p99\":%u},", name, percentile(times, 50),
+           percentile(times, 99));
+    free(times->us);
 }
 
 static void report(void)
 {
     struct tally sum = sum_of_tallies();
-    if (sum.latency_count > 0)
-        qsort(sum.latencies_us, sum.latency_count, sizeof *sum.latencies_us, compare_latencies);
-
-    /* OpenSSL's error texts have nothing that JSON would want escaped. */
     printf("{\"handshakes\":%llu,\"resumed\":%llu,\"failed\":%llu,\"reset\":%llu,"
-           "\"not_resumed_after_first\":%llu,\"server_cpu_us\":%llu,"
-           "\"latency_us\":{\"p50\":%u,\"p99\":%u},\"first_error\":\"%s\"}\n",
+           "\"not_resumed_after_first\":%llu,\"offered_again\":%llu,\"server_cpu_us\":%llu,",
            (unsigned long long)sum.handshakes, (unsigned long long)sum.resumed,
            (unsigned long long)sum.failed, (unsigned long long)sum.reset,
-           (unsigned long long)sum.not_resumed_after_first, (unsigned long long)sum.server_cpu_us,
-           percentile(&sum, 50), percentile(&sum, 99), sum.first_error);
-    free(sum.latencies_us);
+           (unsigned long long)sum.not_resumed_after_first, (unsigned long long)sum.offered_again,
+           (unsigned long long)sum.server_cpu_us);
+    print_percentiles("latency_us", &sum.latencies);
+    print_percentiles("full_us", &sum.latencies_full);
+    print_percentiles("delay_us", &sum.delays);
+    /* OpenSSL's error texts have nothing that JSON would want escaped. */
+    printf("\"first_error\":\"%s\"}\n", sum.first_error);
 }

@@ -10,6 +10,7 @@
 //! | [`matrix`] | every kind of session, at every other place |
 //! | [`stats`] | [`Stats`]: a server's metrics as numbers |
 //! | [`faketime`] | [`FakeClock`]: a wall clock that the test steps |
+//! | [`children`] | has the example server say how its workers ended |
 //! | [`random`] | [`Random`]: chance that can be repeated |
 //! | [`process`] | [`Process`]: what all of these are made of |
 //! | [`redis`] | [`RedisServer`], [`SentinelGroup`], [`RedisCluster`]: Redis as the distribution has it |
@@ -37,6 +38,7 @@
 //! # }
 //! ```
 
+pub mod children;
 pub mod client;
 pub mod error;
 pub mod faketime;

@@ -37,10 +37,16 @@ pub struct LoadReport {
     pub reset: u64,
     /// Those that offered a session in vain.
     pub not_resumed_after_first: u64,
+    /// Offers that were in vain and were repeated ([`insist`](TrafficSettings::insist)).
+    pub offered_again: u64,
     /// CPU time of the server's handshakes, all together, in microseconds.
     pub server_cpu_us: u64,
     /// From connect to the end of the handshake.
     pub latency_us: Latency,
+    /// The same of the handshakes that resumed nothing.
+    pub full_us: Latency,
+    /// From a client's getting a session to the beginning of the first connection that resumed it.
+    pub delay_us: Latency,
     /// Text of the first TLS failure.
     pub first_error: String,
 }
@@ -100,13 +106,15 @@ pub struct TrafficSettings {
     mode: Mode,
     threads: u32,
     sni: Option<String>,
+    insist: Option<Duration>,
+    returns: Option<u32>,
 }
 
 impl Traffic {
     /// Settings for clients that go round `addresses`, two at the same time.
     pub fn to(addresses: impl IntoIterator<Item = SocketAddr>, mode: Mode) -> TrafficSettings {
         let addresses = addresses.into_iter().collect();
-        TrafficSettings { addresses, mode, threads: 2, sni: None }
+        TrafficSettings { addresses, mode, threads: 2, sni: None, insist: None, returns: None }
     }
 
     /// Ends it, after at most a second, and returns all that happened.
@@ -139,6 +147,20 @@ impl TrafficSettings {
     #[must_use]
     pub fn sni(mut self, name: impl Into<String>) -> TrafficSettings {
         self.sni = Some(name.into());
+        self
+    }
+
+    /// A session that is not resumed is offered again, to the same address, until it is so old.
+    #[must_use]
+    pub fn insist(mut self, limit: Duration) -> TrafficSettings {
+        self.insist = Some(limit);
+        self
+    }
+
+    /// Clients begin anew, with a full handshake, after so many returns.
+    #[must_use]
+    pub fn returns(mut self, count: u32) -> TrafficSettings {
+        self.returns = Some(count);
         self
     }
 
@@ -179,6 +201,12 @@ impl TrafficSettings {
         if let Some(name) = &self.sni {
             command.args(["--sni", name]);
         }
+        if let Some(limit) = self.insist {
+            command.args(["--insist", &limit.as_millis().to_string()]);
+        }
+        if let Some(count) = self.returns {
+            command.args(["--returns", &count.to_string()]);
+        }
         report(&mut Process::start(command, OURS)?, limit)
     }
 }
@@ -191,12 +219,21 @@ impl LoadReport {
         self.failed += other.failed;
         self.reset += other.reset;
         self.not_resumed_after_first += other.not_resumed_after_first;
+        self.offered_again += other.offered_again;
         self.server_cpu_us += other.server_cpu_us;
-        self.latency_us.p50 = self.latency_us.p50.max(other.latency_us.p50);
-        self.latency_us.p99 = self.latency_us.p99.max(other.latency_us.p99);
+        self.latency_us.worsen(&other.latency_us);
+        self.full_us.worsen(&other.full_us);
+        self.delay_us.worsen(&other.delay_us);
         if self.first_error.is_empty() {
             self.first_error.clone_from(&other.first_error);
         }
+    }
+}
+
+impl Latency {
+    fn worsen(&mut self, other: &Latency) {
+        self.p50 = self.p50.max(other.p50);
+        self.p99 = self.p99.max(other.p99);
     }
 }
 

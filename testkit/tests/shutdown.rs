@@ -2,46 +2,13 @@
 //! uses.
 
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Duration;
 
 use tlsresume_testkit::client::OpenSsl;
 use tlsresume_testkit::matrix::Kind;
-use tlsresume_testkit::{Folder, Process, Result, Server, Traffic, alone, wait_until};
+use tlsresume_testkit::{Folder, Result, Server, Traffic, alone, children, wait_until};
 
 const LIMIT: Duration = Duration::from_secs(10);
-
-/// Prints how each child ended that the program waits for; the example server does not say.
-const REPORT_CHILDREN: &str = r#"
-#define _GNU_SOURCE
-#include <stdio.h>
-#include <sys/wait.h>
-
-pid_t wait(int *status)
-{
-    int own;
-    pid_t child = waitpid(-1, &own, 0);
-    if (child > 0)
-        printf("child ended with status %d\n", own);
-    if (status != NULL)
-        *status = own;
-    return child;
-}
-"#;
-
-/// Compiles what `LD_PRELOAD` takes.
-fn report_children(folder: &Folder) -> Result<PathBuf> {
-    let (source, library) = (folder.file("report.c"), folder.file("report.so"));
-    std::fs::write(&source, REPORT_CHILDREN).expect("the folder is writable");
-    let mut command = Command::new("cc");
-    command.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source);
-    let mut compiler = Process::start(command, "gcc")?;
-    if compiler.wait_end(LIMIT)?.success() {
-        Ok(library)
-    } else {
-        Err(compiler.unexpected("does not compile"))
-    }
-}
 
 fn is_running(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -52,7 +19,7 @@ fn ends_in_order_under_load(kind: Kind) -> Result<()> {
     const WORKERS: usize = 3;
     let _alone = alone();
     let (memory, tools) = (Folder::in_memory()?, Folder::new()?);
-    let preload = report_children(&tools)?;
+    let preload = children::reporter(&tools)?;
     let start = |preload: Option<&PathBuf>| {
         let settings = Server::example()?
             .args(["--direct", "--workers", &WORKERS.to_string(), "--threads", "2"])
@@ -77,7 +44,7 @@ fn ends_in_order_under_load(kind: Kind) -> Result<()> {
     let report = traffic.stop()?;
 
     assert_eq!(status.code(), Some(0), "{}", server.log());
-    let children = server.log().matches("child ended with status 0\n").count();
+    let children = server.log().matches(children::IN_ORDER).count();
     assert_eq!(children, WORKERS, "{}", server.log());
     assert!(!pids.iter().any(|pid| is_running(*pid)));
     assert_eq!(report.failed, 0, "{report:?}");

@@ -97,14 +97,18 @@ impl Engine {
         if let Some(lookups) = &cluster.lookups {
             lookups.warm_up();
         }
-        if self.config.cluster.agent == config::Agent::External || self.store.agent_lives() {
+        if self.config.cluster.agent == config::Agent::External {
             return;
         }
         // Held by another thread now, or by one of the parent's at the fork.
         let Some(mut process) = self.upkeep.process.try_lock() else { return };
         let now = clock::since_boot();
         process.begin(sys::fork_generation());
+        // Also while there is an agent: whoever has lived for long enough when it dies follows at once.
         let born = *process.born.get_or_insert(now);
+        if self.store.agent_lives() {
+            return;
+        }
         let is_settled = at_once || !self.store.has_first_copy() || now >= born + SETTLED;
         if !is_settled || process.is_running() || now < process.refused_until {
             return;

@@ -1,11 +1,13 @@
 //! `openssl s_client`, one process for each connection; the session is kept in a file.
 
 use std::ffi::OsString;
+use std::fs;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
 use super::{Answer, Client, Connection, LIMIT, Mode, Visitor};
+use crate::error::Doing;
 use crate::process::Transcript;
 use crate::{Folder, Process, Result};
 
@@ -64,6 +66,25 @@ impl OpenSsl {
     pub fn ticket_key_name(&self, at: SocketAddr) -> Result<Option<String>> {
         let transcript = self.run(at, &["-tls1_2"], REQUEST)?;
         Ok(key_name(&transcript))
+    }
+
+    /// The secrets of a visit: of its traffic, from OpenSSL's key log, and of the sessions that it
+    /// brought, master secrets in TLS 1.2 and pre-shared keys in TLS 1.3.
+    pub fn secrets(&self, at: SocketAddr, mode: Mode) -> Result<Vec<Vec<u8>>> {
+        let folder = Folder::new()?;
+        let file = folder.file("keys.log");
+        let path = file.to_string_lossy();
+        let mut args = vec!["-keylogfile", &path];
+        args.extend(mode_options(mode));
+        let transcript = self.run(at, &args, REQUEST)?;
+
+        let log = fs::read_to_string(&file).doing("reading a key log")?;
+        let logged = log.lines().filter_map(|line| line.rsplit_once(' ')?.1.into());
+        let printed = transcript.stdout().filter_map(|line| {
+            let (name, value) = line.trim().split_once(": ")?;
+            ["Master-Key", "Resumption PSK"].contains(&name).then_some(value)
+        });
+        Ok(logged.chain(printed).filter_map(from_hex).collect())
     }
 
     fn connect(
@@ -147,4 +168,10 @@ fn key_name(transcript: &Transcript) -> Option<String> {
     lines.find(|line| *line == "TLS session ticket:")?;
     let (_, dump) = lines.next()?.split_once("- ")?;
     Some(dump.get(..16 * 3 - 1)?.replace([' ', '-'], ""))
+}
+
+/// Nothing for what is no number of whole bytes.
+fn from_hex(text: &str) -> Option<Vec<u8>> {
+    let byte = |at| u8::from_str_radix(text.get(at..at + 2)?, 16).ok();
+    (!text.is_empty()).then(|| (0..text.len()).step_by(2).map(byte).collect())?
 }

@@ -1,0 +1,19 @@
+//! Nodes that share nothing but a Redis: sessions resume on all of them, whatever happens to it.
+//!
+//! | module | what it is about |
+//! |---|---|
+//! | [`resumption`] | every kind of session, on another node, at once or after the replication delay |
+//! | [`rotation`] | keys that change under load, nodes that join |
+//! | [`single_use`] | a ticket that resumes once in the whole cluster |
+//! | [`processes`], [`forks`], [`exits`] | connections and agents, children, ends |
+//! | [`secrecy`] | what Redis and the network get to see |
+//! | [`nodes`] | the nodes themselves |
+
+mod exits;
+mod forks;
+mod nodes;
+mod processes;
+mod resumption;
+mod rotation;
+mod secrecy;
+mod single_use;
