@@ -74,10 +74,10 @@ impl Agent<'_> {
             return Ok(());
         }
         self.ring.poll = now + POLL;
+        self.look_at_stream()?;
         let is_maker = self.be_maker()?;
         let token = self.link()?.ring_token()?;
         if token != self.ring.token {
-            self.look_at_stream()?;
             self.ring.token = token.and(self.ring.token.take());
             return self.exchange_rings();
         }
@@ -119,9 +119,8 @@ impl Agent<'_> {
         let now = clock::now();
         let contact = self.ring.contact;
         let merged = self.engine.change_ring(PATIENCE, |ring| {
-            let exchange = ring
-                .rejoin(&parts, contact, &schedule, now)
-                .exchange(&parts, &schedule, now);
+            let exchange =
+                ring.rejoin(&parts, contact, &schedule, now).exchange(&parts, &schedule, now);
             let refused = exchange.refused as u64;
             self.engine.counters().add(Counter::TransportRejectedClock, refused);
             self.engine.maintained_by(&schedule, &exchange.ring, now)
