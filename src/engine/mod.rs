@@ -42,7 +42,7 @@ use crate::sys;
 pub use binding::{Binding, Policy};
 pub use learned::{Accepting, Learned};
 pub use metrics::Report;
-pub use sessions::{Lookup, NewSession, StoredSession};
+pub use sessions::{Lookup, NewSession, Question, Search, StoredSession};
 pub use tickets::Opening;
 
 use agent::start::Upkeep;
