@@ -19,10 +19,10 @@ use crate::cluster::redis::{Link, Remote, Trouble};
 use crate::cluster::{THREAD_RETRY, say_thread_refused};
 use crate::{clock, sys};
 
-/// How long the thread waits: for a connection, and for an answer. No handshake waits as long; but an answer that comes
-/// late costs no new connection.
+/// How long the thread waits: for a connection, and at least for an answer. Handshakes may wait less; but an answer that
+/// comes late costs no new connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
-const ANSWER_LIMIT: Duration = Duration::from_millis(250);
+const LEAST_LIMIT: Duration = Duration::from_millis(250);
 
 /// An idle process gives its connection back.
 const IDLE: Duration = Duration::from_secs(300);
@@ -192,7 +192,8 @@ impl Desk {
     }
 
     fn serve(&self, remote: &Remote) {
-        let mut line = Line { remote, link: None, has_served: false };
+        let limit = self.budget.max(LEAST_LIMIT);
+        let mut line = Line { remote, limit, link: None, has_served: false };
         // Before anybody waits for it; that it cannot be made shows when somebody does.
         let _ = line.connect();
         while self.await_work(&mut line) {
@@ -314,6 +315,8 @@ impl State {
 /// The thread's connection.
 struct Line<'a> {
     remote: &'a Remote,
+    /// How long an answer is waited for.
+    limit: Duration,
     link: Option<Link>,
     /// It has answered something: Redis may have ended it since.
     has_served: bool,
@@ -324,7 +327,7 @@ impl Line<'_> {
         if self.link.is_none() {
             self.has_served = false;
             let mut link = self.remote.connect(CONNECT_LIMIT)?;
-            link.limit(ANSWER_LIMIT)?;
+            link.limit(self.limit)?;
             self.link = Some(link);
         }
         Ok(())

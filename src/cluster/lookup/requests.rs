@@ -149,6 +149,11 @@ impl Requests {
         batch.iter().for_each(|id| self.tell(id, &Answer::Unavailable));
     }
 
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_id.is_empty() && self.waiting == 0
+    }
+
     fn tell(&mut self, id: &Id, answer: &Answer) {
         let Some(request) = self.by_id.remove(id) else { return };
         self.waiting -= request.waits.len();
