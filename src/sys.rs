@@ -5,8 +5,8 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io;
-use std::os::fd::AsRawFd;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -353,6 +353,36 @@ pub(crate) fn separate_descriptors() {
                 libc::epoll_create1(libc::EPOLL_CLOEXEC);
             }
         }
+    }
+}
+
+/// A descriptor that is readable from [`EventFd::raise`] until [`EventFd::clear`].
+#[derive(Debug)]
+pub(crate) struct EventFd(File);
+
+impl EventFd {
+    pub(crate) fn new() -> io::Result<Self> {
+        // SAFETY: no precondition; a descriptor that is returned is new and nobody else's.
+        unsafe {
+            let descriptor = libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK);
+            cvt(if descriptor < 0 { -1 } else { 0 })?;
+            Ok(EventFd(File::from_raw_fd(descriptor)))
+        }
+    }
+
+    pub(crate) fn raise(&self) {
+        // Fails only when it was raised before, as often as it counts.
+        let _ = (&self.0).write(&1u64.to_ne_bytes());
+    }
+
+    pub(crate) fn clear(&self) {
+        // Fails when it was not raised.
+        let _ = (&self.0).read(&mut [0; 8]);
+    }
+
+    /// Its number, for who watches it while it lives.
+    pub(crate) fn number(&self) -> libc::c_int {
+        self.0.as_raw_fd()
     }
 }
 

@@ -37,14 +37,16 @@ impl Cluster {
         if config.redis.url.is_empty() {
             return Ok(None);
         }
-        let remote =
-            Arc::new(Remote::new(&config.redis.url, &credentials(config)?, &config.realm)?);
-        let secrets = read_secrets(config)?;
         let exchange = exchange(config);
-        let lookups = (exchange == Exchange::Keyed).then(|| {
-            let threads = config.cluster.agent == Agent::Thread;
-            Lookups::new(Arc::clone(&remote), config.cluster.lookup_budget, threads)
+        let threads = config.cluster.agent == Agent::Thread;
+        let remote = Remote::new(&config.redis.url, &credentials(config)?, &config.realm)?;
+        let remote = Arc::new(match exchange {
+            Exchange::Keyed if !threads => remote.without_host_names()?,
+            _ => remote,
         });
+        let secrets = read_secrets(config)?;
+        let lookups = (exchange == Exchange::Keyed)
+            .then(|| Lookups::new(Arc::clone(&remote), config.cluster.lookup_budget, threads));
         Ok(Some(Cluster {
             remote,
             sealer: Sealer::new(&secrets, &config.realm),
