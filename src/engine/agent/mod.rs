@@ -337,7 +337,8 @@ impl<'a> Agent<'a> {
         }
     }
 
-    /// What was made last is sent, if that is quick; the next agent need not wait for this one's terms.
+    /// What was made last is sent, if that is quick; the next agent need not wait for this one's terms, and says itself
+    /// that the node lives.
     fn take_leave(&mut self) {
         if !self.lease.renew(HOLD) {
             return;
@@ -348,6 +349,7 @@ impl<'a> Agent<'a> {
         let _ = self.send_sessions();
         if let Some(link) = &mut self.link {
             let _ = link.leave_maker(&name);
+            let _ = link.forget_nodes(&[name.into_bytes()]);
         }
     }
 }

@@ -7,6 +7,7 @@ use super::{Agent, Pass};
 use crate::clock::{self, UnixMillis};
 use crate::cluster::message::Heartbeat;
 use crate::cluster::seal::Label;
+use crate::log::Once;
 use crate::stats::{Counter, Gauge};
 use crate::sys;
 
@@ -20,6 +21,9 @@ const LISTEN_PER_NODE: Duration = Duration::from_millis(100);
 /// A node that has said nothing new for so long is not counted, and after longer taken off the list.
 const SILENT: Duration = Duration::from_secs(15);
 const GONE: Duration = Duration::from_secs(120);
+
+/// Clocks may differ by so much. Only those ahead are told: a heartbeat that is behind may be an old one.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(5);
 
 /// The list is dropped when no node is left.
 const KEEP: Duration = Duration::from_secs(3600);
@@ -79,7 +83,10 @@ impl Agent<'_> {
         for (name, sealed) in &beats {
             let plain = self.open_sealed(Label::Control, name, sealed);
             match plain.map(|plain| Heartbeat::decode(&plain)) {
-                Some(Some(heartbeat)) => self.nodes.hear(name, &heartbeat, now),
+                Some(Some(heartbeat)) => {
+                    self.compare_clocks(&heartbeat);
+                    self.nodes.hear(name, &heartbeat, now);
+                }
                 Some(None) => self.engine.counters().count(Counter::TransportRejectedFormat),
                 None => {}
             }
@@ -91,6 +98,20 @@ impl Agent<'_> {
             self.link()?.forget_nodes(&gone)?;
         }
         Ok(())
+    }
+
+    /// Keys and sessions live by the clock: those of the nodes must agree.
+    fn compare_clocks(&self, heartbeat: &Heartbeat) {
+        static SAID: Once = Once::new();
+        let (own, other) = (clock::now(), UnixMillis(heartbeat.time_ms));
+        let ahead = other.since(own);
+        if ahead > CLOCKS_DIFFER && SAID.first() {
+            log::warn!(
+                "the clock of {} is {} s ahead of this one's; keys and sessions need clocks that agree (NTP)",
+                heartbeat.host.escape_debug(),
+                ahead.as_secs()
+            );
+        }
     }
 
     /// Of what is not over: when a ring forgets what is, differs from node to node.
