@@ -19,8 +19,8 @@
 //!    the same key**, and the copy has what they have.
 //!
 //! Not simulated: revocations; clocks that are off by more than half the activation delay; a Redis that loses its
-//! contents while nodes are cut off (keys that only they know are lost to the others until they are back); more than some
-//! twenty nodes at a time that make keys alone, because they start with nothing while cut off or before they got their
+//! contents while nodes are cut off (keys that only they know are lost to the others until they are back); more than
+//! ten nodes at a time that make keys alone, because they start with nothing while cut off or before they got their
 //! first copy, or are cut off for more than `ahead` periods: each brings the keys that it used, and a ring holds 256.
 
 #![allow(dead_code, reason = "the program and the test use different parts of it")]

@@ -29,7 +29,7 @@ const LOST_NOTIFICATIONS: u64 = 50;
 const CONVERGES: Millis = 60_000;
 
 /// So many nodes make keys of their own at one time; the model's documentation says why.
-const MOST_ALONE: usize = 20;
+const MOST_ALONE: usize = 10;
 
 /// A short answer, and a notification.
 const ANSWER: u64 = 100;
