@@ -29,3 +29,15 @@ fn ten_nodes_refuse_no_ticket_and_agree_after_every_fault() {
 fn a_hundred_nodes_refuse_no_ticket_and_agree_after_every_fault() {
     hold(100, 0..2, 1);
 }
+
+#[test]
+fn a_fleet_without_faults_makes_one_key_in_each_period() {
+    let hours = 4;
+    for seed in 0..3 {
+        let parameters = Parameters::brisk(30, seed, hours).calm();
+        let report = model::run(&parameters).expect("every claim holds");
+        let periods = 12 * usize::try_from(hours).expect("small");
+        let made = report.keys_made_later;
+        assert!((periods - 1..=periods + 1).contains(&made), "{made} keys in {periods} periods");
+    }
+}

@@ -13,8 +13,7 @@ use model::{Parameters, Report};
 use support::{Outcome, progress};
 use tlsresume::clock;
 
-const USAGE: &str =
-    "usage: simulation [--nodes 10,100,1000] [--seeds N] [--seed S] [--hours H] [--brisk] [--json]";
+const USAGE: &str = "usage: simulation [--nodes 10,100,1000] [--seeds N] [--seed S] [--hours H] [--brisk] [--calm] [--json]";
 
 /// What the command line asks for.
 struct Wanted {
@@ -23,6 +22,7 @@ struct Wanted {
     seed: u64,
     hours: u64,
     brisk: bool,
+    calm: bool,
     json: bool,
 }
 
@@ -60,6 +60,7 @@ impl Wanted {
             seed: 1,
             hours: 6,
             brisk: false,
+            calm: false,
             json: false,
         };
         while let Some(word) = words.next() {
@@ -73,6 +74,7 @@ impl Wanted {
                 "--seed" => wanted.seed = value()?.parse()?,
                 "--hours" => wanted.hours = value()?.parse()?,
                 "--brisk" => wanted.brisk = true,
+                "--calm" => wanted.calm = true,
                 "--json" => wanted.json = true,
                 // cargo's.
                 "--bench" => {}
@@ -84,13 +86,15 @@ impl Wanted {
 
     fn parameters(&self, nodes: usize, seed: u64) -> Parameters {
         let make = if self.brisk { Parameters::brisk } else { Parameters::hourly };
-        make(nodes, seed, self.hours)
+        let parameters = make(nodes, seed, self.hours);
+        if self.calm { parameters.calm() } else { parameters }
     }
 
     fn again(&self, nodes: usize, seed: u64) -> String {
         let brisk = if self.brisk { " --brisk" } else { "" };
+        let calm = if self.calm { " --calm" } else { "" };
         format!(
-            "make simulation ARGS='--nodes {nodes} --seed {seed} --hours {}{brisk}'",
+            "make simulation ARGS='--nodes {nodes} --seed {seed} --hours {}{brisk}{calm}'",
             self.hours
         )
     }

@@ -54,6 +54,8 @@ pub(crate) struct Report {
     pub(crate) convergences: usize,
     /// Also those that were dropped again because the fleet had others.
     pub(crate) keys_made: usize,
+    /// Those made after the fleet's first two minutes.
+    pub(crate) keys_made_later: usize,
     pub(crate) keys_published_per_period: f64,
     pub(crate) sent_per_node_hour: u64,
     pub(crate) received_per_node_hour: u64,
@@ -116,6 +118,7 @@ impl Checks {
         report.convergence_max = quantile(&mut self.convergences, 100);
         report.convergences = self.convergences.len();
         report.keys_made = self.births.len();
+        report.keys_made_later = self.births.values().filter(|birth| birth.at > 120_000).count();
         let periods = length.div_ceil(rotate).max(1);
         let published = self.births.values().filter(|birth| birth.published).count();
         report.keys_published_per_period = to_float(published as u64) / to_float(periods);

@@ -1,5 +1,8 @@
 //! What happens, in the order of time.
 
+mod agent;
+mod trouble;
+
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap};
 use std::rc::Rc;
@@ -9,9 +12,8 @@ use tlsresume::ring::sharing::Exchange;
 use tlsresume::ring::{KeyName, Record, Ring, Verdict, wire};
 
 use super::checks::{Checks, Report, Ticket};
-use super::faults::Fault;
 use super::node::Node;
-use super::place::{COMMAND, Contents, Place};
+use super::place::{Contents, Place};
 use super::random::Chance;
 use super::{Millis, Parameters};
 
@@ -29,7 +31,7 @@ const LOST_NOTIFICATIONS: u64 = 50;
 const CONVERGES: Millis = 60_000;
 
 /// So many nodes make keys of their own at one time; the model's documentation says why.
-const MOST_ALONE: usize = 20;
+const MOST_ALONE: usize = 10;
 
 /// A short answer, and a notification.
 const ANSWER: u64 = 100;
@@ -174,7 +176,7 @@ impl World {
             return;
         }
         // Some nodes are nearly idle.
-        let mean = self.parameters.handshakes * if who.node % 7 == 0 { 10 } else { 1 };
+        let mean = self.parameters.handshakes * if who.node.is_multiple_of(7) { 10 } else { 1 };
         let pause = self.chance.around(mean);
         self.after(pause, Event::Handshake(who));
         let now = self.now;
@@ -236,259 +238,6 @@ impl World {
         self.checks.made(&made, !node.cut_off, self.now);
         let delay = self.chance.between(1, 1_000);
         self.after(delay, Event::Wake(who));
-    }
-}
-
-/// A node's agent and Redis.
-impl World {
-    fn poll(&mut self, who: Who) {
-        if self.lives(who) {
-            let delay = self.chance.between(POLL * 9 / 10, POLL * 11 / 10);
-            self.after(delay, Event::Poll(who));
-            self.wake(who);
-        }
-    }
-
-    /// Asks whether something changed, now or when the agent has done what it is at.
-    fn wake(&mut self, who: Who) {
-        if !self.lives(who) {
-            return;
-        }
-        let node = &mut self.nodes[who.node];
-        if node.busy {
-            node.again = true;
-            return;
-        }
-        (node.busy, node.again) = (true, false);
-        self.checks.sent += COMMAND;
-        // Somebody waits for the first copy.
-        let message = match node.has_first_copy {
-            true => Event::Asks(who, self.now),
-            false => Event::Reads(who, self.now),
-        };
-        self.carry(who, message);
-    }
-
-    fn notified(&mut self, who: Who, token: u64) {
-        if !self.lives(who) || self.nodes[who.node].cut_off {
-            return;
-        }
-        self.checks.received += ANSWER;
-        if self.nodes[who.node].seen != Some(token) {
-            self.wake(who);
-        }
-    }
-
-    fn asks(&mut self, who: Who, sent: Millis) {
-        let leads = self.place.lease(who.node, self.now);
-        let answer = Event::Told(who, sent, self.place.contents.token, leads);
-        self.carry(who, answer);
-    }
-
-    fn told(&mut self, who: Who, sent: Millis, token: u64, leads: bool) {
-        if !self.lives(who) {
-            return;
-        }
-        self.checks.received += ANSWER;
-        let node = &mut self.nodes[who.node];
-        // The first copy is read before a key is made.
-        if leads && node.has_first_copy {
-            node.lead(sent);
-            self.keep_up(who.node);
-        }
-        let node = &mut self.nodes[who.node];
-        if node.seen == Some(token) && !node.unpublished {
-            node.contact = Some(sent);
-            return self.done(who);
-        }
-        self.checks.sent += COMMAND;
-        self.carry(who, Event::Reads(who, self.now));
-    }
-
-    fn reads(&mut self, who: Who, sent: Millis) {
-        let contents = self.place.contents.clone();
-        self.carry(who, Event::Copied(who, sent, contents));
-    }
-
-    fn copied(&mut self, who: Who, sent: Millis, contents: &Contents) {
-        if !self.lives(who) {
-            return;
-        }
-        self.checks.received += contents.bytes + ANSWER;
-        self.checks.report.exchanges += 1;
-        let node = &mut self.nodes[who.node];
-        let before = node.ring.clone();
-        let (exchange, learned) = node.exchange(contents, self.now);
-        if node.ring != before {
-            self.last_change = self.now;
-        }
-        self.checks.learned(&learned, node.connected, self.now);
-        if exchange.publish.is_empty() && exchange.superfluous.is_empty() {
-            node.contact = Some(sent);
-            return self.done(who);
-        }
-        let extends = exchange.makes_keys_for_all(node.clock(self.now));
-        let only_at = extends.then_some(contents.token);
-        self.carry(who, Event::Writes(who, sent, Rc::new(exchange), only_at));
-    }
-
-    fn writes(&mut self, who: Who, sent: Millis, exchange: &Exchange, only_at: Option<u64>) {
-        if only_at.is_some_and(|token| token != self.place.contents.token) {
-            return self.carry(who, Event::Refused(who));
-        }
-        let token = self.chance.next();
-        self.checks.report.writes += 1;
-        exchange.publish.iter().for_each(|(field, _)| self.checks.published(*field));
-        self.checks.sent +=
-            self.place.write(&exchange.publish, &exchange.superfluous, token, self.now);
-        self.carry(who, Event::Written(who, sent));
-        if exchange.publish.is_empty() {
-            return;
-        }
-        for node in 0..self.nodes.len() {
-            let who = Who { node, life: self.nodes[node].life };
-            let delay = self.chance.between(1, 300);
-            if self.nodes[node].up && !self.chance.happens(LOST_NOTIFICATIONS) {
-                self.after(delay, Event::Notified(who, token));
-            }
-        }
-    }
-
-    fn written(&mut self, who: Who, sent: Millis) {
-        if self.lives(who) {
-            self.checks.received += ANSWER;
-            self.nodes[who.node].contact = Some(sent);
-            self.done(who);
-        }
-    }
-
-    /// Once more, with what is there now.
-    fn refused(&mut self, who: Who) {
-        if self.lives(who) {
-            self.nodes[who.node].again = true;
-            self.done(who);
-        }
-    }
-
-    fn failed(&mut self, who: Who) {
-        if self.lives(who) {
-            self.nodes[who.node].busy = false;
-        }
-    }
-
-    fn done(&mut self, who: Who) {
-        self.nodes[who.node].busy = false;
-        if self.nodes[who.node].again {
-            self.wake(who);
-        }
-    }
-
-    /// A message on its way to Redis or back.
-    fn carry(&mut self, who: Who, message: Event) {
-        let delay = self.chance.between(1, 300);
-        if self.nodes[who.node].cut_off || self.chance.happens(LOST) {
-            self.after(TIMEOUT, Event::Failed(who));
-        } else {
-            self.after(delay, message);
-        }
-    }
-
-    fn lives(&self, who: Who) -> bool {
-        self.nodes[who.node].up && self.nodes[who.node].life == who.life
-    }
-}
-
-/// Faults.
-impl World {
-    fn fault(&mut self) {
-        if self.truce {
-            return;
-        }
-        let pause = self.chance.around(self.parameters.faults);
-        self.after(pause, Event::Fault);
-        let fault = Fault::any(&mut self.chance, millis(self.parameters.schedule.rotate));
-        if fault.loses_contents() && self.nodes.iter().any(|node| node.cut_off || !node.up) {
-            return;
-        }
-        self.checks.report.faults += 1;
-        match fault {
-            Fault::Partition { share, lasts } => self.partition(share, lasts),
-            Fault::Emptied | Fault::Restored => {
-                self.place.lose(fault == Fault::Restored, self.now);
-                self.is_quiet();
-            }
-            Fault::Restart { share, away } => {
-                for node in self.some(share).into_iter().take(MOST_ALONE) {
-                    self.stop(node, away);
-                }
-            }
-            Fault::MakerDies { away } => {
-                if let Some(node) = self.place.holder() {
-                    self.stop(node, away);
-                }
-            }
-        }
-    }
-
-    fn partition(&mut self, share: u64, lasts: Millis) {
-        let mut cut = self.some(share);
-        cut.retain(|node| !self.nodes[*node].cut_off);
-        let schedule = &self.parameters.schedule;
-        if lasts > millis(schedule.rotate * schedule.ahead) {
-            cut.truncate(MOST_ALONE);
-        }
-        cut.iter().for_each(|node| self.nodes[*node].cut_off = true);
-        self.after(lasts, Event::Healed(Rc::new(cut)));
-    }
-
-    fn heal(&mut self, nodes: &[usize]) {
-        for node in nodes {
-            let node = &mut self.nodes[*node];
-            if node.cut_off {
-                (node.cut_off, node.connected) = (false, self.now);
-            }
-        }
-        self.is_quiet();
-    }
-
-    fn stop(&mut self, node: usize, away: Millis) {
-        if self.nodes[node].up {
-            self.nodes[node].up = false;
-            self.checks.report.restarts += 1;
-            self.after(away, Event::Up(node));
-        }
-    }
-
-    fn start(&mut self, node: usize) {
-        if self.nodes[node].up {
-            return;
-        }
-        self.nodes[node].start(self.now);
-        let who = Who { node, life: self.nodes[node].life };
-        self.poll(who);
-        let first = self.chance.around(self.parameters.handshakes / 10);
-        self.after(first, Event::Handshake(who));
-        self.is_quiet();
-    }
-
-    /// From now until the end nothing goes wrong any more.
-    fn make_truce(&mut self) {
-        self.truce = true;
-        let all: Vec<_> = (0..self.nodes.len()).collect();
-        self.heal(&all);
-        all.into_iter().for_each(|node| self.start(node));
-    }
-
-    /// If everything is as it should be, the nodes have to agree soon.
-    fn is_quiet(&mut self) {
-        if self.nodes.iter().all(|node| node.up && !node.cut_off) {
-            (self.quiet_since, self.last_change) = (self.now, self.now);
-            self.after(CONVERGES, Event::Check(self.now));
-        }
-    }
-
-    fn some(&mut self, per_mille: u64) -> Vec<usize> {
-        (0..self.nodes.len()).filter(|_| self.chance.happens(per_mille)).collect()
     }
 }
 
