@@ -54,8 +54,10 @@ const GATHER: Duration = Duration::from_millis(1);
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(1);
 
-/// Pause after Redis had no room for what was to be sent.
-const FULL_RETRY: Duration = Duration::from_millis(500);
+/// Pause after Redis refused something, and how long it must refuse nothing to count as well again: near the limit of its
+/// memory it takes some writes and refuses others.
+const REFUSED_RETRY: Duration = Duration::from_millis(500);
+const STEADY: Duration = Duration::from_secs(1);
 
 /// Why a pass of the agent was left.
 enum Left {
@@ -78,22 +80,39 @@ struct Agent<'a> {
     engine: &'a Engine,
     cluster: &'a Cluster,
     stop: &'a AtomicBool,
+    /// How many have this instance for the agent's own sake.
+    keepers: usize,
     lease: AgentLease<'a>,
     node: NodeId,
     link: Option<Link>,
     /// When the next attempt to connect is due, and how long after it the one after that.
     retry: (Duration, Duration),
-    /// Since when Redis is not reached; none while it is.
-    down_since: Option<Duration>,
+    health: Health,
+    /// Since when Redis is not reached, if it is not.
+    down_since: Duration,
     ring: ring::Progress,
     nodes: Nodes,
     busy_until: Duration,
     /// Redis told that there is news.
     was_told: bool,
     look_due: Duration,
-    /// Redis was full; nothing is sent before.
-    full_until: Duration,
-    is_full: bool,
+    /// Redis refused something: until then nothing is asked of it but news.
+    refused_until: Duration,
+    /// From then on it counts as well, if it refuses nothing more.
+    well_from: Duration,
+}
+
+/// How Redis does, as log and metrics have it. Each change is one line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Health {
+    /// It was not asked yet.
+    Unknown,
+    /// It does what it is asked.
+    Up,
+    /// It answers, and refuses: no memory, no permission, no disk.
+    Refusing,
+    /// It does not answer.
+    Down,
 }
 
 impl Engine {
@@ -102,6 +121,11 @@ impl Engine {
     /// # Errors
     /// [`Error::Config`] when no transport is configured, [`Error::Agent`] when the node has an agent already.
     pub fn serve_agent(&self, stop: &AtomicBool) -> Result<()> {
+        self.serve_agent_for(0, stop)
+    }
+
+    /// The same, or until nobody has this instance any more but so many.
+    fn serve_agent_for(&self, keepers: usize, stop: &AtomicBool) -> Result<()> {
         let Some(cluster) = &self.cluster else {
             return Err(Error::Config("redis.url: an agent needs a transport; set it".into()));
         };
@@ -109,15 +133,15 @@ impl Engine {
             "another process is this node's agent; stop it, or set cluster.agent = \"external\" for the server",
         ))?;
         sys::separate_descriptors();
-        Agent::new(self, cluster, stop, lease).serve();
+        Agent::new(self, cluster, stop, keepers, lease).serve();
         Ok(())
     }
 }
 
 impl Engine {
-    /// Whether nobody has this instance any more but its agent.
-    fn is_abandoned(&self) -> bool {
-        self.shared.get().is_some_and(|shared| shared.strong_count() <= 1)
+    /// Whether nobody has this instance any more but so many.
+    fn is_abandoned(&self, keepers: usize) -> bool {
+        self.shared.get().is_some_and(|shared| shared.strong_count() <= keepers)
     }
 
     /// What was sealed by a node of this realm; else `None`, counted by reason.
@@ -144,6 +168,7 @@ impl<'a> Agent<'a> {
         engine: &'a Engine,
         cluster: &'a Cluster,
         stop: &'a AtomicBool,
+        keepers: usize,
         lease: AgentLease<'a>,
     ) -> Self {
         let now = clock::since_boot();
@@ -151,18 +176,20 @@ impl<'a> Agent<'a> {
             engine,
             cluster,
             stop,
+            keepers,
             lease,
             node: NodeId(engine.store.node_id()),
             link: None,
             retry: (now, FIRST_RETRY),
-            down_since: Some(now),
+            health: Health::Unknown,
+            down_since: now,
             ring: ring::Progress::default(),
             nodes: Nodes::default(),
             busy_until: now,
             was_told: false,
             look_due: now,
-            full_until: now,
-            is_full: false,
+            refused_until: now,
+            well_from: now,
         }
     }
 
@@ -180,24 +207,49 @@ impl<'a> Agent<'a> {
         self.take_leave();
     }
 
-    /// Everything that is due, once.
+    /// Everything that is due, once. What is refused is tried again later and keeps nothing else from being done.
     fn pass(&mut self) -> Pass<()> {
         self.go_on()?;
         if self.link.is_none() && !self.connect()? {
             return Ok(());
         }
-        self.keep_ring()?;
-        let sent = self.send_sessions()?;
-        let received = if self.is_news_likely() { self.receive()? } else { 0 };
+        if clock::since_boot() < self.refused_until {
+            // A refusal of this too is no news now.
+            return self.receive().map(drop).or_else(pardon);
+        }
+        let ring = self.keep_ring();
+        self.or_refused(ring)?;
+        if !self.engine.store.has_first_copy() {
+            // Whatever else looks at the ring would wait for that.
+            return Ok(());
+        }
+        let sent = self.send_sessions();
+        let sent = self.or_refused(sent)?;
+        let received = if self.is_news_likely() { self.receive() } else { Ok(0) };
+        let received = self.or_refused(received)?;
         if sent + received > 0 {
             self.busy_until = clock::since_boot() + BUSY;
         }
-        self.keep_nodes()
+        let has_beaten = self.keep_nodes();
+        if self.or_refused(has_beaten)? && clock::since_boot() >= self.refused_until {
+            // The heartbeat proves that writing works.
+            self.note_well();
+        }
+        Ok(())
+    }
+
+    /// What came of a part of the pass; a refusal is noted, and no reason to leave.
+    fn or_refused<T: Default>(&mut self, outcome: Pass<T>) -> Pass<T> {
+        if let Err(Left::Trouble(trouble @ (Trouble::Refused(_) | Trouble::Full(_)))) = &outcome {
+            self.note_refused(trouble);
+        }
+        outcome.or_else(pardon)
     }
 
     /// Whether it is time to look into the stream: an idle node waits to be told.
     fn is_news_likely(&mut self) -> bool {
         let now = clock::since_boot();
+        self.was_told |= self.link.as_ref().is_some_and(Link::has_notice);
         let waits_to_be_told = self.link.as_ref().is_some_and(Link::is_told)
             && now >= self.busy_until
             && now < self.look_due
@@ -210,7 +262,7 @@ impl<'a> Agent<'a> {
 
     /// Before each question to Redis: whether this is still the agent's business.
     fn go_on(&mut self) -> Pass<()> {
-        let is_over = self.stop.load(Ordering::Acquire) || self.engine.is_abandoned();
+        let is_over = self.stop.load(Ordering::Acquire) || self.engine.is_abandoned(self.keepers);
         if is_over || !self.lease.renew(HOLD) {
             return Err(Left::Over);
         }
@@ -234,48 +286,66 @@ impl<'a> Agent<'a> {
         link.listen()?;
         self.link = Some(link);
         self.ring.begin_anew();
-        self.look_at_stream()?;
-        self.keep_ring()?;
-        self.announce_up();
+        self.nodes.beat_at_once();
+        (self.refused_until, self.well_from) = (now, now);
+        if self.health != Health::Unknown || self.cluster.has_older_secrets {
+            // What we wrote may be lost, or sealed with a secret that is about to go.
+            self.send_again();
+        }
+        let looked = self.look_at_stream();
+        self.or_refused(looked)?;
         Ok(true)
     }
 
-    fn announce_up(&mut self) {
-        self.retry.1 = FIRST_RETRY;
-        self.engine.store.set_gauge(Gauge::TransportUp, 1);
-        let Some(since) = self.down_since.take() else { return };
-        let seconds = clock::since_boot().saturating_sub(since).as_secs();
-        if self.nodes.was_up {
-            log::warn!("redis: reached again after {seconds} s");
-        } else {
-            log::info!("redis: reached; this process is the node's agent");
-        }
-        self.nodes.was_up = true;
-    }
-
-    /// One line when the state changes; no more than one attempt a second after.
-    fn note_trouble(&mut self, trouble: &Trouble) {
+    fn note_well(&mut self) {
         let now = clock::since_boot();
-        if let Trouble::Full(_) | Trouble::Refused(_) = trouble {
-            // The connection is sound: go on with what does not write.
-            self.full_until = now + FULL_RETRY;
-            if !std::mem::replace(&mut self.is_full, true) {
-                log::warn!("redis: refuses what is written: {trouble}; what cannot be sent waits");
-            }
+        if now < self.well_from {
+            self.nodes.beat_at_once();
+            self.refused_until = now + REFUSED_RETRY / 5;
             return;
         }
+        self.retry.1 = FIRST_RETRY;
+        match self.turn(Health::Up) {
+            Health::Up => {}
+            Health::Unknown => log::info!("redis: reached; this process is the node's agent"),
+            Health::Refusing => log::warn!("redis: refuses nothing any more"),
+            Health::Down => {
+                let seconds = now.saturating_sub(self.down_since).as_secs();
+                log::warn!("redis: reached again after {seconds} s");
+            }
+        }
+    }
+
+    /// The connection is sound: what does not depend on this goes on.
+    fn note_refused(&mut self, trouble: &Trouble) {
+        let now = clock::since_boot();
+        self.refused_until = now + REFUSED_RETRY;
+        self.well_from = now + STEADY;
+        self.nodes.beat_at_once();
+        if self.turn(Health::Refusing) != Health::Refusing {
+            log::warn!("redis: refuses what this node asks: {trouble}; what cannot be sent waits");
+        }
+    }
+
+    /// The connection is of no use any more: no more than one attempt a second after.
+    fn note_trouble(&mut self, trouble: &Trouble) {
+        let now = clock::since_boot();
         self.link = None;
         self.retry = (now + self.retry.1, (self.retry.1 * 2).min(LAST_RETRY));
-        self.engine.store.set_gauge(Gauge::TransportUp, 0);
         // Whoever waits for the ring of the others waits in vain.
         self.engine.store.note_first_copy();
-        if self.down_since.is_none() || !self.nodes.was_down {
+        if self.turn(Health::Down) != Health::Down {
+            self.down_since = now;
             log::warn!(
                 "redis: not reached: {trouble}; keys and sessions of this node are not shared until it is"
             );
         }
-        self.nodes.was_down = true;
-        self.down_since.get_or_insert(now);
+    }
+
+    /// Enters a state of health; which one it was before.
+    fn turn(&mut self, health: Health) -> Health {
+        self.engine.store.set_gauge(Gauge::TransportUp, u64::from(health == Health::Up));
+        std::mem::replace(&mut self.health, health)
     }
 
     /// Until a session is made, or it is time to look what others did.
@@ -311,6 +381,14 @@ impl<'a> Agent<'a> {
         if let Some(link) = &mut self.link {
             let _ = link.leave_maker(&name);
         }
+    }
+}
+
+/// Nothing, in the place of a refusal.
+fn pardon<T: Default>(left: Left) -> Pass<T> {
+    match left {
+        Left::Trouble(Trouble::Refused(_) | Trouble::Full(_)) => Ok(T::default()),
+        left => Err(left),
     }
 }
 

@@ -143,7 +143,8 @@ fn start_thread(engine: Arc<Engine>) -> std::io::Result<Arc<Running>> {
     let own = Arc::clone(&running);
     sys::spawn("tlsresume-agent", move || {
         crate::log::defer_lines();
-        if let Err(error) = engine.serve_agent(&own.stop) {
+        // The thread itself has it once.
+        if let Err(error) = engine.serve_agent_for(1, &own.stop) {
             log::debug!("agent: {error}");
         }
         drop(engine);
