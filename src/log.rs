@@ -51,9 +51,9 @@ pub(crate) fn defer_lines() {
     DEFERS.set(true);
 }
 
-/// Hands over what other threads deferred.
+/// Hands over what other threads deferred, unless this is one of them.
 pub(crate) fn deliver() {
-    if !ANY_DEFERRED.load(Ordering::Relaxed) {
+    if !ANY_DEFERRED.load(Ordering::Relaxed) || DEFERS.get() {
         return;
     }
     // Held by the agent now, or at a fork: the next handshake tries again.

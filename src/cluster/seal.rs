@@ -134,6 +134,11 @@ impl Sealer {
         known.find_map(|keys| keys.open(label, &place, &sealed)).ok_or(Refused::Forged)
     }
 
+    /// Whether the secret that seals here is said to have sealed this too.
+    pub fn seals_like(&self, sealed: &[u8]) -> bool {
+        Sealed::parse(sealed).is_some_and(|sealed| sealed.hint == self.first.hint)
+    }
+
     fn all(&self) -> impl Iterator<Item = &Keys> {
         iter::once(&self.first).chain(&self.others)
     }

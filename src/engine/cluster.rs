@@ -18,6 +18,8 @@ pub(super) struct Cluster {
     /// Where sessions are looked up one by one.
     pub(super) lookups: Option<Lookups>,
     pub(super) exchange: Exchange,
+    /// The secret is being replaced: what others wrote is sealed with another one than what we write.
+    pub(super) has_older_secrets: bool,
 }
 
 /// How sessions reach the others.
@@ -52,6 +54,7 @@ impl Cluster {
             sealer: Sealer::new(&secrets, &config.realm),
             lookups,
             exchange,
+            has_older_secrets: secrets.iter().count() > 1,
         }))
     }
 }

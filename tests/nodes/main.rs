@@ -1,6 +1,12 @@
 //! Several nodes in one process, each with memory of its own, joined by a real Redis and nothing else.
 
+mod agent;
+mod control;
+mod faults;
 mod lookups;
+mod places;
+mod repair;
 mod ring;
+mod secrets;
 mod sessions;
 mod support;

@@ -1,23 +1,29 @@
 //! A realm with a Redis and some nodes.
 
+use std::path::PathBuf;
 use std::sync::Arc;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
 use tlsresume::clock::UnixMillis;
 use tlsresume::config::Config;
 use tlsresume::engine::{Binding, Engine, Lookup, NewSession, Policy, StoredSession};
-use tlsresume::stats::Counter;
+use tlsresume::stats::{Counter, Gauge};
 use tlsresume_testkit::redis::RedisServer;
 use tlsresume_testkit::{Folder, wait_until};
 
 /// How long anything that has to come may take.
 pub(crate) const SOON: Duration = Duration::from_secs(5);
 
+pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
 /// A secret file, and what nodes are made with.
 pub(crate) struct Realm {
     folder: Folder,
     pub(crate) url: String,
+    /// Configuration; `[cluster]` comes last, if at all.
     pub(crate) settings: String,
+    /// More of the section `[redis]`.
+    pub(crate) redis: String,
 }
 
 impl Realm {
@@ -26,45 +32,73 @@ impl Realm {
     }
 
     pub(crate) fn at(url: &str, settings: &str) -> Realm {
-        let folder = Folder::new().expect("a folder");
-        let realm = Realm { folder, url: url.to_owned(), settings: settings.to_owned() };
-        realm.write_secrets(&[&"0123456789abcdef".repeat(4)]);
+        let folder = Folder::in_memory().expect("a folder");
+        let (url, settings) = (url.to_owned(), settings.to_owned());
+        let realm = Realm { folder, url, settings, redis: String::new() };
+        realm.write_secrets(&[SECRET]);
         realm
     }
 
-    pub(crate) fn write_secrets(&self, secrets: &[&str]) {
-        let path = self.folder.path().join("secret");
-        std::fs::write(path, secrets.join("\n")).expect("written");
+    /// One that looks sessions up, with a budget that a busy machine keeps.
+    pub(crate) fn pulling(url: &str, settings: &str) -> Realm {
+        Realm::at(url, &format!("{settings}\n{PULL}"))
     }
 
-    pub(crate) fn config(&self) -> Config {
+    pub(crate) fn write_secrets(&self, secrets: &[&str]) {
+        std::fs::write(self.file("secret"), secrets.join("\n")).expect("written");
+    }
+
+    pub(crate) fn file(&self, name: &str) -> PathBuf {
+        self.folder.file(name)
+    }
+
+    /// `memory`: its file, for a node that is more than one engine, or restarts with what it had.
+    pub(crate) fn config(&self, memory: Option<&str>) -> Config {
+        let Realm { settings, redis, url, .. } = self;
+        let cluster = if settings.contains("[cluster]") { "" } else { "[cluster]" };
+        let path = memory.map(|name| self.file(name)).unwrap_or_default();
         let text = format!(
-            "{}\n[cluster]\nsecret_file = \"{}\"\n",
-            self.settings,
-            self.folder.path().join("secret").display()
+            "{settings}\n{cluster}\nsecret_file = {:?}\n[redis]\nurl = {url:?}\n{redis}\n[memory]\npath = {path:?}\n",
+            self.file("secret"),
         );
-        let text = if self.settings.contains("[cluster]") {
-            self.settings.replace(
-                "[cluster]",
-                &format!(
-                    "[cluster]\nsecret_file = \"{}\"",
-                    self.folder.path().join("secret").display()
-                ),
-            )
-        } else {
-            text
-        };
-        let text = format!("{text}\n[redis]\nurl = \"{}\"\n", self.url);
         Config::from_toml(&text, "test", &|_| None).expect("a valid configuration")
     }
 
-    /// A node that has the ring of the others, or has waited for it.
-    pub(crate) fn node(&self) -> Node {
-        let node = Node(Engine::shared(self.config()).expect("a node"));
+    /// A node, or one of its processes, that has not done anything yet.
+    pub(crate) fn engine(&self, memory: Option<&str>) -> Node {
+        Node(Engine::shared(self.config(memory)).expect("a node"))
+    }
+
+    pub(crate) fn node_in(&self, memory: Option<&str>) -> Node {
+        let node = self.engine(memory);
         node.0.start_agent_now();
         node.first_callback();
         node
     }
+
+    /// So many of them, all reached and of one mind.
+    pub(crate) fn nodes<const N: usize>(&self) -> [Node; N] {
+        let nodes = std::array::from_fn(|_| self.node());
+        agree(&nodes);
+        nodes
+    }
+
+    /// A node that has the ring of the others, or has waited for it.
+    pub(crate) fn node(&self) -> Node {
+        self.node_in(None)
+    }
+}
+
+pub(crate) const PULL: &str = "[cluster]\nsessions = \"pull\"\nlookup_budget = \"100ms\"";
+
+/// Waits until all encrypt with one key, open each other's tickets and reach Redis.
+pub(crate) fn agree(nodes: &[Node]) {
+    soon("one key", || {
+        let names: Vec<_> = nodes.iter().map(Node::issue).collect();
+        names.iter().all(|name| name.is_some_and(|it| nodes.iter().all(|node| node.opens(it))))
+            && names.iter().all(|name| *name == names[0])
+    });
+    soon("all up", || nodes.iter().all(Node::is_up));
 }
 
 pub(crate) struct Node(pub(crate) Arc<Engine>);
@@ -106,16 +140,59 @@ impl Node {
         self.0.find_session(id, &self.binding(), lookup, now())
     }
 
+    /// Whether it finds a session within the usual time.
+    pub(crate) fn finds_soon(&self, id: &[u8; 32]) {
+        soon(&format!("the session, {}", self.metrics()), || self.find(id, Lookup::Keep).is_some());
+    }
+
+    pub(crate) fn is_up(&self) -> bool {
+        self.0.report(now()).gauge(Gauge::TransportUp) == 1
+    }
+
+    pub(crate) fn metrics(&self) -> String {
+        let all = self.0.metrics(now());
+        let said = |line: &&str| !line.starts_with('#') && !line.ends_with(" 0");
+        all.lines().filter(said).collect::<Vec<_>>().join("\n")
+    }
+
     pub(crate) fn count(&self, counter: Counter) -> u64 {
         self.0.counters().value(counter)
     }
 }
 
 pub(crate) fn now() -> UnixMillis {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).expect("after 1970");
-    UnixMillis(now.as_millis().try_into().expect("before the end of time"))
+    tlsresume::clock::now()
+}
+
+#[allow(clippy::disallowed_methods, reason = "tests measure")]
+pub(crate) fn instant() -> Instant {
+    Instant::now()
 }
 
 pub(crate) fn soon(what: &str, condition: impl FnMut() -> bool) {
     wait_until(what, SOON, condition).expect("comes in time");
+}
+
+/// Drops a node, and waits until its agent is gone.
+pub(crate) fn end(node: Node) {
+    let weak = Arc::downgrade(&node.0);
+    drop(node);
+    soon("its end", || weak.strong_count() == 0);
+}
+
+/// Runs `body` in a process of its own that runs this test alone, and returns what was said there on standard error;
+/// nothing in that process itself.
+pub(crate) fn alone(test: &str, body: impl FnOnce()) -> Option<String> {
+    const VARIABLE: &str = "TLSRESUME_TEST_ALONE";
+    if std::env::var_os(VARIABLE).is_some() {
+        body();
+        return None;
+    }
+    let myself = std::env::current_exe().expect("a path");
+    let mut command = std::process::Command::new(myself);
+    command.args(["--exact", test, "--nocapture"]).env(VARIABLE, "1");
+    let output = command.output().expect("run");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}{}", String::from_utf8_lossy(&output.stdout));
+    Some(said)
 }

@@ -1,11 +1,14 @@
 //! A connection, and the few things that are done with it.
 
 use std::collections::BTreeMap;
+use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
 use redis::cluster::{ClusterConnection, cluster_pipe};
 use redis::streams::{StreamId, StreamReadReply};
-use redis::{Cmd, ConnectionLike, FromRedisValue, Pipeline, ServerError, Value};
+use redis::{
+    Cmd, ConnectionLike, FromRedisValue, Pipeline, PushInfo, PushKind, ServerError, Value,
+};
 
 use super::{Names, Trouble};
 use crate::clock::UnixMillis;
@@ -71,13 +74,13 @@ pub struct Link {
     names: Names,
     /// How long each answer is waited for.
     limit: Duration,
-    /// Redis tells on this connection when there is news.
-    is_told: bool,
+    /// Where what Redis tells unasked ends up, if it does on this connection: a notice may come between two answers.
+    notices: Option<Receiver<PushInfo>>,
 }
 
 impl Link {
     pub(super) fn new(wire: Wire, names: Names, limit: Duration) -> Self {
-        Link { wire, names, limit, is_told: false }
+        Link { wire, names, limit, notices: None }
     }
 
     /// Asks to be told when there is news. A cluster does not tell, and permissions may lack: then it is polled.
@@ -89,13 +92,17 @@ impl Link {
         let mut subscribe = redis::cmd("SUBSCRIBE");
         subscribe.arg(&self.names.notices);
         connection.send_packed_command(&subscribe.get_packed_command())?;
-        self.is_told = matches!(connection.recv_response()?, Value::Push { .. });
+        if matches!(connection.recv_response()?, Value::Push { .. }) {
+            let (sender, receiver) = mpsc::channel();
+            connection.set_push_sender(sender);
+            self.notices = Some(receiver);
+        }
         Ok(())
     }
 
     /// Whether Redis tells on this connection when there is news.
     pub fn is_told(&self) -> bool {
-        self.is_told
+        self.notices.is_some()
     }
 
     /// Waits until Redis tells that there is news; `false` when it does not for so long.
@@ -104,6 +111,9 @@ impl Link {
     /// [`Trouble`].
     pub fn wait_for_notice(&mut self, longest: Duration) -> Result<bool, Trouble> {
         let limit = self.limit;
+        if self.has_notice() {
+            return Ok(true);
+        }
         let Wire::Server(connection) = &mut self.wire else { return Ok(false) };
         connection.set_read_timeout(Some(longest))?;
         let mut listener = connection.as_pubsub();
@@ -112,10 +122,16 @@ impl Link {
         std::mem::forget(listener);
         connection.set_read_timeout(Some(limit))?;
         match told {
-            Ok(_) => Ok(true),
+            Ok(_) => Ok(self.has_notice()),
             Err(error) if error.is_timeout() => Ok(false),
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether there were notices since this was asked last.
+    pub fn has_notice(&self) -> bool {
+        let all = self.notices.iter().flat_map(Receiver::try_iter);
+        all.filter(|push| push.kind == PushKind::Message).count() > 0
     }
 
     /// Waits no longer than this for each answer from now on.
@@ -320,7 +336,7 @@ impl Link {
     /// Tells whoever listens that there is news: they read it themselves, a notice has no authority. Without permission
     /// to tell, the others find it when they look.
     fn tell(&mut self) {
-        if self.is_told {
+        if self.is_told() {
             let mut publish = redis::cmd("PUBLISH");
             publish.arg(&self.names.notices).arg("");
             let _ = self.ask(&publish);
@@ -435,28 +451,48 @@ impl Link {
                 });
                 connection.req_packed_commands(&pipeline.get_packed_pipeline(), 0, count)?
             }
-            Wire::Cluster(connection) => {
-                let mut pipeline = cluster_pipe();
-                commands.into_iter().for_each(|command| {
-                    pipeline.add_command(command);
-                });
-                pipeline.query::<Vec<Value>>(connection)?
-            }
+            Wire::Cluster(connection) => all_in_cluster(connection, &commands)?,
         };
         answers.into_iter().map(sound).collect()
     }
 }
 
+/// The same in a cluster. A pipeline does not follow where a node sends it on to another (it does for keys that are on
+/// their way there): then all is asked again, one by one. Only what is taken is not there the second time.
+fn all_in_cluster(
+    connection: &mut ClusterConnection,
+    commands: &[Cmd],
+) -> Result<Vec<Value>, Trouble> {
+    let mut pipeline = cluster_pipe();
+    commands.iter().for_each(|command| {
+        pipeline.add_command(command.clone());
+    });
+    let error = match pipeline.query(connection) {
+        Ok(answers) => return Ok(answers),
+        Err(error) => error,
+    };
+    let refusals = error.clone().into_server_errors().unwrap_or_default();
+    let is_sent_on = |error: &ServerError| matches!(error.code(), "ASK" | "MOVED" | "TRYAGAIN");
+    match refusals.first() {
+        None => Err(error.into()),
+        Some(_) if refusals.iter().any(|(_, error)| is_sent_on(error)) => {
+            commands.iter().map(|command| Ok(connection.req_command(command)?)).collect()
+        }
+        Some((_, refusal)) => Err(refused(refusal)),
+    }
+}
+
 /// The answer, unless it is an error.
 fn sound(answer: Value) -> Result<Value, Trouble> {
-    let refused = |error: ServerError| {
-        let text = format!("{} {}", error.code(), error.details().unwrap_or_default());
-        Trouble::of_server(error.code(), text)
-    };
     match answer {
-        Value::ServerError(error) => Err(refused(error)),
+        Value::ServerError(error) => Err(refused(&error)),
         answer => Ok(answer),
     }
+}
+
+fn refused(error: &ServerError) -> Trouble {
+    let text = format!("{} {}", error.code(), error.details().unwrap_or_default());
+    Trouble::of_server(error.code(), text)
 }
 
 fn expire(key: &str, keep: Duration) -> Cmd {

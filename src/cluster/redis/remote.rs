@@ -1,5 +1,6 @@
 //! Where Redis is and how to get in: a server, a Unix socket, a master that sentinels name, or a cluster.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use redis::cluster::ClusterClient;
@@ -40,7 +41,7 @@ pub struct Remote {
 
 enum Target {
     Server(Client),
-    Sentinels { sentinels: Vec<Client>, master: String, server: Access },
+    Sentinels { sentinels: Vec<Client>, first: AtomicUsize, master: String, server: Access },
     Cluster { nodes: Vec<ConnectionInfo>, access: Access },
 }
 
@@ -89,15 +90,16 @@ impl Remote {
         ))
     }
 
-    /// Connects and logs in; every later answer is waited for as long.
+    /// Connects and logs in; every later answer is waited for as long. All sentinels together get half of it,
+    /// all nodes of a small cluster that are asked where the others are all of it.
     ///
     /// # Errors
     /// [`Trouble`].
     pub fn connect(&self, limit: Duration) -> std::result::Result<Link, Trouble> {
         let wire = match &self.target {
             Target::Server(client) => server_wire(client, limit)?,
-            Target::Sentinels { sentinels, master, server } => {
-                let client = master_of(sentinels, master, server, limit)?;
+            Target::Sentinels { sentinels, first, master, server } => {
+                let client = master_of(sentinels, first, master, server, limit / 2)?;
                 if self.numeric && !is_numeric(client.get_connection_info().addr()) {
                     return Err(Trouble::Lost("the sentinels name a host, not an address".into()));
                 }
@@ -122,14 +124,21 @@ fn cluster_wire(
     limit: Duration,
 ) -> std::result::Result<Wire, Trouble> {
     let settings = &access.settings;
+    // Those that hang are tried one after the other.
+    let count = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
+    let share = (limit / count.max(1)).max(limit / 8);
     let mut builder = ClusterClient::builder(nodes.to_vec())
+        .use_protocol(ProtocolVersion::RESP3)
         .retries(REDIRECTS)
         .min_retry_wait(1)
         .max_retry_wait(50)
-        .connection_timeout(limit)
+        .connection_timeout(share)
         .response_timeout(limit)
-        .tcp_settings(tcp_settings())
-        .certs(access.certificates.clone());
+        .tcp_settings(tcp_settings());
+    if nodes.iter().any(|node| matches!(node.addr(), ConnectionAddr::TcpTls { .. })) {
+        // Said of plain connections too, it makes them TLS.
+        builder = builder.certs(access.certificates.clone());
+    }
     if let Some(password) = settings.password() {
         builder = builder.password(password);
     }
@@ -139,17 +148,24 @@ fn cluster_wire(
     Ok(Wire::Cluster(Box::new(builder.build()?.get_connection()?)))
 }
 
-/// Asks one sentinel after the other where the master is.
+/// Asks one sentinel after the other where the master is, the one first that answered last: one that hangs costs time
+/// once. Each gets its share of the time, so that all are asked.
 fn master_of(
     sentinels: &[Client],
+    first: &AtomicUsize,
     master: &str,
     server: &Access,
     limit: Duration,
 ) -> std::result::Result<Client, Trouble> {
     let mut last = Trouble::Lost("no sentinel is configured".into());
-    for sentinel in sentinels {
-        match ask_sentinel(sentinel, master, limit) {
+    let count = sentinels.len();
+    let begin = first.load(Ordering::Relaxed);
+    for (nth, sentinel) in sentinels.iter().enumerate().cycle().skip(begin).take(count) {
+        // Once to connect, once to answer.
+        let share = limit / 2 / u32::try_from(count).unwrap_or(u32::MAX);
+        match ask_sentinel(sentinel, master, share) {
             Ok((host, port)) => {
+                first.store(nth, Ordering::Relaxed);
                 let secure =
                     matches!(sentinel.get_connection_info().addr(), ConnectionAddr::TcpTls { .. });
                 let address = tcp_address(host, port, secure);
@@ -207,6 +223,7 @@ fn sentinels(rest: &str, credentials: &Credentials) -> Result<Target> {
     };
     Ok(Target::Sentinels {
         sentinels: hosts.split(',').map(sentinel).collect::<Result<_>>()?,
+        first: AtomicUsize::new(0),
         master: master.to_owned(),
         server: Access {
             settings: server.redis_settings().clone(),

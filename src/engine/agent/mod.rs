@@ -53,8 +53,10 @@ const GATHER: Duration = Duration::from_millis(1);
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(1);
 
-/// Pause after Redis had no room for what was to be sent.
-const FULL_RETRY: Duration = Duration::from_millis(500);
+/// Pause after Redis refused something, and how long it must refuse nothing to count as well again: near the limit of its
+/// memory it takes some writes and refuses others.
+const REFUSED_RETRY: Duration = Duration::from_millis(500);
+const STEADY: Duration = Duration::from_secs(1);
 
 /// Why a pass of the agent was left.
 enum Left {
@@ -72,35 +74,44 @@ impl From<Trouble> for Left {
 
 type Pass<T> = Result<T, Left>;
 
-/// What was last said about Redis.
-#[derive(Clone, Copy)]
-enum Reach {
-    Unknown,
-    Up,
-    /// Not reached, since then.
-    Down(Duration),
-}
-
 /// A serving agent.
 struct Agent<'a> {
     engine: &'a Engine,
     cluster: &'a Cluster,
     stop: &'a AtomicBool,
+    /// How many have this instance for the agent's own sake.
+    keepers: usize,
     lease: AgentLease<'a>,
     node: NodeId,
     link: Option<Link>,
     /// When the next attempt to connect is due, and how long after it the one after that.
     retry: (Duration, Duration),
-    reach: Reach,
+    health: Health,
+    /// Since when Redis is not reached, if it is not.
+    down_since: Duration,
     ring: ring::Progress,
     nodes: Nodes,
     busy_until: Duration,
     /// Redis told that there is news.
     was_told: bool,
     look_due: Duration,
-    /// Redis was full; nothing is sent before.
-    full_until: Duration,
-    is_full: bool,
+    /// Redis refused something: until then nothing is asked of it but news.
+    refused_until: Duration,
+    /// From then on it counts as well, if it refuses nothing more.
+    well_from: Duration,
+}
+
+/// How Redis does, as log and metrics have it. Each change is one line.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Health {
+    /// It was not asked yet.
+    Unknown,
+    /// It does what it is asked.
+    Up,
+    /// It answers, and refuses: no memory, no permission, no disk.
+    Refusing,
+    /// It does not answer.
+    Down,
 }
 
 impl Engine {
@@ -108,18 +119,19 @@ impl Engine {
     /// Without a transport it keeps the ring, for nodes that see no client for longer than keys are made ahead.
     pub fn serve_agent(&self, stop: &AtomicBool) {
         while !stop.load(Ordering::Acquire) {
-            self.serve_if_free(stop);
+            self.serve_if_free(0, stop);
             sys::pause(IDLE_WAIT);
         }
     }
 
-    /// Serves as this node's agent until `stop` is set or another process has taken over; not at all if there is one.
-    fn serve_if_free(&self, stop: &AtomicBool) {
+    /// Serves as this node's agent until `stop` is set, another process has taken over, or nobody has this instance any
+    /// more but so many keepers. Not at all if there is an agent.
+    fn serve_if_free(&self, keepers: usize, stop: &AtomicBool) {
         let Some(lease) = self.store.hold_agent(HOLD) else { return };
         match &self.cluster {
             Some(cluster) => {
                 sys::separate_descriptors();
-                Agent::new(self, cluster, stop, lease).serve();
+                Agent::new(self, cluster, stop, keepers, lease).serve();
             }
             None => self.keep_ring_alone(stop, lease),
         }
@@ -131,12 +143,10 @@ impl Engine {
             sys::pause(IDLE_WAIT);
         }
     }
-}
 
-impl Engine {
-    /// Whether nobody has this instance any more but its agent.
-    fn is_abandoned(&self) -> bool {
-        self.shared.get().is_some_and(|shared| shared.strong_count() <= 1)
+    /// Whether nobody has this instance any more but so many.
+    fn is_abandoned(&self, keepers: usize) -> bool {
+        self.shared.get().is_some_and(|shared| shared.strong_count() <= keepers)
     }
 
     /// What was sealed by a node of this realm; else `None`, counted by reason.
@@ -163,6 +173,7 @@ impl<'a> Agent<'a> {
         engine: &'a Engine,
         cluster: &'a Cluster,
         stop: &'a AtomicBool,
+        keepers: usize,
         lease: AgentLease<'a>,
     ) -> Self {
         let now = clock::since_boot();
@@ -170,18 +181,20 @@ impl<'a> Agent<'a> {
             engine,
             cluster,
             stop,
+            keepers,
             lease,
             node: NodeId(engine.store.node_id()),
             link: None,
             retry: (now, FIRST_RETRY),
-            reach: Reach::Unknown,
+            health: Health::Unknown,
+            down_since: now,
             ring: ring::Progress::default(),
             nodes: Nodes::default(),
             busy_until: now,
             was_told: false,
             look_due: now,
-            full_until: now,
-            is_full: false,
+            refused_until: now,
+            well_from: now,
         }
     }
 
@@ -199,41 +212,49 @@ impl<'a> Agent<'a> {
         self.take_leave();
     }
 
-    /// Everything that is due, once.
+    /// Everything that is due, once. What is refused is tried again later and keeps nothing else from being done.
     fn pass(&mut self) -> Pass<()> {
         self.go_on()?;
         if self.link.is_none() && !self.connect()? {
             return Ok(());
         }
-        if clock::since_boot() >= self.full_until {
-            let written = self.write();
-            self.tolerate(written)?;
+        if clock::since_boot() < self.refused_until {
+            // A refusal of this too is no news now.
+            return self.receive().map(drop).or_else(pardon);
         }
-        if self.engine.store.has_first_copy() && self.is_news_likely() && self.receive()? > 0 {
+        let ring = self.keep_ring();
+        self.or_refused(ring)?;
+        if !self.engine.store.has_first_copy() {
+            // Whatever else looks at the ring would wait for that.
+            return Ok(());
+        }
+        let sent = self.send_sessions();
+        let sent = self.or_refused(sent)?;
+        let received = if self.is_news_likely() { self.receive() } else { Ok(0) };
+        let received = self.or_refused(received)?;
+        if sent + received > 0 {
             self.busy_until = clock::since_boot() + BUSY;
+        }
+        let has_beaten = self.keep_nodes();
+        if self.or_refused(has_beaten)? && clock::since_boot() >= self.refused_until {
+            // The heartbeat proves that writing works.
+            self.note_well();
         }
         Ok(())
     }
 
-    /// What this node has to say.
-    fn write(&mut self) -> Pass<()> {
-        self.keep_ring()?;
-        if !self.engine.store.has_first_copy() {
-            return Ok(());
+    /// What came of a part of the pass; a refusal is noted, and no reason to leave.
+    fn or_refused<T: Default>(&mut self, outcome: Pass<T>) -> Pass<T> {
+        if let Err(Left::Trouble(trouble @ (Trouble::Refused(_) | Trouble::Full(_)))) = &outcome {
+            self.note_refused(trouble);
         }
-        if self.send_sessions()? > 0 {
-            self.busy_until = clock::since_boot() + BUSY;
-        }
-        self.keep_nodes()?;
-        if std::mem::take(&mut self.is_full) {
-            log::warn!("redis: takes what is written again");
-        }
-        Ok(())
+        outcome.or_else(pardon)
     }
 
     /// Whether it is time to look into the stream: an idle node waits to be told.
     fn is_news_likely(&mut self) -> bool {
         let now = clock::since_boot();
+        self.was_told |= self.link.as_ref().is_some_and(Link::has_notice);
         let waits_to_be_told = self.link.as_ref().is_some_and(Link::is_told)
             && now >= self.busy_until
             && now < self.look_due
@@ -246,7 +267,7 @@ impl<'a> Agent<'a> {
 
     /// Before each question to Redis: whether this is still the agent's business.
     fn go_on(&mut self) -> Pass<()> {
-        let is_over = self.stop.load(Ordering::Acquire) || self.engine.is_abandoned();
+        let is_over = self.stop.load(Ordering::Acquire) || self.engine.is_abandoned(self.keepers);
         if is_over || !self.lease.renew(HOLD) {
             return Err(Left::Over);
         }
@@ -270,50 +291,66 @@ impl<'a> Agent<'a> {
         link.listen()?;
         self.link = Some(link);
         self.ring.begin_anew();
-        self.look_at_stream()?;
-        self.announce_up();
+        self.nodes.beat_at_once();
+        (self.refused_until, self.well_from) = (now, now);
+        if self.health != Health::Unknown || self.cluster.has_older_secrets {
+            // What we wrote may be lost, or sealed with a secret that is about to go.
+            self.send_again();
+        }
+        let looked = self.look_at_stream();
+        self.or_refused(looked)?;
         Ok(true)
     }
 
-    fn announce_up(&mut self) {
+    fn note_well(&mut self) {
+        let now = clock::since_boot();
+        if now < self.well_from {
+            self.nodes.beat_at_once();
+            self.refused_until = now + REFUSED_RETRY / 5;
+            return;
+        }
         self.retry.1 = FIRST_RETRY;
-        self.engine.store.set_gauge(Gauge::TransportUp, 1);
-        match std::mem::replace(&mut self.reach, Reach::Up) {
-            Reach::Up => {}
-            Reach::Unknown => log::info!("redis: reached; this process is the node's agent"),
-            Reach::Down(since) => {
-                let seconds = clock::since_boot().saturating_sub(since).as_secs();
+        match self.turn(Health::Up) {
+            Health::Up => {}
+            Health::Unknown => log::info!("redis: reached; this process is the node's agent"),
+            Health::Refusing => log::warn!("redis: refuses nothing any more"),
+            Health::Down => {
+                let seconds = now.saturating_sub(self.down_since).as_secs();
                 log::warn!("redis: reached again after {seconds} s");
             }
         }
     }
 
-    /// A refusal leaves the connection sound: what does not write goes on, what cannot be sent waits.
-    fn tolerate(&mut self, done: Pass<()>) -> Pass<()> {
-        let Err(Left::Trouble(trouble @ (Trouble::Full(_) | Trouble::Refused(_)))) = done else {
-            return done;
-        };
-        self.full_until = clock::since_boot() + FULL_RETRY;
-        if !std::mem::replace(&mut self.is_full, true) {
-            log::warn!("redis: refuses what is written: {trouble}; what cannot be sent waits");
+    /// The connection is sound: what does not depend on this goes on.
+    fn note_refused(&mut self, trouble: &Trouble) {
+        let now = clock::since_boot();
+        self.refused_until = now + REFUSED_RETRY;
+        self.well_from = now + STEADY;
+        self.nodes.beat_at_once();
+        if self.turn(Health::Refusing) != Health::Refusing {
+            log::warn!("redis: refuses what this node asks: {trouble}; what cannot be sent waits");
         }
-        Ok(())
     }
 
-    /// One line when the state changes; no more than one attempt a second after.
+    /// The connection is of no use any more: no more than one attempt a second after.
     fn note_trouble(&mut self, trouble: &Trouble) {
         let now = clock::since_boot();
         self.link = None;
         self.retry = (now + self.retry.1, (self.retry.1 * 2).min(LAST_RETRY));
-        self.engine.store.set_gauge(Gauge::TransportUp, 0);
         // Whoever waits for the ring of the others waits in vain.
         self.engine.store.note_first_copy();
-        if !matches!(self.reach, Reach::Down(_)) {
-            self.reach = Reach::Down(now);
+        if self.turn(Health::Down) != Health::Down {
+            self.down_since = now;
             log::warn!(
                 "redis: not reached: {trouble}; keys and sessions of this node are not shared until it is"
             );
         }
+    }
+
+    /// Enters a state of health; which one it was before.
+    fn turn(&mut self, health: Health) -> Health {
+        self.engine.store.set_gauge(Gauge::TransportUp, u64::from(health == Health::Up));
+        std::mem::replace(&mut self.health, health)
     }
 
     /// Until a session is made, or it is time to look what others did.
@@ -337,8 +374,7 @@ impl<'a> Agent<'a> {
         }
     }
 
-    /// What was made last is sent, if that is quick; the next agent need not wait for this one's terms, and says itself
-    /// that the node lives.
+    /// What was made last is sent, if that is quick; the next agent need not wait for this one's terms.
     fn take_leave(&mut self) {
         if !self.lease.renew(HOLD) {
             return;
@@ -351,6 +387,14 @@ impl<'a> Agent<'a> {
             let _ = link.leave_maker(&name);
             let _ = link.forget_nodes(&[name.into_bytes()]);
         }
+    }
+}
+
+/// Nothing, in the place of a refusal.
+fn pardon<T: Default>(left: Left) -> Pass<T> {
+    match left {
+        Left::Trouble(Trouble::Refused(_) | Trouble::Full(_)) => Ok(T::default()),
+        left => Err(left),
     }
 }
 

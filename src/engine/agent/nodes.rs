@@ -44,10 +44,11 @@ struct Heard {
 }
 
 impl Agent<'_> {
-    /// Says that this node lives, and listens, when either is due.
-    pub(super) fn keep_nodes(&mut self) -> Pass<()> {
+    /// Says that this node lives, and listens, when either is due. Whether it was time to say so.
+    pub(super) fn keep_nodes(&mut self) -> Pass<bool> {
         let now = clock::since_boot();
-        if now >= self.nodes.beat_due {
+        let is_due = now >= self.nodes.beat_due;
+        if is_due {
             self.nodes.beat_due = now + BEAT;
             self.beat()?;
         }
@@ -56,7 +57,7 @@ impl Agent<'_> {
             let many = u32::try_from(self.nodes.heard.len()).unwrap_or(u32::MAX);
             self.nodes.listen_due = now + LISTEN.max(LISTEN_PER_NODE.saturating_mul(many));
         }
-        Ok(())
+        Ok(is_due)
     }
 
     fn beat(&mut self) -> Pass<()> {
@@ -130,6 +131,11 @@ impl Agent<'_> {
 }
 
 impl Nodes {
+    /// Nothing proves better that Redis takes what is written.
+    pub(super) fn beat_at_once(&mut self) {
+        self.beat_due = Duration::ZERO;
+    }
+
     /// A heartbeat that was heard before, or is older, is no news: somebody may have put it back.
     fn hear(&mut self, name: &[u8], heartbeat: &Heartbeat, at: Duration) {
         let news = Heard { sequence: heartbeat.sequence, at, digest: heartbeat.ring_digest };

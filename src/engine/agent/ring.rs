@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::{Agent, Pass};
 use crate::clock::{self, UnixMillis};
 use crate::cluster::message::Entry;
-use crate::cluster::redis::{Copy, Outgoing, Trouble};
+use crate::cluster::redis::{Copy, Outgoing};
 use crate::cluster::seal::{Label, NONCE_LEN};
 use crate::config::KeySource;
 use crate::engine::cluster::Exchange;
@@ -18,6 +18,12 @@ use crate::sys;
 
 /// How often the copy's token is looked at, whatever was heard.
 const POLL: Duration = Duration::from_secs(2);
+
+/// How often the node that makes keys for all looks whether some are due.
+const MAKING_LOOK: Duration = Duration::from_millis(100);
+
+/// A copy that is not what it should be after so many exchanges in a row is left alone until the next poll.
+const MOST_IN_VAIN: u32 = 8;
 
 /// How long one node makes the keys for all, unless it renews that.
 const TERM: Duration = Duration::from_secs(10);
@@ -48,17 +54,28 @@ pub(super) struct Progress {
     pub(super) noticed: bool,
     /// Since when the first keys of another node are waited for.
     waiting_since: Option<Duration>,
-    /// The node's ring was in the copy before.
-    was_shared: bool,
+    /// This node makes the keys for all; and when it looks next whether some are due.
+    is_maker: bool,
+    making: Duration,
+    /// Which copy this is, as its token says: another one when Redis lost everything.
+    epoch: Option<Epoch>,
+    /// What older secrets had sealed was sealed again.
+    is_resealed: bool,
     /// When the copy was read, by this node's clock, that had everything at last.
     contact: Option<UnixMillis>,
+    /// How often the copy was written to since then.
+    in_vain: u32,
 }
+
+/// The first part of a token stays the same as long as the copy is there, the rest is new with each change.
+type Epoch = [u8; 8];
+type Change = [u8; 8];
 
 impl Progress {
     /// A new connection: what the copy holds now is anybody's guess.
     pub(super) fn begin_anew(&mut self) {
-        let Progress { was_shared, contact, .. } = *self;
-        *self = Progress { was_shared, contact, ..Progress::default() };
+        let Progress { epoch, is_resealed, contact, .. } = *self;
+        *self = Progress { epoch, is_resealed, contact, ..Progress::default() };
     }
 }
 
@@ -67,32 +84,44 @@ impl Agent<'_> {
     pub(super) fn keep_ring(&mut self) -> Pass<()> {
         let now = clock::since_boot();
         let own_changed = self.engine.store.ring_generation() != self.ring.generation;
+        // Nodes with different secrets overwrite each other's parts for ever, at this pace.
+        if self.ring.in_vain >= MOST_IN_VAIN && now < self.ring.poll {
+            return Ok(());
+        }
         if self.ring.noticed || own_changed || self.ring.token.is_none() {
             return self.exchange_rings();
+        }
+        if self.ring.is_maker && now >= self.ring.making {
+            self.ring.making = now + MAKING_LOOK;
+            if self.is_due() {
+                return self.exchange_rings();
+            }
         }
         if now < self.ring.poll {
             return Ok(());
         }
         self.ring.poll = now + POLL;
         self.look_at_stream()?;
-        let is_maker = self.be_maker()?;
+        self.be_maker()?;
         let token = self.link()?.ring_token()?;
         if token != self.ring.token {
-            self.ring.token = token.and(self.ring.token.take());
             return self.exchange_rings();
         }
-        if is_maker && self.is_due() {
+        // What is missing without anybody having said so is found by the one who looks at all of it.
+        if self.ring.is_maker || !self.makes_keys() {
             return self.exchange_rings();
         }
         Ok(())
     }
 
+    fn makes_keys(&self) -> bool {
+        self.engine.config.keys.source == KeySource::Random
+    }
+
     fn be_maker(&mut self) -> Pass<bool> {
-        if self.engine.config.keys.source != KeySource::Random {
-            return Ok(false);
-        }
         let name = self.node.to_string();
-        Ok(self.link()?.be_maker(&name, TERM)?)
+        self.ring.is_maker = self.makes_keys() && self.link()?.be_maker(&name, TERM)?;
+        Ok(self.ring.is_maker)
     }
 
     fn is_due(&self) -> bool {
@@ -109,6 +138,7 @@ impl Agent<'_> {
     fn exchange_rings(&mut self) -> Pass<()> {
         self.ring.noticed = false;
         let copy = self.link()?.ring()?;
+        self.note_epoch(copy.epoch());
         let parts = self.open(&copy);
         let is_maker = self.be_maker()?;
         if self.must_wait(&copy, is_maker) {
@@ -117,10 +147,12 @@ impl Agent<'_> {
         }
         let schedule = if is_maker { self.early() } else { self.engine.schedule };
         let now = clock::now();
+        // Only then: keys that are made in company, by schedule or by hand, are the fleet's too.
+        let was_alone = self.ring.token.is_none();
         let contact = self.ring.contact;
         let merged = self.engine.change_ring(PATIENCE, |ring| {
-            let exchange =
-                ring.rejoin(&parts, contact, &schedule, now).exchange(&parts, &schedule, now);
+            let ring = if was_alone { &ring.rejoin(&parts, contact, &schedule, now) } else { ring };
+            let exchange = ring.exchange(&parts, &schedule, now);
             let refused = exchange.refused as u64;
             self.engine.counters().add(Counter::TransportRejectedClock, refused);
             self.engine.maintained_by(&schedule, &exchange.ring, now)
@@ -136,9 +168,8 @@ impl Agent<'_> {
     /// Whether another node is about to make the first keys of all.
     fn must_wait(&mut self, copy: &Copy, is_maker: bool) -> bool {
         let now = clock::since_boot();
-        let makes_keys = self.engine.config.keys.source == KeySource::Random;
         let nothing_yet = copy.parts.is_empty() && !self.engine.store.has_first_copy();
-        if is_maker || !nothing_yet || !makes_keys {
+        if is_maker || !nothing_yet || !self.makes_keys() {
             return false;
         }
         let since = *self.ring.waiting_since.get_or_insert(now);
@@ -159,20 +190,19 @@ impl Agent<'_> {
         let view = self.engine.view(now);
         let exchange = view.ring.exchange(parts, schedule, now);
         let for_all = exchange.makes_keys_for_all(now);
-        let publish: Vec<_> =
+        let mut publish: Vec<_> =
             exchange.publish.into_iter().filter(|(_, part)| self.is_shared(part)).collect();
+        if !std::mem::replace(&mut self.ring.is_resealed, true) {
+            publish.extend(self.to_reseal(copy, parts, &publish));
+        }
         if publish.is_empty() && copy.token.is_some() {
             self.tidy(&exchange.superfluous, now)?;
             self.ring.token = copy.token.clone();
             self.ring.generation = generation;
             self.ring.poll = clock::since_boot() + POLL;
-            self.ring.was_shared = true;
             self.ring.contact = Some(now);
+            self.ring.in_vain = 0;
             return Ok(());
-        }
-        if self.ring.token.is_none() && std::mem::take(&mut self.ring.was_shared) {
-            // The first look on a new connection, or the copy is gone: Redis may have lost what we wrote.
-            self.send_again();
         }
         let write: Vec<_> = publish
             .iter()
@@ -182,11 +212,10 @@ impl Agent<'_> {
                 Some((field, sealed))
             })
             .collect();
-        let mut token = [0; 16];
-        if !sys::random(&mut token) {
+        let Some(token) = next_token(copy) else {
             log::debug!("agent: {NO_RANDOMNESS}");
             return Ok(());
-        }
+        };
         let keep = view.ring.last_end().since(now) + KEEP_AFTER;
         drop(view);
         if !for_all {
@@ -197,6 +226,8 @@ impl Agent<'_> {
             return Ok(());
         }
         self.engine.counters().add(Counter::TransportSent, write.len() as u64);
+        self.ring.in_vain += 1;
+        self.ring.poll = clock::since_boot() + POLL;
         self.tell_others()
     }
 
@@ -259,8 +290,36 @@ impl Agent<'_> {
         self.engine.open_sealed(self.cluster, label, id, sealed)
     }
 
+    /// The parts of the copy that an older secret of ours sealed: once that is deleted, a node that joins could not read
+    /// them. Done once in an agent's life, lest two nodes whose files differ in their order do it in turns; the last one
+    /// that is restarted sees to all of them.
+    fn to_reseal(
+        &self,
+        copy: &Copy,
+        parts: &BTreeMap<Field, Ring>,
+        publish: &[(Field, Ring)],
+    ) -> Vec<(Field, Ring)> {
+        let is_old = |field: &Field| {
+            let sealed = copy.parts.get(&field.to_bytes());
+            sealed.is_some_and(|sealed| !self.cluster.sealer.seals_like(sealed))
+        };
+        let is_published = |field: &Field| publish.iter().any(|(other, _)| other == field);
+        let old = parts.iter().filter(|(field, _)| is_old(field) && !is_published(field));
+        old.map(|(field, part)| (*field, part.clone())).collect()
+    }
+
+    /// Another copy than before: Redis lost what we wrote.
+    fn note_epoch(&mut self, epoch: Option<Epoch>) {
+        if epoch.is_some()
+            && std::mem::replace(&mut self.ring.epoch, epoch)
+                .is_some_and(|known| Some(known) != epoch)
+        {
+            self.send_again();
+        }
+    }
+
     /// What others may look up is written again, unless a copy of what was used up would come back.
-    fn send_again(&self) {
+    pub(super) fn send_again(&self) {
         let once = self.engine.config.resumption.single_use;
         if self.cluster.exchange == Exchange::Keyed && !once {
             self.engine.store.send_again();
@@ -277,8 +336,15 @@ impl Agent<'_> {
     }
 }
 
-impl From<crate::error::Error> for super::Left {
-    fn from(error: crate::error::Error) -> Self {
-        super::Left::Trouble(Trouble::Refused(error.to_string()))
+impl Copy {
+    fn epoch(&self) -> Option<Epoch> {
+        self.token.as_ref()?.first_chunk().copied()
     }
+}
+
+/// The token of what is written over a copy; `None` without randomness.
+fn next_token(copy: &Copy) -> Option<Vec<u8>> {
+    let (mut epoch, mut change) = (Epoch::default(), Change::default());
+    let sound = sys::random(&mut epoch) && sys::random(&mut change);
+    sound.then(|| [copy.epoch().unwrap_or(epoch), change].concat())
 }

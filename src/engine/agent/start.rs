@@ -156,7 +156,8 @@ fn start_thread(engine: Arc<Engine>) -> std::io::Result<Arc<Running>> {
     let own = Arc::clone(&running);
     sys::spawn("tlsresume-agent", move || {
         crate::log::defer_lines();
-        engine.serve_if_free(&own.stop);
+        // The thread itself has it once.
+        engine.serve_if_free(1, &own.stop);
         drop(engine);
         own.done.store(true, Ordering::Release);
     })?;

@@ -1,0 +1,127 @@
+//! What an administrator does on one node takes effect on all.
+
+use std::time::Duration;
+
+use tlsresume::engine::Lookup;
+use tlsresume::ring::KeyName;
+use tlsresume::stats::Counter;
+use tlsresume_testkit::redis::{RedisServer, Reply};
+use tlsresume_testkit::wait_until;
+
+use crate::support::*;
+
+const STREAM: &str = "tlsresume:{default}:stream";
+const QUICK: &str = "[keys]\nactivation_delay = \"1s\"";
+
+fn in_push_and_pull(check: impl Fn(&RedisServer, &Realm, [Node; 3])) {
+    for settings in [QUICK.to_owned(), format!("{QUICK}\n{PULL}")] {
+        let redis = RedisServer::start().expect("redis");
+        let realm = Realm::on(&redis, &settings);
+        let nodes = realm.nodes();
+        check(&redis, &realm, nodes);
+    }
+}
+
+fn within_2_s(what: &str, condition: impl FnMut() -> bool) {
+    wait_until(what, Duration::from_secs(2), condition).expect("in time");
+}
+
+/// All entries of the stream.
+fn entries(redis: &RedisServer) -> Vec<Vec<u8>> {
+    let all = redis.ask(&["XRANGE", STREAM, "-", "+"]).expect("answered");
+    let entry = |it: &Reply| Some(it.list().get(1)?.list().get(1)?.bytes()?.to_vec());
+    all.list().iter().filter_map(entry).collect()
+}
+
+fn replay(redis: &RedisServer, entry: &[u8]) {
+    redis.ask(&[b"XADD", STREAM.as_bytes(), b"*", b"e", entry]).expect("added");
+}
+
+#[test]
+fn rotation_takes_effect_on_all_nodes() {
+    in_push_and_pull(|_, _, nodes| {
+        let old = nodes[0].issue().expect("a key");
+        nodes[1].0.rotate_keys().expect("rotated");
+        // After the activation delay.
+        wait_until("another key", Duration::from_secs(3), || {
+            nodes.iter().all(|node| node.issue().is_some_and(|name| name != old))
+        })
+        .expect("in time");
+        agree(&nodes);
+        assert!(nodes.iter().all(|node| node.opens(old)));
+    });
+}
+
+#[test]
+fn a_revoked_key_opens_nothing_anywhere() {
+    in_push_and_pull(|_, realm, nodes| {
+        let old = nodes[0].issue().expect("a key");
+        nodes[1].0.revoke_keys(Some(KeyName(old))).expect("revoked");
+        within_2_s("revocation", || nodes.iter().all(|node| !node.opens(old)));
+        let young = nodes[2].issue().expect("a key");
+        nodes[2].0.revoke_keys(None).expect("revoked");
+        within_2_s("revocation of all", || nodes.iter().all(|node| !node.opens(young)));
+        agree(&nodes);
+        assert!(!realm.node().opens(young), "a node that joins");
+    });
+}
+
+#[test]
+fn a_flush_covers_the_sessions_of_all_nodes() {
+    in_push_and_pull(|_, _, nodes| {
+        let ids = [nodes[0].keep(b"a session"), nodes[1].keep(b"another")];
+        ids.iter().for_each(|id| nodes.iter().for_each(|node| node.finds_soon(id)));
+        let later = now() + Duration::from_secs(1);
+        // Sessions are dated to the second.
+        soon("another second", || now() > later);
+        nodes[2].0.flush_sessions().expect("flushed");
+        within_2_s("the flush", || {
+            let gone = |id| nodes.iter().all(|node| node.find(id, Lookup::Keep).is_none());
+            ids.iter().all(gone)
+        });
+    });
+}
+
+#[test]
+fn a_removed_session_is_gone_everywhere_and_does_not_come_back() {
+    in_push_and_pull(|redis, realm, nodes| {
+        let id = nodes[0].keep(b"a session");
+        nodes.iter().for_each(|node| node.finds_soon(&id));
+        let key = format!("tlsresume:default:session:{}", hex::encode(&id[..24]));
+        let copy = redis.ask(&["GET", &key]).expect("answered");
+        let session = entries(redis).into_iter().find(|it| it.get(1) == Some(&1));
+
+        nodes[1].0.forget_session(&id, now());
+        let is_gone = |node: &Node| node.find(&id, Lookup::Keep).is_none();
+        within_2_s("the removal", || nodes.iter().all(is_gone));
+
+        if let Some(entry) = session {
+            replay(redis, &entry);
+        }
+        if let Some(copy) = copy.bytes() {
+            redis.ask(&[b"SET", key.as_bytes(), copy]).expect("set");
+        }
+        let mark = nodes[0].keep(b"later");
+        nodes.iter().for_each(|node| node.finds_soon(&mark));
+        assert!(nodes.iter().all(is_gone), "replayed");
+        let joined = realm.node();
+        joined.finds_soon(&mark);
+        soon("the removal", || is_gone(&joined));
+    });
+}
+
+#[test]
+fn a_flushed_session_is_refused_when_it_is_replayed() {
+    let redis = RedisServer::start().expect("redis");
+    let nodes: [Node; 2] = Realm::on(&redis, QUICK).nodes();
+    let id = nodes[0].keep(b"a session");
+    nodes[1].finds_soon(&id);
+    let session = entries(&redis).into_iter().find(|it| it.get(1) == Some(&1)).expect("an entry");
+    let later = now() + Duration::from_secs(1);
+    soon("another second", || now() > later);
+    nodes[0].0.flush_sessions().expect("flushed");
+    within_2_s("the flush", || nodes[1].find(&id, Lookup::Keep).is_none());
+    replay(&redis, &session);
+    soon("a refusal", || nodes[1].count(Counter::TransportRejectedExpired) > 0);
+    assert!(nodes[1].find(&id, Lookup::Keep).is_none());
+}

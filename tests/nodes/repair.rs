@@ -1,0 +1,151 @@
+//! What Redis loses, nodes bring back; what a node missed, it makes up for.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use tlsresume::engine::Lookup;
+use tlsresume::stats::Counter;
+use tlsresume_testkit::middleman::{Behaviour, Middleman};
+use tlsresume_testkit::redis::RedisServer;
+use tlsresume_testkit::wait_until;
+
+use crate::support::*;
+
+const RING: &str = "tlsresume:{default}:ring";
+const STREAM: &str = "tlsresume:{default}:stream";
+
+/// Fields of the shared copy.
+fn fields(redis: &RedisServer) -> BTreeSet<Vec<u8>> {
+    let answer = redis.ask(&["HKEYS", RING]).expect("answered");
+    answer.list().iter().filter_map(|name| Some(name.bytes()?.to_vec())).collect()
+}
+
+/// Does something to a Redis that two nodes share. Both must have one key, a whole copy and each other's sessions after.
+fn survives(what: &str, harm: impl FnOnce(&mut RedisServer)) {
+    let mut redis = RedisServer::start().expect("redis");
+    let realm = Realm::pulling(&redis.url(), "");
+    let nodes: [Node; 2] = realm.nodes();
+    let (name, before) = (nodes[0].issue().expect("a key"), fields(&redis));
+    let ids = [nodes[0].keep(b"of the first"), nodes[1].keep(b"of the second")];
+    soon("all written", || redis.command(&["DBSIZE"]).is_ok_and(|it| it == "6"));
+
+    harm(&mut redis);
+    soon(&format!("{what}: the copy"), || before.is_subset(&fields(&redis)));
+    soon(&format!("{what}: the sessions"), || {
+        let found = |(node, id): (&Node, &[u8; 32])| node.find(id, Lookup::Keep).is_some();
+        nodes.iter().rev().zip(&ids).all(found)
+    });
+    agree(&nodes);
+    assert_eq!(nodes[0].issue(), Some(name), "{what}");
+    let third = realm.node();
+    assert_eq!(third.issue(), Some(name), "{what}: a node that joins");
+}
+
+#[test]
+fn an_emptied_redis_is_filled_again() {
+    survives("FLUSHALL", |redis| {
+        redis.command(&["FLUSHALL"]).expect("done");
+    });
+}
+
+#[test]
+fn a_redis_that_restarts_empty_is_filled_again() {
+    survives("restart", |redis| redis.restart_empty().expect("restarted"));
+}
+
+#[test]
+fn an_older_state_of_redis_is_brought_up_to_date() {
+    let mut redis = RedisServer::start().expect("redis");
+    let realm = Realm::pulling(&redis.url(), "");
+    let nodes: [Node; 2] = realm.nodes();
+    let dump = redis.dump().expect("a dump");
+    let id = nodes[0].keep(b"younger than the dump");
+    nodes[1].finds_soon(&id);
+    let third = realm.node();
+
+    redis.restore(&dump).expect("restored");
+    third.finds_soon(&id);
+    agree(&nodes);
+}
+
+#[test]
+fn a_lost_ring_or_stream_is_written_again() {
+    survives("DEL ring", |redis| {
+        redis.command(&["DEL", RING]).expect("done");
+    });
+    survives("DEL stream", |redis| {
+        redis.command(&["DEL", STREAM]).expect("done");
+    });
+}
+
+#[test]
+fn a_lost_or_spoilt_field_of_the_ring_is_written_again() {
+    survives("HDEL", |redis| {
+        let key = fields(redis).into_iter().find(|it| it.starts_with(b"k")).expect("a key");
+        redis.ask(&[b"HDEL", RING.as_bytes(), &key]).expect("done");
+    });
+
+    let redis = RedisServer::start().expect("redis");
+    let realm = Realm::on(&redis, "");
+    let nodes: [Node; 2] = realm.nodes();
+    let all = fields(&redis);
+    let key = all.iter().find(|it| it.starts_with(b"k")).expect("a key");
+    redis.ask(&[b"HSET", RING.as_bytes(), key, b"garbage"]).expect("done");
+    let value = || redis.ask(&[b"HGET", RING.as_bytes(), key]).expect("answered");
+    soon("the field", || value().bytes().is_some_and(|it| it != b"garbage"));
+    assert!(nodes.iter().any(|node| node.count(Counter::TransportRejectedFormat) > 0));
+    agree(&nodes);
+}
+
+#[test]
+fn a_node_that_was_cut_off_agrees_again_and_its_tickets_open() {
+    const FAST: &str =
+        "[keys]\nrotate = \"1s\"\nactivation_delay = \"1s\"\n[resumption]\nlifetime = \"60s\"";
+    for fault in [Behaviour::Refuse, Behaviour::BlackHole] {
+        let redis = RedisServer::start().expect("redis");
+        let middleman = Middleman::start(redis.address()).expect("a middleman");
+        let (here, mut there) = (Realm::on(&redis, FAST), Realm::on(&redis, FAST));
+        there.url = middleman.url(&redis.url());
+        let [near, far] = [here.node(), there.node()];
+        soon("both up", || near.is_up() && far.is_up());
+
+        middleman.behave(fault);
+        let mut names = BTreeSet::new();
+        wait_until("rotations", Duration::from_secs(15), || {
+            names.extend(far.issue());
+            near.issue();
+            names.len() > 6
+        })
+        .expect("rotated");
+        middleman.behave(Behaviour::Pass);
+        let nodes = [near, far];
+        agree(&nodes);
+        soon("its tickets to open", || names.iter().all(|name| nodes[0].opens(*name)));
+    }
+}
+
+#[test]
+fn one_key_is_made_for_each_period() {
+    let redis = RedisServer::start().expect("redis");
+    let settings =
+        "[keys]\nrotate = \"1s\"\nactivation_delay = \"1s\"\n[resumption]\nlifetime = \"60s\"";
+    let realm = Realm::on(&redis, settings);
+    let nodes: [Node; 3] = realm.nodes();
+    let known = || fields(&redis).len();
+    let (before, begun) = (known(), instant());
+    let (mut names, mut apart) = (BTreeSet::new(), Duration::ZERO);
+    let mut together = instant();
+    wait_until("20 rotations", Duration::from_secs(30), || {
+        let now: BTreeSet<_> = nodes.iter().filter_map(Node::issue).collect();
+        if now.len() == 1 {
+            together = instant();
+        }
+        apart = apart.max(together.elapsed());
+        names.extend(now);
+        names.len() > 10
+    })
+    .expect("rotated");
+    let periods = usize::try_from(begun.elapsed().as_secs()).expect("a few") + 2;
+    assert!(apart < Duration::from_secs(1), "apart for {apart:?}");
+    assert!(known() - before <= periods, "{} keys, {periods} periods", known() - before);
+}
