@@ -76,7 +76,7 @@ impl Fault {
             nodes[0].finds_soon(&id);
             is_over.store(true, Ordering::Release);
             let [slow, waited, all] = handshakes.join().expect("no panic");
-            assert!(waited == 0 && slow * 50 <= all, "of {all}, {slow} slow, {waited} waited");
+            assert!(waited == 0 && slow <= 3 + all / 50, "of {all}, {slow} slow, {waited} waited");
         });
         // Before Redis ends, which they would tell.
         nodes.into_iter().for_each(end);

@@ -101,27 +101,27 @@ fn a_lost_or_spoilt_field_of_the_ring_is_written_again() {
 fn a_node_that_was_cut_off_agrees_again_and_its_tickets_open() {
     const FAST: &str =
         "[keys]\nrotate = \"1s\"\nactivation_delay = \"1s\"\n[resumption]\nlifetime = \"60s\"";
-    for fault in [Behaviour::Refuse, Behaviour::BlackHole] {
-        let redis = RedisServer::start().expect("redis");
-        let middleman = Middleman::start(redis.address()).expect("a middleman");
-        let (here, mut there) = (Realm::on(&redis, FAST), Realm::on(&redis, FAST));
-        there.url = middleman.url(&redis.url());
-        let [near, far] = [here.node(), there.node()];
-        soon("both up", || near.is_up() && far.is_up());
+    let redis = RedisServer::start().expect("redis");
+    let near = Realm::on(&redis, FAST);
+    let middlemen = [(); 2].map(|()| Middleman::start(redis.address()).expect("a middleman"));
+    let far = [0, 1].map(|nth: usize| Realm::at(&middlemen[nth].url(&redis.url()), FAST));
+    let nodes = [near.node(), far[0].node(), far[1].node()];
+    agree(&nodes);
 
-        middleman.behave(fault);
-        let mut names = BTreeSet::new();
-        wait_until("rotations", Duration::from_secs(15), || {
-            names.extend(far.issue());
-            near.issue();
-            names.len() > 6
-        })
-        .expect("rotated");
-        middleman.behave(Behaviour::Pass);
-        let nodes = [near, far];
-        agree(&nodes);
-        soon("its tickets to open", || names.iter().all(|name| nodes[0].opens(*name)));
-    }
+    middlemen[0].behave(Behaviour::Refuse);
+    middlemen[1].behave(Behaviour::BlackHole);
+    let mut names = [(); 3].map(|()| BTreeSet::new());
+    wait_until("rotations", Duration::from_secs(15), || {
+        nodes.iter().zip(&mut names).for_each(|(node, names)| names.extend(node.issue()));
+        names.iter().all(|names| names.len() > 6)
+    })
+    .expect("rotated");
+    assert!(!nodes[1].is_up() && !nodes[2].is_up());
+    middlemen.iter().for_each(|middleman| middleman.behave(Behaviour::Pass));
+    agree(&nodes);
+    soon("all tickets to open", || {
+        nodes.iter().all(|node| names.iter().flatten().all(|name| node.opens(*name)))
+    });
 }
 
 #[test]
