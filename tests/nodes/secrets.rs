@@ -211,8 +211,8 @@ fn no_flipped_bit_passes() {
     let realm = Realm::on(&redis, "");
     let node = realm.node();
     soon("a heartbeat", || node.is_up());
-    end(node);
     let gone = hash(&redis, NODES).remove(0);
+    end(node);
     let nodes: [Node; 2] = realm.nodes();
     let mut flip = |bytes: &[u8]| {
         let mut bytes = bytes.to_vec();
