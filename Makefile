@@ -28,11 +28,12 @@ endif
 
 # cargo has its own parallelism; targets named on one command line are meant in that order.
 .NOTPARALLEL:
-.PHONY: all library preload check-header header examples nginx-module servers-table deps demo test check bench install uninstall \
+.PHONY: all library preload check-header header examples nginx-module servers-table deps demo test check bench simulation install uninstall \
 	test-openssl-1.1.1 test-loom clean help
 
 all: library preload check-header examples ## build library, programs and examples (the default)
 
+# The library, and the programs of the workspace: tlsresumectl and the demo.
 library:
 	$(CARGO) build --release --workspace
 	ln -sf libtlsresume.so $(RELEASE)/$(SONAME)
@@ -98,16 +99,19 @@ bench: deps all nginx-module ## set up everything, run the benchmarks, write tar
 	$(CARGO) bench --bench handshakes --bench store --bench throughput --bench nginx
 	cd $(CARGO_TARGET_DIR)/bench && cat handshakes.md store.md throughput.md nginx.md > results.md
 
+simulation: ## let fleets of 10, 100 and 1,000 nodes share a ring for 6 hours (ARGS='--seeds 5 --hours 24 --json')
+	$(CARGO) bench --bench simulation -- $(ARGS)
+
 test-openssl-1.1.1: deps ## build OpenSSL 1.1.1w and run the C tests with it (ten minutes the first time)
 	scripts/test-openssl-1.1.1.sh
 
 test-loom: ## let the model checker try every order of the store's atomic operations
 	RUSTFLAGS="--cfg loom" $(CARGO) test --release --lib --target-dir $(CARGO_TARGET_DIR)/loom loom
 
-$(RELEASE)/libtlsresume.so $(RELEASE)/libtlsresume_preload.so:
+$(RELEASE)/libtlsresume.so $(RELEASE)/libtlsresume_preload.so $(RELEASE)/tlsresumectl:
 	@echo "$@ is missing: run make all first" >&2; exit 1
 
-install: $(RELEASE)/libtlsresume.so $(RELEASE)/libtlsresume_preload.so ## install below PREFIX (DESTDIR, LIBDIR, INCLUDEDIR, BINDIR, MANDIR, DOCDIR)
+install: $(RELEASE)/libtlsresume.so $(RELEASE)/libtlsresume_preload.so $(RELEASE)/tlsresumectl ## install below PREFIX (DESTDIR, LIBDIR, INCLUDEDIR, BINDIR, MANDIR, DOCDIR)
 	$(INSTALL) -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(DOCDIR) $(DESTDIR)$(BINDIR)
 	$(INSTALL) -m 755 $< $(DESTDIR)$(LIBDIR)/libtlsresume.so.$(VERSION)
 	ln -sf libtlsresume.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
@@ -115,6 +119,7 @@ install: $(RELEASE)/libtlsresume.so $(RELEASE)/libtlsresume_preload.so ## instal
 	$(INSTALL) -m 755 $(RELEASE)/libtlsresume_preload.so $(DESTDIR)$(LIBDIR)
 	sed 's|@LIBDIR@|$(LIBDIR)|' preload/with-tlsresume.in > $(DESTDIR)$(BINDIR)/with-tlsresume
 	chmod 755 $(DESTDIR)$(BINDIR)/with-tlsresume
+	$(INSTALL) -m 755 $(RELEASE)/tlsresumectl $(DESTDIR)$(BINDIR)
 	$(INSTALL) -m 644 include/tlsresume.h $(DESTDIR)$(INCLUDEDIR)
 	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' \
 		-e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' -e 's|@VERSION@|$(VERSION)|' \
@@ -132,7 +137,7 @@ install: $(RELEASE)/libtlsresume.so $(RELEASE)/libtlsresume_preload.so ## instal
 
 uninstall: ## remove what install put there
 	rm -f $(addprefix $(DESTDIR)$(LIBDIR)/,libtlsresume.so $(SONAME) libtlsresume.so.$(VERSION) libtlsresume_preload.so)
-	rm -f $(DESTDIR)$(BINDIR)/with-tlsresume
+	rm -f $(addprefix $(DESTDIR)$(BINDIR)/,with-tlsresume tlsresumectl)
 	rm -f $(addprefix $(DESTDIR)$(LIBDIR)/nginx/modules/,ngx_http_tlsresume_module.so ngx_stream_tlsresume_module.so)
 	rm -f $(DESTDIR)$(LIBDIR)/pkgconfig/tlsresume.pc $(DESTDIR)$(INCLUDEDIR)/tlsresume.h
 	rm -f $(foreach page,$(notdir $(MAN)),$(DESTDIR)$(MANDIR)/man$(subst .,,$(suffix $(page)))/$(page))

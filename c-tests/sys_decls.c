@@ -4,6 +4,7 @@
  * error; const of pointers aside, which C converts and Rust does not see. */
 #include "check.h"
 
+#include <openssl/async.h>
 #include <openssl/err.h>
 #if OPENSSL_VERSION_NUMBER >= 0x30000000L
 #include <openssl/core_names.h>
@@ -28,6 +29,8 @@ SAME(SSL_SESS_CACHE_SERVER, 2);
 SAME(SSL_SESS_CACHE_NO_AUTO_CLEAR, 0x80);
 SAME(SSL_SESS_CACHE_NO_INTERNAL_LOOKUP, 0x100);
 SAME(SSL_SESS_CACHE_NO_INTERNAL, 0x300);
+SAME(SSL_CTRL_MODE, 33);
+SAME(SSL_MODE_ASYNC, 0x100);
 SAME(CRYPTO_EX_INDEX_SSL, 0);
 SAME(CRYPTO_EX_INDEX_SSL_CTX, 1);
 SAME(CRYPTO_EX_INDEX_SSL_SESSION, 2);
@@ -41,6 +44,9 @@ SAME(SSL_MAX_SSL_SESSION_ID_LENGTH, 32);
 SAME(EVP_MAX_IV_LENGTH, 16);
 SAME(TLSEXT_MAXLEN_host_name, 255);
 
+typedef ASYNC_JOB AsyncJob;
+typedef ASYNC_WAIT_CTX AsyncWaitCtx;
+typedef void AsyncCleanup(AsyncWaitCtx *, const void *, int, void *);
 typedef int NewSessionCallback(SSL *, SSL_SESSION *);
 typedef SSL_SESSION *GetSessionCallback(SSL *, const unsigned char *, int, int *);
 typedef void RemoveSessionCallback(SSL_CTX *, SSL_SESSION *);
@@ -57,6 +63,11 @@ typedef int TicketKeyCallback(SSL *, unsigned char *, unsigned char *, EVP_CIPHE
                               int);
 
 static const struct {
+    AsyncJob *(*async_get_current_job)(void);
+    AsyncWaitCtx *(*async_get_wait_ctx)(AsyncJob *);
+    int (*async_pause_job)(void);
+    int (*async_set_wait_fd)(AsyncWaitCtx *, const void *, int, void *, AsyncCleanup *);
+    int (*async_get_fd)(AsyncWaitCtx *, const void *, int *, void **);
     int (*err_set_mark)(void);
     int (*err_pop_to_mark)(void);
     Options (*ssl_get_options)(const SSL *);
@@ -104,6 +115,11 @@ static const struct {
     int (*crypto_get_ex_new_index)(int, long, void *, CRYPTO_EX_new *, CRYPTO_EX_dup *,
                                    CRYPTO_EX_free *);
 } DECLARED = {
+    ASYNC_get_current_job,
+    ASYNC_get_wait_ctx,
+    ASYNC_pause_job,
+    ASYNC_WAIT_CTX_set_wait_fd,
+    ASYNC_WAIT_CTX_get_fd,
     ERR_set_mark,
     ERR_pop_to_mark,
     SSL_get_options,
@@ -161,6 +177,9 @@ static int (*const SET_TICKET_KEY)(SSL_CTX *, TicketKeyCallback *) =
     SSL_CTX_set_tlsext_ticket_key_evp_cb;
 static OSSL_PARAM (*const CONSTRUCT_UTF8)(const char *, char *, size_t) =
     OSSL_PARAM_construct_utf8_string;
+typedef int AsyncCallback(void *);
+static int (*const ASYNC_GET_CALLBACK)(AsyncWaitCtx *, AsyncCallback **, void **) =
+    ASYNC_WAIT_CTX_get_callback;
 /* How ex_data's dup hands over the value. */
 static int dup_data(CRYPTO_EX_DATA *to, const CRYPTO_EX_DATA *from, void **value, int index,
                     long argl, void *argp)
@@ -188,6 +207,7 @@ static void declarations_are_those_of_the_headers(void)
     CHECK(FREE_DATA != NULL && OBJECT_GET0_CRL != NULL);
 #if OPENSSL_VERSION_NUMBER >= 0x30000000L
     CHECK(CONSTRUCT_UTF8 != NULL && DUP_DATA != NULL && SET_TICKET_KEY != NULL);
+    CHECK(ASYNC_GET_CALLBACK != NULL);
     /* The names of parameters are text in src/tls/ticket.rs. */
     CHECK_EQUAL(OSSL_MAC_PARAM_KEY[0], 'k');
     CHECK_EQUAL(OSSL_MAC_PARAM_DIGEST[0], 'd');

@@ -398,13 +398,15 @@ TLSRESUME_NODISCARD int tlsresume_attach_checked(TLSRESUME *tr, SSL_CTX *ctx, un
 int tlsresume_detach(SSL_CTX *ctx);
 
 /**
- * Starts the agent now, e.g. in a worker's init hook, instead of at the first handshake that finds none. This release
- * has no transports between hosts, so there is nothing for an agent to do yet: no thread is started.
+ * Starts the agent now, e.g. in a worker's init hook, instead of at the first handshake that finds none. Without a
+ * transport, with cluster.agent = "external", or where the node has an agent already, it does nothing.
  *
  * @param tr  Instance.
- * @return 1 on success; 0 on failure: tr is NULL.
+ * @return 1 on success, also when the system refused a thread (one log line says so, and the next try is after 60 s);
+ *         0 on failure: tr is NULL.
  *
- * Thread safety: any thread. Fork safety: call it after the last fork.
+ * Thread safety: any thread. Fork safety: call it after the last fork; a child has no agent of its own until it
+ * calls this, or makes a handshake while the node has none.
  *
  * # Safety
  * tr is NULL or an instance that was not released.

@@ -51,9 +51,6 @@ pub enum Error {
     /// A caller's buffer is too small; the length it needs was written where the caller said.
     #[error("{0}")]
     BufferTooSmall(&'static str),
-    /// The node has an agent already.
-    #[error("{0}")]
-    Agent(&'static str),
     /// The context was attached before, or never.
     #[error("{0}")]
     Attachment(&'static str),

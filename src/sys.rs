@@ -5,8 +5,8 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io;
-use std::os::fd::AsRawFd;
+use std::io::{self, Read, Write};
+use std::os::fd::{AsRawFd, FromRawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
@@ -67,6 +67,7 @@ pub(crate) fn pause(duration: Duration) {
 
 /// Sleeps until another process calls [`futex_wake`] for this word, at the longest for `timeout`; not at all when the
 /// word is not `expected`. May return early, without a reason.
+#[cfg_attr(loom, allow(dead_code, reason = "models have no kernel"))]
 pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, timeout: Duration) {
     let secs = libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX);
     let nanos = libc::c_long::from(timeout.subsec_nanos() as i32);
@@ -79,6 +80,7 @@ pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, timeout: Duration) {
 }
 
 /// Wakes all who sleep in [`futex_wait`] for this word, in any process.
+#[cfg_attr(loom, allow(dead_code, reason = "models have no kernel"))]
 pub(crate) fn futex_wake(word: &AtomicU32) {
     // SAFETY: the word's address is only a name here; nothing is read or written.
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, libc::c_int::MAX) };
@@ -162,6 +164,15 @@ pub(crate) fn open_private(path: &Path, exclusive: bool) -> io::Result<File> {
         .create(!exclusive)
         .create_new(exclusive)
         .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_NONBLOCK)
+        .open(path)
+}
+
+/// The same for a file that is there; nothing is made.
+pub(crate) fn open_private_existing(path: &Path) -> io::Result<File> {
+    File::options()
+        .read(true)
+        .write(true)
         .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_NONBLOCK)
         .open(path)
 }
@@ -342,6 +353,36 @@ pub(crate) fn separate_descriptors() {
                 libc::epoll_create1(libc::EPOLL_CLOEXEC);
             }
         }
+    }
+}
+
+/// A descriptor that is readable from [`EventFd::raise`] until [`EventFd::clear`].
+#[derive(Debug)]
+pub(crate) struct EventFd(File);
+
+impl EventFd {
+    pub(crate) fn new() -> io::Result<Self> {
+        // SAFETY: no precondition; a descriptor that is returned is new and nobody else's.
+        unsafe {
+            let descriptor = libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK);
+            cvt(if descriptor < 0 { -1 } else { 0 })?;
+            Ok(EventFd(File::from_raw_fd(descriptor)))
+        }
+    }
+
+    pub(crate) fn raise(&self) {
+        // Fails only when it was raised before, as often as it counts.
+        let _ = (&self.0).write(&1u64.to_ne_bytes());
+    }
+
+    pub(crate) fn clear(&self) {
+        // Fails when it was not raised.
+        let _ = (&self.0).read(&mut [0; 8]);
+    }
+
+    /// Its number, for who watches it while it lives.
+    pub(crate) fn number(&self) -> libc::c_int {
+        self.0.as_raw_fd()
     }
 }
 

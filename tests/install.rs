@@ -35,6 +35,14 @@ fn examples_build_and_run_against_the_installed_tree_alone() {
     );
     assert!(usage.contains("prefork_server"), "{usage}");
 
+    let page = root.join("usr/share/man/man1/tlsresumectl.1");
+    assert!(page.exists(), "{} is missing", page.display());
+    let file = stage.path().join("empty.toml");
+    fs::write(&file, "").expect("writable");
+    let tool = root.join("usr/bin/tlsresumectl");
+    let said = output_of(Command::new(tool).args(["config", "check"]).arg(file));
+    assert!(said.starts_with("ok\n"), "{said}");
+
     repository_make("uninstall", &root);
     assert_eq!(files_below(&root), Vec::<PathBuf>::new(), "left behind by make uninstall");
 }

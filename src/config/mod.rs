@@ -14,6 +14,7 @@ mod env;
 mod input;
 mod rules;
 mod sections;
+mod show;
 #[cfg(test)]
 mod tests;
 mod unknown;
@@ -36,6 +37,11 @@ pub const CONFIG_VARIABLE: &str = "TLSRESUME_CONFIG";
 
 /// The longest configuration that is read, in bytes.
 pub const MAX_CONFIG_SIZE: usize = 1 << 20;
+
+/// The environment of this process, as the library reads it: nothing of it in programs with raised privileges.
+pub fn process_environment(name: &str) -> Option<String> {
+    crate::sys::secure_env(name)
+}
 
 /// What stands in for `secure_getenv`: the value of a variable, if it is set.
 pub type Environment<'a> = &'a dyn Fn(&str) -> Option<String>;

@@ -12,6 +12,7 @@ use super::input::Input;
 use super::*;
 
 mod hostile;
+mod show;
 
 /// The text of the documentation.
 const EXAMPLE: &str = include_str!("tests/example.toml");

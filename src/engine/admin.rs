@@ -7,6 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use zeroize::Zeroizing;
 
+use super::cluster::read_secrets;
 use super::view::NO_RANDOMNESS;
 use super::{Engine, random_into};
 use crate::clock::{self, UnixMillis};
@@ -21,9 +22,6 @@ const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Longest key file and secret file.
 const MAX_FILE: usize = 64 * 1024;
-
-/// Shortest first line of a secret file.
-const MIN_SECRET: usize = 32;
 
 impl Engine {
     /// Adds the keys in `data` to the ring: all open tickets from now on, and the one that the format says encrypts
@@ -88,19 +86,14 @@ impl Engine {
         if self.config.keys.source != KeySource::Files {
             return Ok(());
         }
-        let format = file_format(self.config.keys.format);
-        let mut records = Vec::new();
-        for (rank, path) in self.config.keys.files.iter().enumerate() {
-            let (data, modified) = read_file(path)?;
-            let keys = file::parse(format, &data, &path.display().to_string())?;
-            records.extend(file_records(keys, rank == 0, modified));
-        }
+        let records = read_key_files(&self.config)?;
         let now = clock::now();
         self.change_ring(PATIENCE, |ring| self.maintained(&ring.with_imported(records)?, now))
     }
 
     fn imported_records(&self, keys: &KeyFile, now: UnixMillis, made: UnixMillis) -> Vec<Record> {
-        let takes_over = now + self.config.keys.activation_delay;
+        // A millisecond more: a key that was made at the same time would else win by its name.
+        let takes_over = now + self.config.keys.activation_delay + Duration::from_millis(1);
         let retires = takes_over + self.config.keys.rotate;
         let record = |(index, FileKey { key, .. }): (usize, &FileKey)| Record {
             material: Material::Ticket(key.clone()),
@@ -146,6 +139,18 @@ fn file_records(
     })
 }
 
+/// The keys of `keys.files`.
+pub(super) fn read_key_files(config: &Config) -> Result<Vec<Record>> {
+    let format = file_format(config.keys.format);
+    let mut records = Vec::new();
+    for (rank, path) in config.keys.files.iter().enumerate() {
+        let (data, modified) = read_file(path)?;
+        let keys = file::parse(format, &data, &path.display().to_string())?;
+        records.extend(file_records(keys, rank == 0, modified));
+    }
+    Ok(records)
+}
+
 fn file_format(configured: KeyFormat) -> Format {
     match configured {
         KeyFormat::Nginx => Format::Nginx,
@@ -159,19 +164,12 @@ fn file_format(configured: KeyFormat) -> Format {
     }
 }
 
-/// The first line of the secret file: what keys are derived from.
-pub(super) fn read_secret(config: &Config) -> Result<Secret> {
-    let Some(path) = &config.cluster.secret_file else {
-        return Err(Error::Config("keys.source: \"derived\" needs cluster.secret_file".into()));
-    };
-    let (data, _) = read_file(path)?;
-    let line = data.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii();
-    if line.len() < MIN_SECRET {
-        let problem =
-            format!("the first line has {} bytes; a secret has at least {MIN_SECRET}", line.len());
-        return Err(Error::KeyFile { origin: path.display().to_string(), problem });
+/// What keys are derived from, where they are.
+pub(super) fn secret_of(config: &Config) -> Result<Option<Secret>> {
+    match config.keys.source {
+        KeySource::Derived => Ok(Some(read_secrets(config)?.first().clone())),
+        KeySource::Random | KeySource::Files => Ok(None),
     }
-    Ok(Secret::new(line))
 }
 
 /// A small file and when it was last changed.

@@ -1,6 +1,5 @@
 //! This node's part in the cluster: what it was configured with, read once.
 
-use std::path::Path;
 use std::sync::Arc;
 
 use super::admin::read_file;
@@ -9,7 +8,7 @@ use crate::cluster::redis::{Credentials, Remote};
 use crate::cluster::seal::Sealer;
 use crate::cluster::secrets::Secrets;
 use crate::config::{Agent, Config, Replication};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::secret::Secret;
 
 /// What joins this node to others.
@@ -38,14 +37,16 @@ impl Cluster {
         if config.redis.url.is_empty() {
             return Ok(None);
         }
-        let remote =
-            Arc::new(Remote::new(&config.redis.url, &credentials(config)?, &config.realm)?);
-        let secrets = read_secrets(config)?;
         let exchange = exchange(config);
-        let lookups = (exchange == Exchange::Keyed).then(|| {
-            let threads = config.cluster.agent == Agent::Thread;
-            Lookups::new(Arc::clone(&remote), config.cluster.lookup_budget, threads)
+        let threads = config.cluster.agent == Agent::Thread;
+        let remote = Remote::new(&config.redis.url, &credentials(config)?, &config.realm)?;
+        let remote = Arc::new(match exchange {
+            Exchange::Keyed if !threads => remote.without_host_names()?,
+            _ => remote,
         });
+        let secrets = read_secrets(config)?;
+        let lookups = (exchange == Exchange::Keyed)
+            .then(|| Lookups::new(Arc::clone(&remote), config.cluster.lookup_budget, threads));
         Ok(Some(Cluster {
             remote,
             sealer: Sealer::new(&secrets, &config.realm),
@@ -65,9 +66,11 @@ fn exchange(config: &Config) -> Exchange {
     }
 }
 
-/// The cluster's secrets; the rules of the configuration see to it that there is a file wherever one is needed.
+/// The cluster's secrets.
 pub(super) fn read_secrets(config: &Config) -> Result<Secrets> {
-    let path = config.cluster.secret_file.as_deref().unwrap_or(Path::new(""));
+    let Some(path) = &config.cluster.secret_file else {
+        return Err(Error::Config("cluster.secret_file: is needed, and is not set".into()));
+    };
     let (data, _) = read_file(path)?;
     Secrets::parse(&data, &path.display().to_string())
 }

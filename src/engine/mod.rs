@@ -12,8 +12,10 @@ mod agent;
 mod binding;
 mod cluster;
 mod early_data;
+mod keys;
 mod learned;
 mod metrics;
+mod outside;
 mod sessions;
 mod tickets;
 mod view;
@@ -40,9 +42,10 @@ use crate::store::Store;
 use crate::sys;
 
 pub use binding::{Binding, Policy};
+pub use keys::{KeyEntry, KeyKind, KeyState};
 pub use learned::{Accepting, Learned};
 pub use metrics::Report;
-pub use sessions::{Lookup, NewSession, StoredSession};
+pub use sessions::{Lookup, NewSession, Question, Search, StoredSession};
 pub use tickets::Opening;
 
 use agent::start::Upkeep;
@@ -89,16 +92,17 @@ impl Engine {
     /// A transport is configured, or a key or secret file is not usable. Memory that cannot be had at `memory.path` is no
     /// error: the instance works in anonymous memory, and one line says so.
     pub fn new(config: Config) -> Result<Self> {
+        Engine::with_memory(config, open_store)?.with_keys()
+    }
+
+    /// The instance on the memory that `open` gives, with the ring that is in it.
+    fn with_memory(config: Config, open: impl FnOnce(&Config) -> Result<Store>) -> Result<Self> {
         refuse_transports(&config)?;
         crate::log::enable(log_level(&config));
-        let secret = match config.keys.source {
-            KeySource::Derived => Some(admin::read_secret(&config)?),
-            KeySource::Random | KeySource::Files => None,
-        };
-        let engine = Engine {
+        Ok(Engine {
             schedule: schedule(&config),
-            store: open_store(&config)?,
-            secret,
+            secret: admin::secret_of(&config)?,
+            store: open(&config)?,
             view: ArcSwap::from_pointee(View::default()),
             retry_after: AtomicU64::new(0),
             bindings: Bindings::new(),
@@ -107,12 +111,16 @@ impl Engine {
             upkeep: Upkeep::default(),
             shared: OnceLock::new(),
             config,
-        };
-        engine.load_key_files()?;
-        if engine.cluster.is_none() {
-            engine.view(clock::now());
+        })
+    }
+
+    /// Sees to it that there are keys in the ring; in a cluster, once it is known which ones the others have.
+    fn with_keys(self) -> Result<Self> {
+        self.load_key_files()?;
+        if self.cluster.is_none() {
+            self.view(clock::now());
         }
-        Ok(engine)
+        Ok(self)
     }
 
     /// The configuration that this instance runs by.
@@ -179,14 +187,18 @@ fn open_store(config: &Config) -> Result<Store> {
         }
         None => Store::anonymous(size)?,
     };
-    if memory.lock
+    lock_if_asked(config, &store);
+    Ok(store)
+}
+
+fn lock_if_asked(config: &Config, store: &Store) {
+    if config.memory.lock
         && let Err(error) = store.lock_in_memory()
     {
         log::warn!(
             "memory.lock: {error}; sessions and keys may be swapped to disk (raise RLIMIT_MEMLOCK)"
         );
     }
-    Ok(store)
 }
 
 /// The memory at `path`, unless it is another realm's: keys and sessions are never shared across realms.
@@ -195,9 +207,12 @@ fn open_shared(path: &Path, size: usize, realm: &str) -> Result<Store> {
     if store.belongs_to(realm_digest(realm)) {
         return Ok(store);
     }
-    let problem = "belongs to another realm; choose another memory.path, or remove it";
+    Err(unusable(path, "belongs to another realm; choose another memory.path, or remove it"))
+}
+
+fn unusable(path: &Path, problem: &'static str) -> Error {
     let source = io::Error::new(io::ErrorKind::PermissionDenied, problem);
-    Err(Error::Io { path: path.into(), action: "use", source })
+    Error::Io { path: path.into(), action: "use", source }
 }
 
 /// What tells realms apart in shared memory; never zero.

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use super::cluster::Exchange;
 use super::{Binding, Engine};
 use crate::clock::{self, UnixMillis};
-use crate::cluster::lookup::{Answer, Lookups};
+use crate::cluster::lookup::{Answer, Asked, Inquiry, Lookups};
 use crate::cluster::seal::Label;
 use crate::ring::session_id::{SESSION_ID_LEN, SESSION_KEY_LEN, SessionKey, session_key};
 use crate::stats::Counter;
@@ -51,6 +51,23 @@ pub enum Lookup {
     Consume,
 }
 
+/// How far a search has come.
+#[derive(Debug)]
+pub enum Search {
+    /// To its end: the session, or `None` when there is none, counted by reason.
+    Over(Option<StoredSession>),
+    /// The cluster was asked.
+    Asked(Question),
+}
+
+/// A question to the cluster.
+#[derive(Debug)]
+pub struct Question {
+    /// What the answer is waited for by.
+    pub inquiry: Inquiry,
+    begun: Duration,
+}
+
 impl Engine {
     /// A fresh session id that this realm will know as its own. `None` without a key or randomness.
     pub fn new_session_id(&self, now: UnixMillis) -> Option<[u8; SESSION_ID_LEN]> {
@@ -88,7 +105,8 @@ impl Engine {
         }
     }
 
-    /// The session of that id, if it is ours, alive and tied to `binding`; else `None`, counted by reason.
+    /// The session of that id, if it is ours, alive and tied to `binding`; else `None`, counted by reason. Waits for the
+    /// cluster where only that knows.
     pub fn find_session(
         &self,
         id: &[u8],
@@ -96,13 +114,53 @@ impl Engine {
         lookup: Lookup,
         now: UnixMillis,
     ) -> Option<StoredSession> {
-        match self.find(id, binding, lookup, now) {
-            Ok(session) => Some(session),
-            Err(reason) => {
-                self.counters().count(reason);
-                None
-            }
+        match self.begin_search(id, binding, lookup, now) {
+            Search::Over(found) => found,
+            Search::Asked(question) => self.end_search(question, id, binding, lookup, now),
         }
+    }
+
+    /// As [`Engine::find_session`], but leaves the waiting to the caller, who goes on with [`Engine::end_search`].
+    pub fn begin_search(
+        &self,
+        id: &[u8],
+        binding: &Binding,
+        lookup: Lookup,
+        now: UnixMillis,
+    ) -> Search {
+        let found = match self.find_here(id, binding, lookup, now) {
+            Ok(Here::Found(session)) => Ok(session),
+            Ok(Here::Elsewhere(lookups, key)) => {
+                let begun = clock::since_boot();
+                match lookups.ask(key, lookup == Lookup::Consume) {
+                    Asked::Waits(inquiry) => return Search::Asked(Question { inquiry, begun }),
+                    Asked::Answered(answer) => {
+                        self.count_lookup(&answer, begun);
+                        self.open_answer(answer, id, binding, lookup, now)
+                    }
+                }
+            }
+            Err(reason) => Err(reason),
+        };
+        Search::Over(self.counted(found))
+    }
+
+    /// The rest of a search, with the same arguments: waits for the answer for as long as the budget lasts.
+    pub fn end_search(
+        &self,
+        question: Question,
+        id: &[u8],
+        binding: &Binding,
+        lookup: Lookup,
+        now: UnixMillis,
+    ) -> Option<StoredSession> {
+        let answer = question.inquiry.answer();
+        self.count_lookup(&answer, question.begun);
+        self.counted(self.open_answer(answer, id, binding, lookup, now))
+    }
+
+    fn counted(&self, found: Result<StoredSession, Counter>) -> Option<StoredSession> {
+        found.map_err(|reason| self.counters().count(reason)).ok()
     }
 
     /// Forgets the session of that id, on every node that shares it. Whether it was in this node's store.
@@ -126,18 +184,69 @@ impl Engine {
         }
     }
 
-    fn find(
+    /// What this node knows of a session. Who is the first to use one, only the cluster knows.
+    fn find_here<'a>(
+        &'a self,
+        id: &'a [u8],
+        binding: &Binding,
+        lookup: Lookup,
+        now: UnixMillis,
+    ) -> Result<Here<'a>, Counter> {
+        let id = own_id(id).ok_or(Counter::SessionsForgedId)?;
+        // Nothing is looked up anywhere for an id that is not ours.
+        let view = self.view(now);
+        view.ring.maker_of(id, now).ok_or(Counter::SessionsForgedId)?;
+        let key = session_key(id);
+        let stored = self.store.lookup(key);
+        if stored.as_ref().is_some_and(|(meta, _)| meta.kind != Kind::Session) {
+            return Err(Counter::SessionsAbsent);
+        }
+        let found = stored.map(|found| self.admissible(id, binding, found, now)).transpose()?;
+        match (found, self.lookups()) {
+            (Some(found), Some(_)) if lookup == Lookup::Keep => Ok(Here::Found(found)),
+            (_, Some(lookups)) => Ok(Here::Elsewhere(lookups, key)),
+            (Some(found), None) if lookup == Lookup::Keep || self.store.remove(key) => {
+                Ok(Here::Found(found))
+            }
+            (_, None) => Err(Counter::SessionsAbsent),
+        }
+    }
+
+    /// What the cluster knows.
+    fn open_answer(
         &self,
+        answer: Answer,
         id: &[u8],
         binding: &Binding,
         lookup: Lookup,
         now: UnixMillis,
     ) -> Result<StoredSession, Counter> {
-        let view = self.view(now);
         let id = own_id(id).ok_or(Counter::SessionsForgedId)?;
-        let maker = view.ring.maker_of(id, now).ok_or(Counter::SessionsForgedId)?;
         let key = session_key(id);
-        let (meta, value) = self.session_of(key, lookup, now)?;
+        let (Answer::Found(sealed), Some(cluster)) = (answer, &self.cluster) else {
+            return Err(Counter::SessionsAbsent);
+        };
+        let plain = self.open_sealed(cluster, Label::Session, key, &sealed);
+        let admitted = plain.and_then(|plain| self.admit_session(key, &plain, now));
+        let (meta, value) = admitted.ok_or(Counter::SessionsAbsent)?;
+        if lookup == Lookup::Consume {
+            self.store.remove(key);
+        } else {
+            self.adopt_session(&meta, &value, now, ADOPT_PATIENCE);
+        }
+        self.admissible(id, binding, (meta, value), now)
+    }
+
+    /// A session that was found, if it is alive and tied to `binding`.
+    fn admissible(
+        &self,
+        id: &[u8; SESSION_ID_LEN],
+        binding: &Binding,
+        (meta, value): (Meta, Zeroizing<Vec<u8>>),
+        now: UnixMillis,
+    ) -> Result<StoredSession, Counter> {
+        let view = self.view(now);
+        let maker = view.ring.maker_of(id, now).ok_or(Counter::SessionsForgedId)?;
         let authenticated = UnixMillis::from_secs(meta.authenticated.into());
         // Its last second counts, as for OpenSSL.
         if u64::from(meta.expires) < now.secs() || authenticated < view.ring.sessions_since() {
@@ -146,76 +255,31 @@ impl Engine {
         if meta.binding != maker.bind(&binding.0) {
             return Err(Counter::SessionsBinding);
         }
-        // Where Redis decides, it was this process alone that got it there.
-        if lookup == Lookup::Consume && !self.store.remove(key) && self.lookups().is_none() {
-            return Err(Counter::SessionsAbsent);
-        }
         Ok(StoredSession { value, note: meta.note, authenticated })
-    }
-
-    /// The session of that key, from the store or from the cluster. Who is the first to use one, only the cluster knows.
-    fn session_of(&self, key: &SessionKey, lookup: Lookup, now: UnixMillis) -> Found {
-        let stored = self.store.lookup(key);
-        if stored.as_ref().is_some_and(|(meta, _)| meta.kind != Kind::Session) {
-            return Err(Counter::SessionsAbsent);
-        }
-        match (stored, self.lookups()) {
-            (Some(found), None) => Ok(found),
-            (Some(found), Some(_)) if lookup == Lookup::Keep => Ok(found),
-            (_, Some(lookups)) => self.fetch_session(lookups, key, lookup, now),
-            (None, None) => Err(Counter::SessionsAbsent),
-        }
-    }
-
-    fn fetch_session(
-        &self,
-        lookups: &Lookups,
-        key: &SessionKey,
-        lookup: Lookup,
-        now: UnixMillis,
-    ) -> Found {
-        let take = lookup == Lookup::Consume;
-        let begun = clock::since_boot();
-        let answer = lookups.fetch(key, take);
-        self.count_lookup(&answer, clock::since_boot().saturating_sub(begun));
-        let (Answer::Found(sealed), Some(cluster)) = (answer, &self.cluster) else {
-            return Err(Counter::SessionsAbsent);
-        };
-        let plain = self.open_sealed(cluster, Label::Session, key, &sealed);
-        let admitted = plain.and_then(|plain| self.admit_session(key, &plain, now));
-        let (meta, value) = admitted.ok_or(Counter::SessionsAbsent)?;
-        if !take {
-            self.adopt_session(&meta, &value, now, ADOPT_PATIENCE);
-        }
-        Ok((meta, value))
     }
 
     fn lookups(&self) -> Option<&Lookups> {
         self.cluster.as_ref().and_then(|cluster| cluster.lookups.as_ref())
     }
 
-    fn count_lookup(&self, answer: &Answer, took: Duration) {
+    fn count_lookup(&self, answer: &Answer, begun: Duration) {
+        let took = clock::since_boot().saturating_sub(begun);
         if *answer == Answer::Refused {
             return self.counters().count(Counter::LookupsRefused);
         }
         if matches!(answer, Answer::Found(_)) {
             self.counters().count(Counter::LookupsFound);
         }
-        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
-        self.counters().add(Counter::LookupMicros, micros);
-        self.counters().count(match micros {
-            0..1_000 => Counter::LookupsUnder1ms,
-            1_000..2_000 => Counter::LookupsUnder2ms,
-            2_000..5_000 => Counter::LookupsUnder5ms,
-            5_000..10_000 => Counter::LookupsUnder10ms,
-            10_000..50_000 => Counter::LookupsUnder50ms,
-            50_000..1_000_000 => Counter::LookupsUnder1s,
-            1_000_000.. => Counter::LookupsOver1s,
-        });
+        self.counters().count_lookup(took);
     }
 }
 
-type Found = Result<(Meta, Zeroizing<Vec<u8>>), Counter>;
+/// What this node knows of a session.
+enum Here<'a> {
+    Found(StoredSession),
+    /// The cluster is to be asked.
+    Elsewhere(&'a Lookups, &'a SessionKey),
+}
 
 /// How long a shard's lease is waited for: by a handshake that keeps what it fetched, and by who removes a session.
 const ADOPT_PATIENCE: Duration = Duration::from_micros(200);

@@ -5,6 +5,7 @@
 mod admin;
 mod early_data;
 mod metrics;
+mod outside;
 mod sessions;
 mod sources;
 mod support;

@@ -205,7 +205,9 @@ impl Ring {
     #[must_use]
     pub fn admit(&self, arrived: &Ring, schedule: &Schedule, now: UnixMillis) -> (Ring, usize) {
         let (horizon, id_horizon) = (schedule.horizon(now), schedule.for_ids().horizon(now));
-        let mut room = MAX_RECORDS.saturating_sub(self.records().count());
+        // Those that are over give way, when the limits are kept.
+        let living = self.records().filter(|record| now < record.accept_until).count();
+        let mut room = MAX_RECORDS.saturating_sub(living);
         let mut refused = 0;
         let mut fits = |record: &&Arc<Record>| {
             let limit = match record.material {
@@ -293,9 +295,12 @@ impl Ring {
         Ring { sessions_since: self.sessions_since.max(now), ..self.clone() }
     }
 
-    /// Drops what nobody can need any more, even after a clock step of an hour.
+    /// Drops what nobody can need any more, even after a clock step of an hour. Where keys are many, those that are over
+    /// leave no room for others.
     fn forget(&mut self, now: UnixMillis) {
-        let keep = |record: &Arc<Record>| now < record.accept_until + FORGET_AFTER;
+        let is_roomy = self.records().count() <= MAX_RECORDS / 2;
+        let remember = if is_roomy { FORGET_AFTER } else { Duration::ZERO };
+        let keep = |record: &Arc<Record>| now < record.accept_until + remember;
         self.tickets.retain(keep);
         self.ids.retain(keep);
         self.revoked.retain(|_, until| now < *until);

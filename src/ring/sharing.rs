@@ -10,6 +10,8 @@
 //!
 //! - After writing, exchange once more, or see to it that a change which came between reading and writing is noticed:
 //!   the token of change to remember is the one that was read before the copy, never the one that was written.
+//! - Where [`Exchange::makes_keys_for_all`], write only if the token is still the one that was read (in Redis, a check in
+//!   the same script), and read again if not: of many nodes that find the schedule short at once, one extends it.
 //! - First write [`Exchange::publish`], then delete [`Exchange::superfluous`], and delete only where the place's own
 //!   clock (Redis: `TIME`) is at most an hour behind: a node whose clock is a day fast takes everybody's keys for over.
 //! - Deleting is no news: it moves no token. Otherwise a node whose clock is a day slow, which publishes keys that all
@@ -50,6 +52,24 @@ pub struct Exchange {
     /// Never a field whose content belongs to another name. Its right content may be with a node that has not been
     /// heard of yet, and will write over it; deleting it gains a few bytes, and is wrong where the mistake is here.
     pub superfluous: Vec<Field>,
+}
+
+impl Exchange {
+    /// Whether keys are published that nobody uses yet. Somebody else may have published others in the meantime: then
+    /// [`Ring::rejoin`] drops these.
+    pub fn makes_keys_for_all(&self, now: UnixMillis) -> bool {
+        let mut records = self.publish.iter().flat_map(|(_, part)| part.records());
+        records.any(|record| now < record.activates)
+    }
+}
+
+impl Record {
+    /// As it is when it encrypts no more: before all others, so that any other is preferred, and over a lifetime from
+    /// now. (A session-id key would stay for a week.)
+    fn retired(&self, now: UnixMillis, schedule: &Schedule) -> Record {
+        let accept_until = now + schedule.lifetime;
+        Record { activates: UnixMillis(0), retires: now, accept_until, ..self.clone() }
+    }
 }
 
 impl Field {
@@ -127,11 +147,7 @@ impl Ring {
         schedule: &Schedule,
         now: UnixMillis,
     ) -> Exchange {
-        let sound: BTreeMap<Field, &Ring> = copy
-            .iter()
-            .filter(|(field, part)| field.fits(part))
-            .map(|(field, part)| (*field, part))
-            .collect();
+        let sound = sound(copy);
         let (ring, refused) = self.admit(&union(&sound, now), schedule, now);
         let lacking = |(field, part): (Field, Ring)| {
             news(part, sound.get(&field).copied(), now).map(|part| (field, part))
@@ -149,6 +165,48 @@ impl Ring {
         Exchange { ring, refused: refused + copy.len() - sound.len(), publish, superfluous }
     }
 
+    /// The ring with which a node comes back that was alone, before its [`Ring::exchange`]: `contact` is when, by its
+    /// own clock, it asked for the last copy after whose exchange that copy had everything, if there was one since the
+    /// ring was empty. Keys made since then are known to nobody else. If the fleet has its own, those that are not in
+    /// use yet go, and if one of the fleet's is active, those that encrypted stay to be accepted, but encrypt no more.
+    ///
+    /// Otherwise a key that was made alone could take over on each node in the moment when it hears of it, and the
+    /// others refuse its tickets until they do; and a fleet of which many nodes were alone would fill the ring soon:
+    /// there is room for 256 keys.
+    #[must_use]
+    pub fn rejoin(
+        &self,
+        copy: &BTreeMap<Field, Ring>,
+        contact: Option<UnixMillis>,
+        schedule: &Schedule,
+        now: UnixMillis,
+    ) -> Ring {
+        let sound = sound(copy);
+        let (fleet, _) = Ring::default().admit(&union(&sound, now), schedule, now);
+        if fleet.maintenance_due(schedule, now) <= now {
+            return self.clone();
+        }
+        let in_use = [
+            self.encrypting(now).map(|(record, _)| record.name()),
+            self.id_key(now).map(super::IdKey::name),
+        ];
+        let is_shared = |record: &Record| {
+            let is_old = contact.is_some_and(|contact| record.made <= contact);
+            record.imported || is_old || copy.contains_key(&Field::Key(record.name()))
+        };
+        let fleet_encrypts =
+            fleet.encrypting(now).is_some_and(|(record, _)| record.activates <= now);
+        let kept = |record: &Arc<Record>| match () {
+            () if is_shared(record) => Some(Arc::clone(record)),
+            () if record.activates > now && !in_use.contains(&Some(record.name())) => None,
+            () if !fleet_encrypts => Some(Arc::clone(record)),
+            () => Some(Arc::new(record.retired(now, schedule))),
+        };
+        let mut ring = self.clone();
+        ring.adopt(self.records().filter_map(kept));
+        ring
+    }
+
     fn refuses_something(&self) -> bool {
         let watermark = self.keys_since.max(self.sessions_since);
         watermark > UnixMillis(0) || !self.revoked.is_empty()
@@ -159,6 +217,12 @@ impl Ring {
             || record.made < self.keys_since
             || self.revoked.contains_key(&record.name())
     }
+}
+
+/// The parts that are what their fields' names say.
+fn sound(copy: &BTreeMap<Field, Ring>) -> BTreeMap<Field, &Ring> {
+    let sound = copy.iter().filter(|(field, part)| field.fits(part));
+    sound.map(|(field, part)| (*field, part)).collect()
 }
 
 /// All parts as one ring, without what is over. No watermark is applied to the keys yet: it may be one to refuse.

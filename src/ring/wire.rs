@@ -34,11 +34,13 @@ pub const MAX_LEN: usize = HEADER_LEN + MAX_RECORDS * RECORD_MAX + MAX_REVOCATIO
 /// The ring as bytes, at most [`MAX_LEN`] of them; they hold secrets.
 pub fn encode(ring: &Ring) -> Zeroizing<Vec<u8>> {
     // Reserved in full: a vector that grew would leave copies of keys behind.
-    let mut out = Zeroizing::new(Vec::with_capacity(MAX_LEN));
+    let records = ring.records().count();
+    let most = HEADER_LEN + records * RECORD_MAX + ring.revoked.len() * REVOCATION_LEN;
+    let mut out = Zeroizing::new(Vec::with_capacity(most));
     out.push(VERSION);
     put_time(&mut out, ring.keys_since);
     put_time(&mut out, ring.sessions_since);
-    put_count(&mut out, ring.records().count());
+    put_count(&mut out, records);
     put_count(&mut out, ring.revoked.len());
     ring.records().for_each(|record| put_record(&mut out, record));
     for (name, until) in &ring.revoked {

@@ -125,7 +125,7 @@ impl Store {
         self.region.word(word::GAUGES + gauge as usize).store(value, Ordering::Relaxed);
     }
 
-    fn bell(&self) -> Bell<'_> {
+    pub(super) fn bell(&self) -> Bell<'_> {
         Bell { sequence: self.region.bell(), waiter: self.region.word(word::BELL_WAITER) }
     }
 

@@ -106,11 +106,29 @@ impl Store {
         Ok(Store { region })
     }
 
+    /// The memory at `path` as it is, of whatever size: nothing is made, nothing is replaced.
+    ///
+    /// # Errors
+    /// As [`Store::open`]; and when there is no file of this layout; the text says what to do.
+    pub fn open_existing(path: &Path) -> Result<Self> {
+        Ok(Store { region: Region::open_existing(path)? })
+    }
+
+    /// Whether this memory is the realm's of that digest already. Claims nothing.
+    pub fn is_of(&self, realm: u64) -> bool {
+        self.region.word(word::REALM).load(Ordering::Relaxed) == realm
+    }
+
     /// Whether this memory is the realm's of that (non-zero) digest: the first who asks makes it so.
     pub fn belongs_to(&self, realm: u64) -> bool {
         let word = self.region.word(word::REALM);
         let claimed = word.compare_exchange(0, realm, Ordering::Relaxed, Ordering::Relaxed);
         claimed.is_ok() || claimed == Err(realm)
+    }
+
+    /// Bytes of the memory.
+    pub fn size(&self) -> u64 {
+        self.region.geometry().size as u64
     }
 
     /// Keeps the memory out of swap.

@@ -4,7 +4,7 @@
 //! unit 0..3  key: the 24 random bytes of the session id
 //! unit 3     binding, keyed (8)
 //! unit 4     check (4) | expires, seconds since 1970 (4)
-//! unit 5     authenticated, seconds since 1970 (4) | length of the value (2) | kind and origin (1) | note of the caller (1)
+//! unit 5     authenticated, seconds since 1970 (4) | length of the value (2) | kind, origin (1) | caller's note (1)
 //! unit 6..   the value, padded with zeros to whole units
 //! ```
 //! The check is a keyed hash of everything else. It is what makes lock-free reading sound: a record that was half

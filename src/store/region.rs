@@ -22,6 +22,13 @@ use crate::sys::{self, FileLock};
 /// Longest wait for another process that is making the file.
 const CREATION_PATIENCE: Duration = Duration::from_secs(2);
 
+/// What keeps whoever only looks from looking.
+const NOT_THERE: &str = "is not there yet; start a server with this memory.path first";
+const NOT_OURS: &str = "belongs to another user; run this as the user of the server";
+
+/// What keeps whoever would share from sharing.
+const TAKEN: &str = "belongs to another user; remove it or choose another memory.path";
+
 /// Shared memory of a known geometry.
 pub(super) struct Region {
     base: NonNull<u8>,
@@ -98,6 +105,28 @@ impl Region {
         }
     }
 
+    /// The file at `path` as it is, of whatever size: nothing is made, nothing is replaced.
+    pub(super) fn open_existing(path: &Path) -> Result<Self> {
+        let file = sys::open_private_existing(path).map_err(|source| match source.kind() {
+            io::ErrorKind::NotFound => unusable(path, NOT_THERE),
+            io::ErrorKind::PermissionDenied => unusable(path, NOT_OURS),
+            _ => io_error(path, "open")(source),
+        })?;
+        check_owner(&file, path, NOT_OURS)?;
+        let len = file.metadata().map_err(io_error(path, "examine"))?.len();
+        if len == 0 {
+            return Err(unusable(path, NOT_THERE));
+        }
+        check_magic(&file, path)?;
+        let size = usize::try_from(len).unwrap_or(usize::MAX);
+        let found = Self::find(&file, len, size).map_err(io_error(path, "map"))?;
+        let replaced_soon = |problem| {
+            unusable(path, &format!("{problem}; the next server that starts replaces it"))
+        };
+        let region = found.ok_or_else(|| replaced_soon("is cut short"))?;
+        region.misfit(size).map_or(Ok(region), |problem| Err(replaced_soon(problem)))
+    }
+
     /// Maps a file of ours as it is; `None` when it is too short to be whole.
     fn find(file: &File, len: u64, wanted: usize) -> io::Result<Option<Self>> {
         let Some(geometry) = usize::try_from(len).ok().and_then(Geometry::of) else {
@@ -120,7 +149,7 @@ impl Region {
         &self.units(0, PAGE / WORD)[index]
     }
 
-    /// The sequence of the bell: the first half of its word, for the kernel waits on 4 bytes. The whole word is never used.
+    /// The sequence of the bell: the first half of its word, for the kernel waits on 4 bytes. Nobody uses both halves.
     pub(super) fn bell(&self) -> &AtomicU32 {
         &self.entries(word::BELL * WORD, 1)[0]
     }
@@ -256,7 +285,7 @@ fn open_locked(path: &Path) -> Result<FileLock> {
     let give_up = clock::since_boot() + CREATION_PATIENCE;
     loop {
         let file = sys::open_private(path, false).map_err(io_error(path, "open"))?;
-        check_owner(&file, path)?;
+        check_owner(&file, path, TAKEN)?;
         let locked = FileLock::try_new(file);
         match locked {
             // Somebody may have replaced it between our opening and our lock.
@@ -271,20 +300,18 @@ fn open_locked(path: &Path) -> Result<FileLock> {
     }
 }
 
-fn check_owner(file: &File, path: &Path) -> Result<()> {
+fn check_owner(file: &File, path: &Path, of_another: &str) -> Result<()> {
     let meta = file.metadata().map_err(io_error(path, "examine"))?;
     let problem = match () {
         () if !meta.is_file() => "is not a regular file; choose another memory.path",
-        () if meta.uid() != sys::effective_user() => {
-            "belongs to another user; remove it or choose another memory.path"
-        }
+        () if meta.uid() != sys::effective_user() => of_another,
         () if meta.permissions().mode() & 0o077 != 0 => "can be opened by others; chmod 600 it",
         () => return Ok(()),
     };
     Err(unusable(path, problem))
 }
 
-fn unusable(path: &Path, problem: &'static str) -> Error {
+fn unusable(path: &Path, problem: &str) -> Error {
     let source = io::Error::new(io::ErrorKind::PermissionDenied, problem);
     Error::Io { path: path.into(), action: "use", source }
 }

@@ -1,5 +1,5 @@
-//! The atomics of shared memory: the processor's, or the model checker's when built with `--cfg loom`. The model checker
-//! has no kernel that waits on them: its models bring their own.
+//! The atomics of shared memory: the processor's, or the model checker's when built with `--cfg loom`. The latter has
+//! no kernel that waits on them: its models bring their own.
 
 #[cfg(not(loom))]
 pub(super) use crate::sys::{futex_wait, futex_wake};

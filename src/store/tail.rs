@@ -74,9 +74,9 @@ impl Shard<'_> {
                 }
                 None => (None, 1, units),
             },
-            Stands::Pad => (None, at.len(), 1),
-            // Spoiled, or wiped. The next record starts at one of the next units.
-            Stands::Garbage => (None, 1, 1),
+            // Spoiled, wiped, or before the log's end: the next record starts at one of the next units. Even the mark
+            // that nothing more comes is not believed: a writer that woke up late may have put it over a record.
+            Stands::Pad | Stands::Garbage => (None, 1, 1),
         }
     }
 

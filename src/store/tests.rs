@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(clippy::cast_possible_truncation, reason = "small numbers made here")]
 
+mod agent;
 mod density;
 mod files;
 mod hostile;
@@ -11,3 +12,4 @@ mod races;
 mod records;
 mod ring_slots;
 mod support;
+mod tailing;

@@ -10,16 +10,17 @@ use openssl_sys::{EVP_CIPHER_CTX, SSL, SSL_CTX, SSL_SESSION};
 use super::attach::Attachment;
 use super::client;
 use super::guard::guarded;
-use super::handshake::{Consumed, Handshake};
+use super::handshake::Handshake;
 use super::name::ServerName;
-use super::policy;
+use super::search::{self, Search};
 use super::session::{self, Session};
 use super::slots::Slot;
 use super::sys::{self, MacCtx};
 use super::ticket::{self, Direction, IV_LEN};
+use super::{pause, policy};
 use crate::clock;
 use crate::config::OnRemove;
-use crate::engine::{Binding, Engine, Lookup, NewSession};
+use crate::engine::{Binding, Engine, NewSession};
 use crate::log::Once;
 use crate::ring::session_id::SESSION_ID_LEN;
 use crate::ring::{Age, KeyName};
@@ -32,7 +33,7 @@ const _: () = assert!(SESSION_ID_LEN == 32);
 const TLS1_3_VERSION: c_int = 0x0304;
 
 /// What SSL_version(3) says of QUIC, whose handshake is that of TLS 1.3.
-const QUIC1_VERSION: c_int = 0x0000_0001;
+pub(super) const QUIC1_VERSION: c_int = 0x0000_0001;
 
 /// Longest wait for locks in one handshake, all its sessions together: a millisecond, less what the last sleep may take
 /// too long.
@@ -101,8 +102,16 @@ pub(super) unsafe fn get_session(
         *copy = 0;
         session::id_slice(id, len)
     };
-    let found = guarded(|| find_session(slot, ssl, id)).flatten();
-    found.map_or(ptr::null_mut(), ptr::NonNull::as_ptr)
+    let mut search = guarded(|| search::begin(slot, ssl, id)).unwrap_or(Search::Over(None));
+    if let Search::Asked = search {
+        // A connection that is freed while it is paused never comes back here: nothing is held across the pause.
+        while guarded(|| pause::is_to_wait(ssl)).unwrap_or(false) && pause::pause() {}
+        search = guarded(|| search::end(slot, ssl, id)).unwrap_or(Search::Over(None));
+    }
+    match search {
+        Search::Over(Some(found)) => found.as_ptr(),
+        Search::Over(None) | Search::Asked => ptr::null_mut(),
+    }
 }
 
 /// # Safety
@@ -357,45 +366,6 @@ fn bears_no_copy(session: Session) -> bool {
     has_data
 }
 
-fn find_session(slot: Slot, ssl: *mut SSL, id: &[u8]) -> Option<ptr::NonNull<SSL_SESSION>> {
-    let attachment = slot.attachment_for(ssl)?;
-    let engine = &attachment.engine;
-    // SAFETY: the callback of this connection is running, and this is the only reference in it.
-    let handshake = unsafe { Handshake::of(ssl) }?;
-    if !handshake.may_look_up() {
-        engine.counters().count(Counter::SessionsOverLimit);
-        return None;
-    }
-    handshake.accepting = Some(attachment.accepting());
-    let server_name = ServerName::in_client_hello(ssl);
-    let Some((binding, policy)) = policy::expected_binding(attachment, ssl, server_name.as_bytes())
-    else {
-        engine.counters().count(Counter::SessionsBinding);
-        return None;
-    };
-    let consumed = handshake.consumed.as_ref();
-    if let Some(again) = consumed.filter(|again| again.id == *id && again.binding == binding) {
-        return session::decode(&again.value, again.note, id);
-    }
-    // TLS 1.2 ids are visible on the wire and reused by design.
-    let single_use = engine.config().resumption.single_use && is_tls13(ssl);
-    let lookup = if single_use { Lookup::Consume } else { Lookup::Keep };
-    let stored = engine.find_session(id, &binding, lookup, clock::now())?;
-    let session = session::decode(&stored.value, stored.note, id);
-    engine.counters().count(if session.is_some() {
-        Counter::SessionsHit
-    } else {
-        Counter::SessionsParse
-    });
-    handshake.authenticated = Some(stored.authenticated);
-    (handshake.binding, handshake.policy) = (Some(binding), Some(policy));
-    if single_use && let Ok(id) = id.try_into() {
-        let consumed = Consumed { id, binding, value: stored.value, note: stored.note };
-        handshake.consumed = Some(Box::new(consumed));
-    }
-    session
-}
-
 /// OpenSSL gives every TLS 1.3 ticket a fresh time with the whole timeout, on renewal and on a connection that is old
 /// already; what is left of the lifetime is all it may have. This callback comes before the renewed session is encoded, in every version of OpenSSL.
 fn keep_remaining_lifetime(ssl: *mut SSL) {
@@ -433,7 +403,7 @@ fn random(buffer: &mut [u8]) -> bool {
     crate::sys::random(buffer) || unsafe { openssl_sys::RAND_bytes(buffer.as_mut_ptr(), len) == 1 }
 }
 
-fn is_tls13(ssl: *mut SSL) -> bool {
+pub(super) fn is_tls13(ssl: *mut SSL) -> bool {
     // SAFETY: the connection is valid in its callback.
     let version = unsafe { openssl_sys::SSL_version(ssl) };
     version == TLS1_3_VERSION || version == QUIC1_VERSION

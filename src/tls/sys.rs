@@ -53,6 +53,26 @@ pub(super) const SSL_TLSEXT_ERR_NOACK: c_int = 3;
 pub(super) const SSL_AD_HANDSHAKE_FAILURE: c_int = 40;
 pub(super) const SSL_CTRL_SET_TLSEXT_TICKET_KEY_CB: c_int = 72;
 
+pub(super) const SSL_CTRL_MODE: c_int = 33;
+pub(super) const SSL_MODE_ASYNC: c_long = 0x100;
+
+/// Opaque.
+#[repr(C)]
+pub(super) struct AsyncJob {
+    _private: [u8; 0],
+}
+
+/// Opaque.
+#[repr(C)]
+pub(super) struct AsyncWaitCtx {
+    _private: [u8; 0],
+}
+
+pub(super) type AsyncCleanup =
+    unsafe extern "C" fn(*mut AsyncWaitCtx, *const c_void, c_int, *mut c_void);
+#[cfg(ossl300)]
+pub(super) type AsyncCallback = unsafe extern "C" fn(*mut c_void) -> c_int;
+
 /// How OpenSSL 3 has it; 1.1.1 calls `value` a plain pointer, and passes the same address.
 pub(super) type ExDataDup = unsafe extern "C" fn(
     *mut CRYPTO_EX_DATA,
@@ -77,6 +97,29 @@ unsafe extern "C" {
         new: *const c_void,
         dup: Option<ExDataDup>,
         free: Option<ExDataFree>,
+    ) -> c_int;
+
+    pub(super) fn ASYNC_get_current_job() -> *mut AsyncJob;
+    pub(super) fn ASYNC_get_wait_ctx(job: *mut AsyncJob) -> *mut AsyncWaitCtx;
+    pub(super) fn ASYNC_pause_job() -> c_int;
+    pub(super) fn ASYNC_WAIT_CTX_set_wait_fd(
+        ctx: *mut AsyncWaitCtx,
+        key: *const c_void,
+        descriptor: c_int,
+        data: *mut c_void,
+        cleanup: Option<AsyncCleanup>,
+    ) -> c_int;
+    pub(super) fn ASYNC_WAIT_CTX_get_fd(
+        ctx: *mut AsyncWaitCtx,
+        key: *const c_void,
+        descriptor: *mut c_int,
+        data: *mut *mut c_void,
+    ) -> c_int;
+    #[cfg(ossl300)]
+    pub(super) fn ASYNC_WAIT_CTX_get_callback(
+        ctx: *mut AsyncWaitCtx,
+        callback: *mut Option<AsyncCallback>,
+        data: *mut *mut c_void,
     ) -> c_int;
 
     pub(super) fn ERR_set_mark() -> c_int;

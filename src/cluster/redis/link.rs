@@ -23,6 +23,13 @@ const FIELDS: u64 = 4096;
 const ENTRY: &str = "e";
 const TOKEN: &str = "token";
 
+/// Compares the token of the ring's copy, then writes fields; a missing token is an empty argument.
+const WRITE_AFTER: &str = "\
+    if (redis.call('HGET', KEYS[1], ARGV[3]) or '') ~= ARGV[1] then return 0 end \
+    for at = 3, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[at], ARGV[at + 1]) end \
+    redis.call('PEXPIRE', KEYS[1], ARGV[2]) \
+    return 1";
+
 /// Something that is written for the others.
 #[derive(Clone, Debug)]
 pub enum Outgoing {
@@ -171,12 +178,41 @@ impl Link {
         token: &[u8],
         keep: Duration,
     ) -> Result<(), Trouble> {
+        self.all(self.ring_commands(write, token, keep)).map(drop)
+    }
+
+    /// The same, unless the copy has changed since it had the token `known`; whether it was written.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub fn write_ring_after(
+        &mut self,
+        known: Option<&[u8]>,
+        write: &[(Vec<u8>, Vec<u8>)],
+        token: &[u8],
+        keep: Duration,
+    ) -> Result<bool, Trouble> {
+        let mut eval = redis::cmd("EVAL");
+        eval.arg(WRITE_AFTER).arg(1).arg(&self.names.ring);
+        eval.arg(known.unwrap_or_default()).arg(millis(keep)).arg(TOKEN).arg(token);
+        write.iter().for_each(|(field, value)| {
+            eval.arg(field).arg(value);
+        });
+        self.ask_for(&eval, "EVAL")
+    }
+
+    fn ring_commands(
+        &self,
+        write: &[(Vec<u8>, Vec<u8>)],
+        token: &[u8],
+        keep: Duration,
+    ) -> Vec<Cmd> {
         let mut set = redis::cmd("HSET");
         set.arg(&self.names.ring).arg(TOKEN).arg(token);
         write.iter().for_each(|(field, value)| {
             set.arg(field).arg(value);
         });
-        self.all(vec![set, expire(&self.names.ring, keep)]).map(drop)
+        vec![set, expire(&self.names.ring, keep)]
     }
 
     /// Takes fields out of the ring's copy.

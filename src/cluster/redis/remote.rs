@@ -34,6 +34,8 @@ pub struct Credentials {
 pub struct Remote {
     target: Target,
     names: Names,
+    /// Host names are not looked up, not even those that sentinels tell.
+    numeric: bool,
 }
 
 enum Target {
@@ -63,7 +65,28 @@ impl Remote {
             },
             nodes => cluster(nodes, credentials)?,
         };
-        Ok(Remote { target, names: Names::new(realm) })
+        Ok(Remote { target, names: Names::new(realm), numeric: false })
+    }
+
+    /// From now on no host name is looked up when it is connected to, which can take much longer than any limit.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when an address has one.
+    pub fn without_host_names(self) -> Result<Self> {
+        let address = |client: &Client| is_numeric(client.get_connection_info().addr());
+        let is_numeric = match &self.target {
+            Target::Server(client) => address(client),
+            Target::Sentinels { sentinels, .. } => sentinels.iter().all(address),
+            Target::Cluster { nodes, .. } => nodes.iter().all(|node| is_numeric(node.addr())),
+        };
+        if is_numeric {
+            return Ok(Remote { numeric: true, ..self });
+        }
+        Err(Error::Config(
+            "redis.url: with cluster.agent = \"external\" handshakes connect to Redis themselves, where a host name could \
+             take too long to look up; write numeric addresses or a Unix socket, or set cluster.agent = \"thread\""
+                .into(),
+        ))
     }
 
     /// Connects and logs in; every later answer is waited for as long.
@@ -74,7 +97,11 @@ impl Remote {
         let wire = match &self.target {
             Target::Server(client) => server_wire(client, limit)?,
             Target::Sentinels { sentinels, master, server } => {
-                server_wire(&master_of(sentinels, master, server, limit)?, limit)?
+                let client = master_of(sentinels, master, server, limit)?;
+                if self.numeric && !is_numeric(client.get_connection_info().addr()) {
+                    return Err(Trouble::Lost("the sentinels name a host, not an address".into()));
+                }
+                server_wire(&client, limit)?
             }
             Target::Cluster { nodes, access } => cluster_wire(nodes, access, limit)?,
         };
@@ -243,6 +270,15 @@ fn certificates(credentials: &Credentials) -> TlsCertificates {
     TlsCertificates { client_tls, root_cert: credentials.ca.clone() }
 }
 
+fn is_numeric(address: &ConnectionAddr) -> bool {
+    match address {
+        ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => {
+            host.parse::<std::net::IpAddr>().is_ok()
+        }
+        _ => true,
+    }
+}
+
 fn tcp_address(host: String, port: u16, secure: bool) -> ConnectionAddr {
     if secure {
         ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
@@ -277,6 +313,27 @@ mod tests {
             &["redis://a:7000", "redis://b:7000"],
         ] {
             assert!(remote(urls).is_ok(), "{urls:?}: {:?}", remote(urls).err());
+        }
+    }
+
+    #[test]
+    fn without_host_names_every_address_is_numeric_or_a_socket() {
+        for (urls, is_fine) in [
+            (&["redis://127.0.0.1"][..], true),
+            (&["rediss://user:word@[::1]:6380/2"], true),
+            (&["redis+unix:///run/redis.sock"], true),
+            (&["redis+sentinel://10.0.0.1,10.0.0.2:26380/mymaster"], true),
+            (&["redis://10.0.0.1:7000", "redis://[fe80::1]:7000"], true),
+            (&["redis://localhost"], false),
+            (&["redis+sentinel://10.0.0.1,b/mymaster"], false),
+            (&["redis://10.0.0.1", "redis://b"], false),
+        ] {
+            let strict = remote(urls).and_then(Remote::without_host_names);
+            assert_eq!(strict.is_ok(), is_fine, "{urls:?}");
+            if let Err(error) = strict {
+                let text = error.to_string();
+                assert!(text.contains("redis.url") && text.contains("cluster.agent"), "{text}");
+            }
         }
     }
 

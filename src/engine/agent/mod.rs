@@ -22,7 +22,6 @@ use crate::clock;
 use crate::cluster::message::NodeId;
 use crate::cluster::redis::{Link, Trouble};
 use crate::cluster::seal::{Label, Refused};
-use crate::error::{Error, Result};
 use crate::stats::{Counter, Gauge};
 use crate::store::AgentLease;
 use crate::sys;
@@ -71,7 +70,16 @@ impl From<Trouble> for Left {
     }
 }
 
-type Pass<T> = std::result::Result<T, Left>;
+type Pass<T> = Result<T, Left>;
+
+/// What was last said about Redis.
+#[derive(Clone, Copy)]
+enum Reach {
+    Unknown,
+    Up,
+    /// Not reached, since then.
+    Down(Duration),
+}
 
 /// A serving agent.
 struct Agent<'a> {
@@ -83,8 +91,7 @@ struct Agent<'a> {
     link: Option<Link>,
     /// When the next attempt to connect is due, and how long after it the one after that.
     retry: (Duration, Duration),
-    /// Since when Redis is not reached; none while it is.
-    down_since: Option<Duration>,
+    reach: Reach,
     ring: ring::Progress,
     nodes: Nodes,
     busy_until: Duration,
@@ -97,20 +104,32 @@ struct Agent<'a> {
 }
 
 impl Engine {
-    /// Serves as this node's agent until `stop` is set or another process has taken over.
-    ///
-    /// # Errors
-    /// [`Error::Config`] when no transport is configured, [`Error::Agent`] when the node has an agent already.
-    pub fn serve_agent(&self, stop: &AtomicBool) -> Result<()> {
-        let Some(cluster) = &self.cluster else {
-            return Err(Error::Config("redis.url: an agent needs a transport; set it".into()));
-        };
-        let lease = self.store.hold_agent(HOLD).ok_or(Error::Agent(
-            "another process is this node's agent; stop it, or set cluster.agent = \"external\" for the server",
-        ))?;
-        sys::separate_descriptors();
-        Agent::new(self, cluster, stop, lease).serve();
-        Ok(())
+    /// Serves as this node's agent until `stop` is set. While another process is the agent, it waits for that one's end.
+    /// Without a transport it keeps the ring, for nodes that see no client for longer than keys are made ahead.
+    pub fn serve_agent(&self, stop: &AtomicBool) {
+        while !stop.load(Ordering::Acquire) {
+            self.serve_if_free(stop);
+            sys::pause(IDLE_WAIT);
+        }
+    }
+
+    /// Serves as this node's agent until `stop` is set or another process has taken over; not at all if there is one.
+    fn serve_if_free(&self, stop: &AtomicBool) {
+        let Some(lease) = self.store.hold_agent(HOLD) else { return };
+        match &self.cluster {
+            Some(cluster) => {
+                sys::separate_descriptors();
+                Agent::new(self, cluster, stop, lease).serve();
+            }
+            None => self.keep_ring_alone(stop, lease),
+        }
+    }
+
+    fn keep_ring_alone(&self, stop: &AtomicBool, mut lease: AgentLease<'_>) {
+        while !stop.load(Ordering::Acquire) && lease.renew(HOLD) {
+            self.view(clock::now());
+            sys::pause(IDLE_WAIT);
+        }
     }
 }
 
@@ -155,7 +174,7 @@ impl<'a> Agent<'a> {
             node: NodeId(engine.store.node_id()),
             link: None,
             retry: (now, FIRST_RETRY),
-            down_since: Some(now),
+            reach: Reach::Unknown,
             ring: ring::Progress::default(),
             nodes: Nodes::default(),
             busy_until: now,
@@ -186,13 +205,30 @@ impl<'a> Agent<'a> {
         if self.link.is_none() && !self.connect()? {
             return Ok(());
         }
-        self.keep_ring()?;
-        let sent = self.send_sessions()?;
-        let received = if self.is_news_likely() { self.receive()? } else { 0 };
-        if sent + received > 0 {
+        if clock::since_boot() >= self.full_until {
+            let written = self.write();
+            self.tolerate(written)?;
+        }
+        if self.engine.store.has_first_copy() && self.is_news_likely() && self.receive()? > 0 {
             self.busy_until = clock::since_boot() + BUSY;
         }
-        self.keep_nodes()
+        Ok(())
+    }
+
+    /// What this node has to say.
+    fn write(&mut self) -> Pass<()> {
+        self.keep_ring()?;
+        if !self.engine.store.has_first_copy() {
+            return Ok(());
+        }
+        if self.send_sessions()? > 0 {
+            self.busy_until = clock::since_boot() + BUSY;
+        }
+        self.keep_nodes()?;
+        if std::mem::take(&mut self.is_full) {
+            log::warn!("redis: takes what is written again");
+        }
+        Ok(())
     }
 
     /// Whether it is time to look into the stream: an idle node waits to be told.
@@ -235,7 +271,6 @@ impl<'a> Agent<'a> {
         self.link = Some(link);
         self.ring.begin_anew();
         self.look_at_stream()?;
-        self.keep_ring()?;
         self.announce_up();
         Ok(true)
     }
@@ -243,39 +278,42 @@ impl<'a> Agent<'a> {
     fn announce_up(&mut self) {
         self.retry.1 = FIRST_RETRY;
         self.engine.store.set_gauge(Gauge::TransportUp, 1);
-        let Some(since) = self.down_since.take() else { return };
-        let seconds = clock::since_boot().saturating_sub(since).as_secs();
-        if self.nodes.was_up {
-            log::warn!("redis: reached again after {seconds} s");
-        } else {
-            log::info!("redis: reached; this process is the node's agent");
+        match std::mem::replace(&mut self.reach, Reach::Up) {
+            Reach::Up => {}
+            Reach::Unknown => log::info!("redis: reached; this process is the node's agent"),
+            Reach::Down(since) => {
+                let seconds = clock::since_boot().saturating_sub(since).as_secs();
+                log::warn!("redis: reached again after {seconds} s");
+            }
         }
-        self.nodes.was_up = true;
+    }
+
+    /// A refusal leaves the connection sound: what does not write goes on, what cannot be sent waits.
+    fn tolerate(&mut self, done: Pass<()>) -> Pass<()> {
+        let Err(Left::Trouble(trouble @ (Trouble::Full(_) | Trouble::Refused(_)))) = done else {
+            return done;
+        };
+        self.full_until = clock::since_boot() + FULL_RETRY;
+        if !std::mem::replace(&mut self.is_full, true) {
+            log::warn!("redis: refuses what is written: {trouble}; what cannot be sent waits");
+        }
+        Ok(())
     }
 
     /// One line when the state changes; no more than one attempt a second after.
     fn note_trouble(&mut self, trouble: &Trouble) {
         let now = clock::since_boot();
-        if let Trouble::Full(_) | Trouble::Refused(_) = trouble {
-            // The connection is sound: go on with what does not write.
-            self.full_until = now + FULL_RETRY;
-            if !std::mem::replace(&mut self.is_full, true) {
-                log::warn!("redis: refuses what is written: {trouble}; what cannot be sent waits");
-            }
-            return;
-        }
         self.link = None;
         self.retry = (now + self.retry.1, (self.retry.1 * 2).min(LAST_RETRY));
         self.engine.store.set_gauge(Gauge::TransportUp, 0);
         // Whoever waits for the ring of the others waits in vain.
         self.engine.store.note_first_copy();
-        if self.down_since.is_none() || !self.nodes.was_down {
+        if !matches!(self.reach, Reach::Down(_)) {
+            self.reach = Reach::Down(now);
             log::warn!(
                 "redis: not reached: {trouble}; keys and sessions of this node are not shared until it is"
             );
         }
-        self.nodes.was_down = true;
-        self.down_since.get_or_insert(now);
     }
 
     /// Until a session is made, or it is time to look what others did.

@@ -31,9 +31,6 @@ pub(super) struct Nodes {
     heard: HashMap<Vec<u8>, Heard>,
     beat_due: Duration,
     listen_due: Duration,
-    /// Redis was reached before; was not reached before.
-    pub(super) was_up: bool,
-    pub(super) was_down: bool,
 }
 
 struct Heard {

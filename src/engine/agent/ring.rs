@@ -50,12 +50,15 @@ pub(super) struct Progress {
     waiting_since: Option<Duration>,
     /// The node's ring was in the copy before.
     was_shared: bool,
+    /// When the copy was read, by this node's clock, that had everything at last.
+    contact: Option<UnixMillis>,
 }
 
 impl Progress {
     /// A new connection: what the copy holds now is anybody's guess.
     pub(super) fn begin_anew(&mut self) {
-        *self = Progress { was_shared: self.was_shared, ..Progress::default() };
+        let Progress { was_shared, contact, .. } = *self;
+        *self = Progress { was_shared, contact, ..Progress::default() };
     }
 }
 
@@ -71,10 +74,10 @@ impl Agent<'_> {
             return Ok(());
         }
         self.ring.poll = now + POLL;
+        self.look_at_stream()?;
         let is_maker = self.be_maker()?;
         let token = self.link()?.ring_token()?;
         if token != self.ring.token {
-            self.look_at_stream()?;
             self.ring.token = token.and(self.ring.token.take());
             return self.exchange_rings();
         }
@@ -114,8 +117,10 @@ impl Agent<'_> {
         }
         let schedule = if is_maker { self.early() } else { self.engine.schedule };
         let now = clock::now();
+        let contact = self.ring.contact;
         let merged = self.engine.change_ring(PATIENCE, |ring| {
-            let exchange = ring.exchange(&parts, &schedule, now);
+            let exchange =
+                ring.rejoin(&parts, contact, &schedule, now).exchange(&parts, &schedule, now);
             let refused = exchange.refused as u64;
             self.engine.counters().add(Counter::TransportRejectedClock, refused);
             self.engine.maintained_by(&schedule, &exchange.ring, now)
@@ -153,6 +158,7 @@ impl Agent<'_> {
         let generation = self.engine.store.ring_generation();
         let view = self.engine.view(now);
         let exchange = view.ring.exchange(parts, schedule, now);
+        let for_all = exchange.makes_keys_for_all(now);
         let publish: Vec<_> =
             exchange.publish.into_iter().filter(|(_, part)| self.is_shared(part)).collect();
         if publish.is_empty() && copy.token.is_some() {
@@ -161,6 +167,7 @@ impl Agent<'_> {
             self.ring.generation = generation;
             self.ring.poll = clock::since_boot() + POLL;
             self.ring.was_shared = true;
+            self.ring.contact = Some(now);
             return Ok(());
         }
         if self.ring.token.is_none() && std::mem::take(&mut self.ring.was_shared) {
@@ -182,7 +189,13 @@ impl Agent<'_> {
         }
         let keep = view.ring.last_end().since(now) + KEEP_AFTER;
         drop(view);
-        self.link()?.write_ring(&write, &token, keep)?;
+        if !for_all {
+            self.link()?.write_ring(&write, &token, keep)?;
+        } else if !self.link()?.write_ring_after(copy.token.as_deref(), &write, &token, keep)? {
+            // Others may have made keys meanwhile, which then are everybody's.
+            self.ring.noticed = true;
+            return Ok(());
+        }
         self.engine.counters().add(Counter::TransportSent, write.len() as u64);
         self.tell_others()
     }

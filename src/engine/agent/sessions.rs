@@ -25,9 +25,6 @@ const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600 + 3600);
 impl Agent<'_> {
     /// Sends what is new in the store's logs; how many records there were.
     pub(super) fn send_sessions(&mut self) -> Pass<usize> {
-        if clock::since_boot() < self.full_until {
-            return Ok(0);
-        }
         let store = &self.engine.store;
         let mut records = Vec::new();
         let mut positions = Vec::new();
@@ -52,11 +49,13 @@ impl Agent<'_> {
         }
         if !batch.is_empty() {
             let keep = self.engine.config.resumption.lifetime;
-            self.link()?.send(&batch, keep)?;
-            self.engine.counters().add(Counter::TransportSent, batch.len() as u64);
-            if std::mem::take(&mut self.is_full) {
-                log::warn!("redis: takes what is written again");
+            let sent = self.link()?.send(&batch, keep);
+            let is_lost = sent.is_err() && once;
+            let counter = if is_lost { Counter::TransportDropped } else { Counter::TransportSent };
+            if sent.is_ok() || is_lost {
+                self.engine.counters().add(counter, batch.len() as u64);
             }
+            sent?;
         }
         if !once {
             note_sent();

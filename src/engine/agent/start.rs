@@ -62,6 +62,10 @@ impl Engine {
     /// Sees to it that the node has an agent and, before its first handshake, the ring of the cluster. Costs a comparison
     /// of times but for a few times a second.
     pub(in crate::engine) fn attend_agent(&self, now: UnixMillis) {
+        if self.shared.get().is_none() {
+            // No server: whoever this is waits for nothing and starts nothing.
+            return;
+        }
         let since_look = now.0.wrapping_sub(self.upkeep.looked.load(Ordering::Relaxed));
         let is_settled = self.upkeep.is_settled.load(Ordering::Relaxed);
         if is_settled && u128::from(since_look) < LOOK.as_millis() {
@@ -72,6 +76,11 @@ impl Engine {
         if !is_settled {
             self.await_first_copy();
         }
+    }
+
+    /// Whether this node has an agent that lives.
+    pub fn has_agent(&self) -> bool {
+        self.store.agent_lives()
     }
 
     /// Starts the agent now, if the node has none and this library may start threads.
@@ -147,9 +156,7 @@ fn start_thread(engine: Arc<Engine>) -> std::io::Result<Arc<Running>> {
     let own = Arc::clone(&running);
     sys::spawn("tlsresume-agent", move || {
         crate::log::defer_lines();
-        if let Err(error) = engine.serve_agent(&own.stop) {
-            log::debug!("agent: {error}");
-        }
+        engine.serve_if_free(&own.stop);
         drop(engine);
         own.done.store(true, Ordering::Release);
     })?;

@@ -132,7 +132,8 @@ fn keys_from_files_cannot_be_rotated() {
 
 /// Two hosts: no common memory, one secret.
 fn derived_pair(place: &Place) -> [Engine; 2] {
-    let file = place.file("secret", b"0123456789abcdef0123456789abcdef\nan older line\n");
+    let file = place
+        .file("secret", b"0123456789abcdef0123456789abcdef\nan older secret, which still opens\n");
     [(), ()].map(|()| {
         let mut config = alone();
         config.keys.source = KeySource::Derived;

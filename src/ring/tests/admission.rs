@@ -80,3 +80,16 @@ fn what_does_not_fit_into_a_full_ring_is_refused_and_counted() {
     assert_eq!((admitted.records().count(), refused), (MAX_RECORDS, 2));
     assert!(ours.records().all(|record| admitted.knows(&record.name())), "nobody pushes ours out");
 }
+
+#[test]
+fn keys_that_are_over_leave_a_full_ring_for_those_that_arrive() {
+    let ours = full_ring(0, MAX_RECORDS);
+    let later = START + HOUR * 5;
+    let mut arrived = Node::started(HOURLY, 1, later);
+    let (admitted, refused) = ours.admit(&arrived.ring, &HOURLY, later);
+    assert_eq!((admitted.records().count(), refused), (MAX_RECORDS, 0));
+    assert!(arrived.ring.records().all(|record| admitted.knows(&record.name())));
+    arrived.ring = admitted;
+    arrived.maintain(later);
+    assert!(arrived.ring.records().count() < 10, "and are forgotten at once where they are many");
+}

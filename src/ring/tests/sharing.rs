@@ -128,6 +128,8 @@ fn believable(mut ring: Ring) -> Ring {
     let records: Vec<_> = ring.records().map(honest).collect();
     ring.adopt(records.into_iter());
     ring.sessions_since = UnixMillis(ring.sessions_since.0 % 8);
+    // Revocations outlive what they revoke.
+    ring.revoked.values_mut().for_each(|until| *until = UnixMillis(until.0 % 8) + HOUR * 24 * 8);
     ring
 }
 
@@ -230,6 +232,44 @@ fn keys_that_are_over_for_long_are_superfluous_and_those_over_lately_stay_uncoun
     // A ring that has them still does not bring them back.
     let holder = long.merge(&lately).exchange(&Copied::new(), &HOURLY, START);
     assert!(holder.publish.is_empty());
+}
+
+#[test]
+fn a_name_that_is_over_in_the_copy_and_living_here_is_written_and_not_deleted() {
+    let over = Ring::default().with([ticket(1, START - HOUR * 9, START - HOUR * 3)]).unwrap();
+    let living = Ring::default().with([ticket(1, START - HOUR * 9, START + HOUR)]).unwrap();
+    let exchange = living.exchange(&copy_of(&over), &HOURLY, START);
+    assert_eq!(exchange.publish, [(Field::Key(KeyName([1; 16])), living)]);
+    assert!(exchange.superfluous.is_empty());
+}
+
+#[test]
+fn a_node_that_was_alone_brings_the_key_that_it_used_and_encrypts_with_the_fleets() {
+    let mut fleet = Node::started(HOURLY, 1, START);
+    let alone = Node::started(HOURLY, 2, START + HOUR + seconds(60));
+    fleet.keep_up(START + HOUR * 2);
+    let now = START + HOUR + HOUR / 2;
+    let mut copy = copy_of(&fleet.ring);
+    let (theirs, own) = (fleet.encrypting(now), alone.encrypting(now));
+    let plain = alone.ring.exchange(&copy, &HOURLY, now);
+    assert_eq!(name_in_use(&plain.ring, now), Some(own), "would take over wherever it is heard of");
+    assert!(plain.makes_keys_for_all(now));
+    let exchange = alone.ring.rejoin(&copy, None, &HOURLY, now).exchange(&copy, &HOURLY, now);
+    assert!(!exchange.makes_keys_for_all(now));
+    write(&mut copy, &exchange);
+    let heard = fleet.ring.exchange(&copy, &HOURLY, now);
+    for ring in [&exchange.ring, &heard.ring] {
+        assert_eq!(name_in_use(ring, now), Some(theirs));
+        assert!(accepts(ring, own, UnixMillis((now + HOURLY.lifetime).0 - 1)));
+        let more = ring.records().count() - fleet.ring.records().count();
+        assert_eq!(more, 2, "the ticket key and the id key that it used");
+    }
+    assert!(heard.publish.is_empty());
+    // What was shared before is nobody's own.
+    let copy = copy_of(&fleet.ring);
+    assert_eq!(alone.ring.rejoin(&copy, Some(now), &HOURLY, now), alone.ring);
+    // A fleet that has lost its keys needs those of whoever has some.
+    assert_eq!(alone.ring.rejoin(&Copied::new(), None, &HOURLY, now), alone.ring);
 }
 
 #[test]

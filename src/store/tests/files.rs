@@ -216,3 +216,55 @@ fn sizes_that_cannot_be_had_are_refused_and_leave_no_file() {
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
     assert!(finds(&Store::open(&path, SMALL).unwrap(), 1, TYPICAL), "the old one stays");
 }
+
+fn refusal_to_look(path: &Path) -> String {
+    match Store::open_existing(path) {
+        Ok(_) => panic!("{} was used", path.display()),
+        Err(error) => error.to_string(),
+    }
+}
+
+#[test]
+fn a_file_that_is_there_is_opened_at_its_own_size() {
+    let (_directory, path) = directory();
+    for size in [SMALL, SMALL * 3] {
+        drop(Store::open(&path, size).unwrap());
+        let found = Store::open_existing(&path).unwrap();
+        assert_eq!(found.size(), size as u64);
+    }
+    let store = with_contents(&path);
+    insert(&Store::open_existing(&path).unwrap(), 2, TYPICAL).unwrap();
+    assert!(finds(&store, 2, TYPICAL), "it is the same memory");
+}
+
+#[test]
+fn who_looks_makes_and_replaces_nothing_and_is_told_what_to_do() {
+    let (directory, path) = directory();
+    assert!(refusal_to_look(&path).contains("start a server"));
+    refusal_to_look(&path.join("below"));
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
+    let store = with_contents(&path);
+    let link = path.with_extension("link");
+    symlink(&path, &link).unwrap();
+    refusal_to_look(&link);
+    refusal_to_look(directory.path());
+    fs::set_permissions(&path, Permissions::from_mode(0o644)).unwrap();
+    assert!(refusal_to_look(&path).contains("chmod 600"));
+    fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+
+    store.region.word(word::BOOT_ID).fetch_xor(1, std::sync::atomic::Ordering::Relaxed);
+    assert!(refusal_to_look(&path).contains("is damaged; the next server that starts"));
+    let check = store.region.header_check();
+    store.region.word(word::CHECK).store(check, std::sync::atomic::Ordering::Relaxed);
+    assert!(refusal_to_look(&path).contains("is from before the last boot; the next server"));
+    store.region.word(word::VERSION).fetch_xor(1, std::sync::atomic::Ordering::Relaxed);
+    assert!(refusal_to_look(&path).contains("has the layout of another version; the next server"));
+    store.region.word(word::MAGIC).fetch_xor(1, std::sync::atomic::Ordering::Relaxed);
+    assert!(refusal_to_look(&path).contains("is not a libtlsresume file"));
+    assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "nothing was put in its place");
+    // Only root can give a file away.
+    if crate::sys::effective_user() == 0 {
+        std::os::unix::fs::chown(&path, Some(65_534), None).unwrap();
+        assert!(refusal_to_look(&path).contains("run this as the user of the server"));
+    }
+}

@@ -1,0 +1,351 @@
+//! Where handshakes leave their questions, and the thread that takes them to Redis.
+//!
+//! Owns: the requests and the breaker; the thread owns the connection. Called by: [`super::Lookups`]. Threads: the lock
+//! is never held while anybody waits for Redis, starts a thread or logs. The thread has descriptors of its own. Forks: a
+//! desk is of the process that made it. Failure: a look-up that fails counts for the breaker once, be it by the
+//! handshakes that did not get their answer in time or by the thread. A panic ends the thread, and the next look-up
+//! starts another one.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard};
+use std::time::Duration;
+
+use super::direct::Direct;
+use super::requests::{Answers, Entered, Id, Requests, TRIES};
+use super::wait::{Inquiry, Wait, is_current};
+use super::waker::Waker;
+use super::{Answer, Asked, announce, contained, locked};
+use crate::cluster::breaker::{Breaker, Change};
+use crate::cluster::redis::{Link, Remote, Trouble};
+use crate::cluster::{THREAD_RETRY, say_thread_refused};
+use crate::{clock, sys};
+
+/// How long the thread waits: for a connection, and at least for an answer. Handshakes may wait less; but an answer that
+/// comes late costs no new connection.
+const CONNECT_LIMIT: Duration = Duration::from_secs(1);
+const LEAST_LIMIT: Duration = Duration::from_millis(250);
+
+/// An idle process gives its connection back.
+const IDLE: Duration = Duration::from_secs(300);
+
+/// What this process's handshakes and its threads have in common.
+pub(super) struct Desk {
+    generation: u32,
+    /// Longest wait of a handshake.
+    budget: Duration,
+    state: Mutex<State>,
+    /// A request came, or the end.
+    called: Condvar,
+    waker: Waker,
+    direct: Direct,
+}
+
+#[derive(Default)]
+struct State {
+    requests: Requests,
+    breaker: Breaker,
+    thread: Thread,
+    over: bool,
+    /// When handshakes that gave up last counted as a failure.
+    gave_up: Duration,
+    /// What the thread does now has counted as a failure already.
+    is_counted: bool,
+}
+
+/// A thread of ours.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub(super) enum Thread {
+    #[default]
+    None,
+    Running,
+    /// The system refused one; not before this time again.
+    RefusedUntil(Duration),
+}
+
+impl Thread {
+    /// Whether there is one, or one may be tried.
+    pub(super) fn may_run(self, now: Duration) -> bool {
+        !matches!(self, Thread::RefusedUntil(time) if now < time)
+    }
+
+    /// Notes that there is one from now on; whether the caller is to start it.
+    pub(super) fn starts(&mut self) -> bool {
+        std::mem::replace(self, Thread::Running) != Thread::Running
+    }
+}
+
+impl Desk {
+    pub(super) fn new(budget: Duration) -> Arc<Self> {
+        Arc::new(Desk {
+            generation: sys::fork_generation(),
+            budget,
+            state: Mutex::default(),
+            called: Condvar::new(),
+            waker: Waker::default(),
+            direct: Direct::default(),
+        })
+    }
+
+    pub(super) fn is_of_this_process(&self) -> bool {
+        is_current(self.generation)
+    }
+
+    pub(super) fn direct(&self) -> &Direct {
+        &self.direct
+    }
+
+    pub(super) fn waker(&self) -> &Waker {
+        &self.waker
+    }
+
+    /// Leaves a question for the thread.
+    pub(super) fn ask(self: &Arc<Self>, remote: &Arc<Remote>, id: Id) -> Asked {
+        // Also while the breaker is open: the thread is who finds out that Redis is well again.
+        let has_thread = self.ensure_thread(remote);
+        let now = clock::since_boot();
+        let mut state = locked(&self.state);
+        if !state.breaker.allows() {
+            return Asked::Answered(Answer::Refused);
+        }
+        if !has_thread || state.over {
+            return Asked::Answered(Answer::Unavailable);
+        }
+        let wait = Wait::until(now + self.budget);
+        let entered = state.requests.enter(id, &wait, now);
+        drop(state);
+        match entered {
+            Entered::Waits => {
+                self.called.notify_one();
+                Asked::Waits(Inquiry::new(Arc::clone(self), id, wait))
+            }
+            Entered::Taken => Asked::Answered(Answer::Absent),
+            Entered::Full => Asked::Answered(Answer::Unavailable),
+        }
+    }
+
+    /// A handshake has waited for as long as it may. What it is told instead of an answer, unless that came just now.
+    pub(super) fn give_up(&self, id: &Id, wait: &Arc<Wait>) -> Answer {
+        let now = clock::since_boot();
+        let mut state = locked(&self.state);
+        // Redis did say that it is not there; what it says next is waited for no longer.
+        if state.requests.leave(id, wait) {
+            return Answer::Absent;
+        }
+        if let Some(answer) = wait.told() {
+            return answer;
+        }
+        let change = state.note_given_up(now, self.budget);
+        drop(state);
+        announce(change);
+        Answer::Unavailable
+    }
+
+    /// A handshake is gone.
+    pub(super) fn leave(&self, id: &Id, wait: &Arc<Wait>) {
+        locked(&self.state).requests.leave(id, wait);
+    }
+
+    /// Has the bell of a wait rung when it is over; `false` without a thread to do so.
+    pub(super) fn watch(desk: &Arc<Self>, wait: &Arc<Wait>) -> bool {
+        desk.waker.watch(desk, wait)
+    }
+
+    pub(super) fn stop(&self) {
+        locked(&self.state).over = true;
+        self.called.notify_one();
+        self.waker.stop();
+    }
+
+    /// Whether the thread runs; starts it if need be.
+    pub(super) fn ensure_thread(self: &Arc<Self>, remote: &Arc<Remote>) -> bool {
+        let now = clock::since_boot();
+        let mut state = locked(&self.state);
+        if state.over || !state.thread.may_run(now) {
+            return false;
+        }
+        if !state.thread.starts() {
+            return true;
+        }
+        drop(state);
+        let (desk, remote) = (Arc::clone(self), Arc::clone(remote));
+        let started = sys::spawn("tlsresume-lookup", move || desk.run(&remote));
+        if let Err(error) = &started {
+            say_thread_refused(error);
+            let mut state = locked(&self.state);
+            state.thread = Thread::RefusedUntil(now + THREAD_RETRY);
+            state.requests.fail_all();
+        }
+        started.is_ok()
+    }
+
+    /// The thread.
+    fn run(&self, remote: &Remote) {
+        sys::separate_descriptors();
+        crate::log::defer_lines();
+        let is_sound = contained(|| self.serve(remote));
+        let mut state = locked(&self.state);
+        state.thread = Thread::None;
+        state.requests.fail_all();
+        let change = if is_sound { Change::None } else { state.note_failure(clock::since_boot()) };
+        drop(state);
+        announce(change);
+        self.waker.look();
+    }
+
+    fn serve(&self, remote: &Remote) {
+        let limit = self.budget.max(LEAST_LIMIT);
+        let mut line = Line { remote, limit, link: None, has_served: false };
+        // Before anybody waits for it; that it cannot be made shows when somebody does.
+        let _ = line.connect();
+        while self.await_work(&mut line) {
+            if let Err(trouble) = line.connect() {
+                self.conclude_failure(&trouble, None);
+                continue;
+            }
+            let now = clock::since_boot();
+            let (batch, is_probe) = locked(&self.state).take_up(now);
+            if batch.is_empty() && !is_probe {
+                continue;
+            }
+            match line.exchange(&batch) {
+                Ok(answers) => self.conclude(&batch, answers, now),
+                // It was lost while nobody used it; a new one tells more.
+                Err(Trouble::Lost(_)) if line.has_served && !self.is_late(now) => {
+                    line.has_served = false;
+                    locked(&self.state).requests.put_back(&batch);
+                }
+                Err(trouble) => self.conclude_failure(&trouble, Some(&batch)),
+            }
+        }
+    }
+
+    /// Waits until something is to do; `false` at the end.
+    fn await_work(&self, line: &mut Line<'_>) -> bool {
+        let idle_since = clock::since_boot();
+        let mut state = locked(&self.state);
+        loop {
+            if state.over {
+                return false;
+            }
+            let now = clock::since_boot();
+            if state.has_work(now) {
+                state.is_counted = false;
+                return true;
+            }
+            if now.saturating_sub(idle_since) >= IDLE {
+                line.link = None;
+            }
+            state = self.wait(state, now);
+        }
+    }
+
+    fn wait<'a>(&'a self, state: MutexGuard<'a, State>, now: Duration) -> MutexGuard<'a, State> {
+        let next = state.requests.next_due(now).into_iter().chain(state.breaker.next_probe()).min();
+        let longest = next.map_or(IDLE, |due| due.saturating_sub(now).min(IDLE));
+        match self.called.wait_timeout(state, longest) {
+            Ok((state, _)) => state,
+            Err(poisoned) => poisoned.into_inner().0,
+        }
+    }
+
+    /// Redis answered. Too late helps nobody: only an answer within the budget shows that it is well.
+    fn conclude(&self, batch: &[Id], answers: Answers, asked: Duration) {
+        let now = clock::since_boot();
+        let mut state = locked(&self.state);
+        let change = if self.is_late(asked) {
+            state.breaker.probe_failed(now);
+            Change::None
+        } else {
+            state.breaker.success()
+        };
+        state.requests.answer(batch, answers, now, self.budget / (TRIES + 1));
+        drop(state);
+        announce(change);
+        self.waker.look();
+    }
+
+    /// Redis failed those of `batch`; `None`: all.
+    fn conclude_failure(&self, trouble: &Trouble, batch: Option<&[Id]>) {
+        log::debug!("redis: look-up: {trouble}");
+        let mut state = locked(&self.state);
+        let change = state.note_failure(clock::since_boot());
+        match batch {
+            Some(batch) => state.requests.fail(batch),
+            None => state.requests.fail_all(),
+        }
+        drop(state);
+        announce(change);
+        self.waker.look();
+    }
+
+    fn is_late(&self, asked: Duration) -> bool {
+        clock::since_boot().saturating_sub(asked) > self.budget
+    }
+}
+
+impl State {
+    fn has_work(&self, now: Duration) -> bool {
+        self.requests.next_due(now).is_some_and(|due| due <= now) || self.breaker.probe_due(now)
+    }
+
+    /// What is to be asked, and whether it is to be found out if Redis answers at all.
+    fn take_up(&mut self, now: Duration) -> (Vec<Id>, bool) {
+        (self.requests.take_up(now), self.breaker.probe_due(now))
+    }
+
+    /// What the thread did failed.
+    fn note_failure(&mut self, now: Duration) -> Change {
+        self.breaker.probe_failed(now);
+        if self.is_counted {
+            return Change::None;
+        }
+        self.is_counted = true;
+        self.breaker.failure(now)
+    }
+
+    /// A handshake got no answer in time. Those that waited together count once, and again if it goes on.
+    fn note_given_up(&mut self, now: Duration, budget: Duration) -> Change {
+        if now.saturating_sub(self.gave_up) < budget {
+            return Change::None;
+        }
+        (self.gave_up, self.is_counted) = (now, true);
+        self.breaker.failure(now)
+    }
+}
+
+/// The thread's connection.
+struct Line<'a> {
+    remote: &'a Remote,
+    /// How long an answer is waited for.
+    limit: Duration,
+    link: Option<Link>,
+    /// It has answered something: Redis may have ended it since.
+    has_served: bool,
+}
+
+impl Line<'_> {
+    fn connect(&mut self) -> Result<(), Trouble> {
+        if self.link.is_none() {
+            self.has_served = false;
+            let mut link = self.remote.connect(CONNECT_LIMIT)?;
+            link.limit(self.limit)?;
+            self.link = Some(link);
+        }
+        Ok(())
+    }
+
+    /// Nothing to ask: whether Redis answers.
+    fn exchange(&mut self, batch: &[Id]) -> Result<Answers, Trouble> {
+        let Some(mut link) = self.link.take() else {
+            return Err(Trouble::Lost("not connected".into()));
+        };
+        let answers = match batch {
+            [] => link.ping().map(|()| Vec::new()),
+            batch => link.sessions(batch),
+        };
+        if !matches!(answers, Err(Trouble::Lost(_))) {
+            self.link = Some(link);
+        }
+        self.has_served |= answers.is_ok();
+        answers
+    }
+}

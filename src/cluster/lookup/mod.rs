@@ -1,0 +1,143 @@
+//! Look-ups of single sessions in Redis, for handshakes that cannot go on without (pull, single use).
+//!
+//! Owns: this process's requests, connection and circuit breaker. Called by: `engine`, from handshakes. Threads: one of
+//! ours asks Redis ([`desk`]); a handshake only ever waits for an answer, and never longer than the budget. Handshakes
+//! that can be paused are woken by another one ([`waker`]). With `agent = "external"` there are no threads, and the
+//! handshake asks ([`direct`]). Forks: a child begins anew at its first look-up. Failure: [`Answer::Unavailable`], and
+//! [`Answer::Refused`] at once while the breaker is open.
+
+mod desk;
+mod direct;
+mod requests;
+#[cfg(test)]
+mod tests;
+mod wait;
+mod waker;
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use arc_swap::ArcSwap;
+
+use super::breaker::Change;
+use super::redis::Remote;
+use desk::Desk;
+
+pub use wait::Inquiry;
+
+/// What a session is looked up by.
+pub type Key = [u8; 24];
+
+/// What became of a look-up.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// The sealed session.
+    Found(Vec<u8>),
+    /// Redis has no such session.
+    Absent,
+    /// Redis did not answer in time.
+    Unavailable,
+    /// Redis was not asked: it did not answer others.
+    Refused,
+}
+
+/// What became of a question.
+#[derive(Debug)]
+pub enum Asked {
+    /// There is nothing to wait for.
+    Answered(Answer),
+    /// The answer will come, or the time be over.
+    Waits(Inquiry),
+}
+
+/// A process's access to the sessions in Redis.
+pub struct Lookups {
+    remote: Arc<Remote>,
+    /// Longest wait of a handshake.
+    budget: Duration,
+    /// Whether this library may start threads.
+    threads: bool,
+    desk: ArcSwap<Desk>,
+}
+
+impl Lookups {
+    /// `threads`: whether threads may be started; else handshakes do the asking.
+    pub fn new(remote: Arc<Remote>, budget: Duration, threads: bool) -> Self {
+        Lookups { remote, budget, threads, desk: ArcSwap::new(Desk::new(budget)) }
+    }
+
+    /// The session of that key, waited for at most the budget. A session that is taken is there for nobody else; who
+    /// asks for one that is being taken here is told that it is absent.
+    pub fn fetch(&self, key: &Key, take: bool) -> Answer {
+        match self.ask(key, take) {
+            Asked::Answered(answer) => answer,
+            Asked::Waits(inquiry) => inquiry.answer(),
+        }
+    }
+
+    /// Asks, and leaves the waiting to the caller. Without threads there is nothing to leave.
+    pub fn ask(&self, key: &Key, take: bool) -> Asked {
+        let desk = self.desk();
+        if self.threads {
+            desk.ask(&self.remote, (*key, take))
+        } else {
+            Asked::Answered(desk.direct().ask(&self.remote, self.budget, key, take))
+        }
+    }
+
+    /// Has the connection made before it is needed.
+    pub fn warm_up(&self) {
+        if self.threads {
+            self.desk().ensure_thread(&self.remote);
+        }
+    }
+
+    /// This process's desk.
+    fn desk(&self) -> Arc<Desk> {
+        let desk = self.desk.load_full();
+        if desk.is_of_this_process() {
+            return desk;
+        }
+        // Whoever comes second finds the first one's.
+        self.desk.compare_and_swap(&desk, Desk::new(self.budget));
+        self.desk.load_full()
+    }
+}
+
+impl Drop for Lookups {
+    /// Ends the threads.
+    fn drop(&mut self) {
+        let desk = self.desk.load();
+        if desk.is_of_this_process() {
+            desk.stop();
+        }
+    }
+}
+
+/// One line for each change of state. Called without locks: the line may go to the application.
+fn announce(change: Change) {
+    match change {
+        Change::None => {}
+        Change::Opened => {
+            log::warn!(
+                "redis: look-ups go unanswered; handshakes do not wait for them until it answers again"
+            );
+        }
+        Change::Closed => log::warn!("redis: answers look-ups again"),
+    }
+}
+
+/// What a panic left behind is still in order: nothing here is half done when something can panic.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Whether a thread's work ended without a panic.
+fn contained(work: impl FnOnce()) -> bool {
+    let is_sound = catch_unwind(AssertUnwindSafe(work)).is_ok();
+    if !is_sound {
+        log::error!("a panic was caught in a look-up (please report it); handshakes go on without");
+    }
+    is_sound
+}

@@ -1,0 +1,181 @@
+//! What the handshakes of this process want from Redis: who waits for which session, what is asked next.
+//!
+//! Owns: the requests. Called by: the desk, under its lock, with the time as an argument. Threads: the desk's lock.
+//! Forks: a child has requests of its own. Failure: more than [`MOST_WAITING`] are not taken in.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::wait::Wait;
+use super::{Answer, Key};
+
+/// Which session, and whether it is taken.
+pub(super) type Id = (Key, bool);
+
+/// What Redis has under each of the keys asked for.
+pub(super) type Answers = Vec<Option<Vec<u8>>>;
+
+/// Most handshakes that wait at a time; with more, Redis is too slow anyway.
+pub(super) const MOST_WAITING: usize = 1024;
+
+/// Most requests in one exchange with Redis.
+pub(super) const BATCH: usize = 64;
+
+/// An absent session is asked for this often: the node that made it may be about to write it.
+pub(super) const TRIES: u32 = 3;
+
+#[derive(Default)]
+pub(super) struct Requests {
+    by_id: HashMap<Id, Request>,
+    waiting: usize,
+}
+
+/// One session that is looked up.
+struct Request {
+    /// Nobody: all gave up while Redis was being asked.
+    waits: Vec<Arc<Wait>>,
+    /// When it may be asked for (again).
+    due: Duration,
+    /// How often Redis said that it is not there.
+    asked: u32,
+    /// It is part of the exchange that goes on.
+    taken_up: bool,
+}
+
+/// What became of who wanted to wait.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Entered {
+    /// It waits.
+    Waits,
+    /// The session is being taken by another.
+    Taken,
+    /// Too many wait.
+    Full,
+}
+
+impl Requests {
+    pub(super) fn enter(&mut self, id: Id, wait: &Arc<Wait>, now: Duration) -> Entered {
+        if self.waiting >= MOST_WAITING {
+            return Entered::Full;
+        }
+        let (_, take) = id;
+        match self.by_id.get_mut(&id) {
+            Some(_) if take => return Entered::Taken,
+            Some(request) => request.waits.push(Arc::clone(wait)),
+            None => {
+                let waits = vec![Arc::clone(wait)];
+                self.by_id.insert(id, Request { waits, due: now, asked: 0, taken_up: false });
+            }
+        }
+        self.waiting += 1;
+        Entered::Waits
+    }
+
+    /// One waits no longer, if it still did. Whether Redis said meanwhile that the session is not there.
+    pub(super) fn leave(&mut self, id: &Id, wait: &Arc<Wait>) -> bool {
+        let Some(request) = self.by_id.get_mut(id) else { return false };
+        let place = request.waits.iter().position(|other| Arc::ptr_eq(other, wait));
+        let Some(place) = place else { return false };
+        request.waits.swap_remove(place);
+        self.waiting -= 1;
+        let was_asked = request.asked > 0;
+        if request.waits.is_empty() && !request.taken_up {
+            self.by_id.remove(id);
+        }
+        was_asked
+    }
+
+    /// What is to be asked for now: those first that are due for longest.
+    pub(super) fn take_up(&mut self, now: Duration) -> Vec<Id> {
+        let due = self.by_id.iter().filter(|(_, request)| request.is_due(now));
+        let mut due: Vec<_> = due.map(|(id, request)| (request.due, *id)).collect();
+        due.sort_unstable();
+        due.truncate(BATCH);
+        let batch: Vec<Id> = due.into_iter().map(|(_, id)| id).collect();
+        for id in &batch {
+            if let Some(request) = self.by_id.get_mut(id) {
+                request.taken_up = true;
+            }
+        }
+        batch
+    }
+
+    /// When something is to be asked for.
+    pub(super) fn next_due(&self, now: Duration) -> Option<Duration> {
+        self.by_id
+            .values()
+            .filter(|request| request.is_wanted(now))
+            .map(|request| request.due)
+            .min()
+    }
+
+    /// Redis could not be asked: they are due again.
+    pub(super) fn put_back(&mut self, batch: &[Id]) {
+        for id in batch {
+            let Some(request) = self.by_id.get_mut(id) else { continue };
+            request.taken_up = false;
+            if request.waits.is_empty() {
+                self.by_id.remove(id);
+            }
+        }
+    }
+
+    /// Tells who waits what Redis said. A session that is not there is asked for again after `pause`.
+    pub(super) fn answer(
+        &mut self,
+        batch: &[Id],
+        answers: Answers,
+        now: Duration,
+        pause: Duration,
+    ) {
+        let mut answers = answers.into_iter();
+        for id in batch {
+            match answers.next().flatten() {
+                Some(sealed) => self.tell(id, &Answer::Found(sealed)),
+                None if self.comes_again(id, now + pause) => {}
+                None => self.tell(id, &Answer::Absent),
+            }
+        }
+    }
+
+    /// Tells all who wait, whatever they wait for, that there is no answer.
+    pub(super) fn fail_all(&mut self) {
+        let ids: Vec<_> = self.by_id.keys().copied().collect();
+        self.fail(&ids);
+    }
+
+    pub(super) fn fail(&mut self, batch: &[Id]) {
+        batch.iter().for_each(|id| self.tell(id, &Answer::Unavailable));
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.by_id.is_empty() && self.waiting == 0
+    }
+
+    fn tell(&mut self, id: &Id, answer: &Answer) {
+        let Some(request) = self.by_id.remove(id) else { return };
+        self.waiting -= request.waits.len();
+        request.waits.iter().for_each(|wait| wait.tell(answer.clone()));
+    }
+
+    /// Whether an absent session is asked for again at `due`, and somebody will still wait then.
+    fn comes_again(&mut self, id: &Id, due: Duration) -> bool {
+        let Some(request) = self.by_id.get_mut(id) else { return false };
+        request.asked += 1;
+        (request.taken_up, request.due) = (false, due);
+        request.asked < TRIES && request.is_wanted(due)
+    }
+}
+
+impl Request {
+    fn is_due(&self, now: Duration) -> bool {
+        !self.taken_up && self.due <= now && self.is_wanted(now)
+    }
+
+    /// Whether anybody waits then. Who has waited for long enough is about to leave.
+    fn is_wanted(&self, then: Duration) -> bool {
+        self.waits.iter().any(|wait| wait.deadline > then)
+    }
+}

@@ -1,0 +1,238 @@
+//! Requests and waits, without Redis and without time passing.
+
+#![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use proptest::prelude::*;
+
+use super::requests::{BATCH, Entered, Id, MOST_WAITING, Requests, TRIES};
+use super::wait::Wait;
+use super::{Answer, Key};
+
+const PAUSE: Duration = Duration::from_millis(2);
+
+fn ms(ms: u64) -> Duration {
+    Duration::from_millis(ms)
+}
+
+fn key(number: usize) -> Key {
+    let mut key = [0; 24];
+    key[..8].copy_from_slice(&number.to_le_bytes());
+    key
+}
+
+fn entered(requests: &mut Requests, id: Id, now: u64, deadline: u64) -> Arc<Wait> {
+    let wait = Wait::until(ms(deadline));
+    assert_eq!(requests.enter(id, &wait, ms(now)), Entered::Waits);
+    wait
+}
+
+fn found() -> Answer {
+    Answer::Found(b"sealed".to_vec())
+}
+
+#[test]
+fn handshakes_that_want_one_session_are_one_request() {
+    let (mut requests, id) = (Requests::default(), (key(1), false));
+    let waits = [entered(&mut requests, id, 0, 10), entered(&mut requests, id, 1, 11)];
+    assert_eq!(requests.take_up(ms(1)), [id]);
+    let late = entered(&mut requests, id, 2, 12);
+    assert_eq!(requests.take_up(ms(2)), [], "it is under way");
+    requests.answer(&[id], vec![Some(b"sealed".to_vec())], ms(3), PAUSE);
+    assert!(waits.iter().chain([&late]).all(|wait| wait.told() == Some(found())));
+    assert!(requests.is_empty());
+}
+
+#[test]
+fn a_session_that_is_being_taken_is_given_to_one() {
+    let (mut requests, id) = (Requests::default(), (key(1), true));
+    let first = entered(&mut requests, id, 0, 10);
+    assert_eq!(requests.enter(id, &Wait::until(ms(10)), ms(0)), Entered::Taken);
+    entered(&mut requests, (key(1), false), 0, 10);
+    assert_eq!(requests.take_up(ms(0)).len(), 2);
+    requests.answer(&[id], vec![Some(b"sealed".to_vec())], ms(1), PAUSE);
+    assert_eq!(first.told(), Some(found()));
+}
+
+#[test]
+fn a_request_that_was_left_while_it_was_asked_serves_who_enters_before_the_answer() {
+    let (mut requests, id) = (Requests::default(), (key(1), false));
+    let gone = entered(&mut requests, id, 0, 10);
+    assert_eq!(requests.take_up(ms(0)), [id]);
+    assert!(!requests.leave(&id, &gone));
+    assert!(!requests.leave(&id, &gone), "twice is as once");
+    let next = entered(&mut requests, id, 20, 30);
+    assert_eq!(requests.take_up(ms(20)), [], "it is under way");
+    requests.answer(&[id], vec![Some(b"sealed".to_vec())], ms(21), PAUSE);
+    assert_eq!((gone.told(), next.told()), (None, Some(found())));
+    assert!(requests.is_empty());
+}
+
+#[test]
+fn an_old_answer_is_told_to_nobody_who_asks_later() {
+    let (mut requests, id) = (Requests::default(), (key(1), false));
+    let slow = entered(&mut requests, id, 0, 10);
+    requests.take_up(ms(0));
+    requests.fail(&[id]);
+    // It has not fetched its answer yet.
+    let next = entered(&mut requests, id, 1, 11);
+    assert_eq!(requests.take_up(ms(1)), [id], "asked for anew");
+    assert!(!requests.leave(&id, &slow), "and it takes nobody else's place with it");
+    requests.answer(&[id], vec![Some(b"sealed".to_vec())], ms(2), PAUSE);
+    assert_eq!((slow.told(), next.told()), (Some(Answer::Unavailable), Some(found())));
+}
+
+#[test]
+fn an_absent_session_is_asked_for_a_few_times_and_only_while_somebody_waits() {
+    let (mut requests, id) = (Requests::default(), (key(1), false));
+    let wait = entered(&mut requests, id, 0, 100);
+    for round in 0..TRIES {
+        let now = ms(u64::from(round) * 2);
+        assert_eq!(wait.told(), None);
+        assert_eq!(requests.next_due(now), Some(now));
+        assert_eq!(requests.take_up(now), [id]);
+        requests.answer(&[id], vec![None], now, PAUSE);
+    }
+    assert_eq!(wait.told(), Some(Answer::Absent));
+    let short = entered(&mut requests, id, 0, 1);
+    requests.take_up(ms(0));
+    requests.answer(&[id], vec![None], ms(0), PAUSE);
+    assert_eq!(short.told(), Some(Answer::Absent), "it would be gone by then");
+}
+
+#[test]
+fn who_gives_up_knows_whether_redis_had_said_no() {
+    let (mut requests, id) = (Requests::default(), (key(1), false));
+    let wait = entered(&mut requests, id, 0, 10);
+    requests.take_up(ms(0));
+    requests.answer(&[id], vec![None], ms(1), PAUSE);
+    assert!(requests.leave(&id, &wait));
+    assert!(requests.is_empty());
+}
+
+#[test]
+fn what_nobody_waits_for_is_not_asked() {
+    let (mut requests, id) = (Requests::default(), (key(1), true));
+    let wait = entered(&mut requests, id, 0, 10);
+    assert_eq!(requests.next_due(ms(10)), None, "its time is over");
+    assert_eq!(requests.take_up(ms(10)), [], "taking it would lose it");
+    requests.leave(&id, &wait);
+    assert!(requests.is_empty());
+    let wait = entered(&mut requests, id, 20, 30);
+    requests.take_up(ms(20));
+    requests.leave(&id, &wait);
+    requests.put_back(&[id]);
+    assert!(requests.is_empty(), "Redis could not be asked, and need not be again");
+}
+
+#[test]
+fn a_batch_is_bounded_and_the_eldest_go_first() {
+    let mut requests = Requests::default();
+    for number in (0..3 * BATCH).rev() {
+        entered(&mut requests, (key(number), false), number as u64, 10_000);
+    }
+    for round in 0..3 {
+        let mut batch = requests.take_up(ms(1000));
+        batch.sort_unstable();
+        let mut expected: Vec<_> = (round * BATCH..(round + 1) * BATCH).map(key).collect();
+        expected.sort_unstable();
+        assert_eq!(batch.iter().map(|(key, _)| *key).collect::<Vec<_>>(), expected);
+        requests.put_back(&[]);
+    }
+    assert_eq!(requests.take_up(ms(1000)), []);
+    requests.fail_all();
+    assert!(requests.is_empty());
+}
+
+#[test]
+fn no_more_wait_than_are_allowed() {
+    let mut requests = Requests::default();
+    let waits: Vec<_> =
+        (0..MOST_WAITING).map(|it| entered(&mut requests, (key(it % 3), false), 0, 10)).collect();
+    let one_more = Wait::until(ms(10));
+    assert_eq!(requests.enter((key(1), false), &one_more, ms(0)), Entered::Full);
+    requests.leave(&(key(0), false), &waits[0]);
+    assert_eq!(requests.enter((key(1), false), &one_more, ms(0)), Entered::Waits);
+}
+
+#[derive(Clone, Debug)]
+enum Step {
+    Enter { number: usize, take: bool, patience: u64 },
+    Leave(usize),
+    TakeUp,
+    Answer { found: bool },
+    Fail,
+    PutBack,
+    Pass(u64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    prop_oneof![
+        (0..4usize, any::<bool>(), 0..20u64).prop_map(|(number, take, patience)| Step::Enter {
+            number,
+            take,
+            patience
+        }),
+        any::<usize>().prop_map(Step::Leave),
+        Just(Step::TakeUp),
+        any::<bool>().prop_map(|found| Step::Answer { found }),
+        Just(Step::Fail),
+        Just(Step::PutBack),
+        (0..10u64).prop_map(Step::Pass),
+    ]
+}
+
+proptest! {
+    /// Whatever comes in whatever order: nobody is told twice or after it left, nobody is forgotten, nothing stays.
+    #[test]
+    fn everyone_is_told_once_or_leaves(steps in prop::collection::vec(step(), 0..80)) {
+        let (mut requests, mut now) = (Requests::default(), ms(0));
+        let mut waits: Vec<(Id, Arc<Wait>)> = Vec::new();
+        let mut batch: Vec<Id> = Vec::new();
+        for step in steps {
+            match step {
+                Step::Enter { number, take, patience } => {
+                    let (id, wait) = ((key(number), take), Wait::until(now + ms(patience)));
+                    if requests.enter(id, &wait, now) == Entered::Waits {
+                        waits.push((id, wait));
+                    }
+                }
+                Step::Leave(which) if !waits.is_empty() => {
+                    let (id, wait) = waits.swap_remove(which % waits.len());
+                    requests.leave(&id, &wait);
+                    wait.told();
+                    requests.leave(&id, &wait);
+                    prop_assert_eq!(wait.told(), None);
+                }
+                Step::TakeUp if batch.is_empty() => batch = requests.take_up(now),
+                Step::Answer { found } => {
+                    let answer = found.then(|| b"sealed".to_vec());
+                    requests.answer(&batch, vec![answer; batch.len()], now, PAUSE);
+                    if found {
+                        for (id, wait) in waits.extract_if(.., |(id, _)| batch.contains(id)) {
+                            prop_assert!(wait.told().is_some(), "{:?}", id);
+                        }
+                    }
+                    batch.clear();
+                }
+                Step::Fail => {
+                    requests.fail(&batch);
+                    batch.clear();
+                }
+                Step::PutBack => {
+                    requests.put_back(&batch);
+                    batch.clear();
+                }
+                Step::Pass(time) => now += ms(time),
+                Step::Leave(_) | Step::TakeUp => {}
+            }
+        }
+        requests.put_back(&batch);
+        for (id, wait) in &waits {
+            requests.leave(id, wait);
+        }
+        prop_assert!(requests.is_empty());
+    }
+}

@@ -1,0 +1,71 @@
+//! The only place that prints.
+
+use std::fmt::Display;
+use std::io::{self, ErrorKind, Write};
+
+use serde_json::Value;
+
+/// Why a command was not done.
+pub(crate) type Failure = Box<dyn std::error::Error>;
+
+/// How a result is printed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Output {
+    /// As JSON instead of text.
+    pub(crate) json: bool,
+}
+
+impl Output {
+    /// Prints a result in the form that was asked for.
+    pub(crate) fn print(
+        self,
+        json: impl FnOnce() -> Value,
+        text: impl FnOnce() -> String,
+    ) -> Result<(), Failure> {
+        let mut result = if self.json { json().to_string() } else { text() };
+        if !result.ends_with('\n') {
+            result.push('\n');
+        }
+        let mut out = io::stdout().lock();
+        match out.write_all(result.as_bytes()).and_then(|()| out.flush()) {
+            // Whoever read along has seen enough.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => Ok(()),
+            Err(error) => Err(format!("standard output: {error}").into()),
+            Ok(()) => Ok(()),
+        }
+    }
+}
+
+/// Says on standard error why a command was not done.
+pub(crate) fn complain(failure: &dyn Display) {
+    // Where it cannot be said, the exit status still tells.
+    let _ = writeln!(io::stderr(), "tlsresumectl: {failure}");
+}
+
+/// Columns as wide as their widest cell, but for the last.
+pub(crate) fn table(rows: &[Vec<String>]) -> String {
+    let columns = rows.iter().map(Vec::len).max().unwrap_or(0);
+    let width = |column| {
+        let cells = rows.iter().filter_map(|row| row.get(column));
+        cells.map(|cell: &String| cell.chars().count()).max().unwrap_or(0)
+    };
+    let widths: Vec<usize> = (0..columns).map(width).collect();
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, width)| format!("{cell:width$}  "));
+        cells.collect::<String>().trim_end().to_owned() + "\n"
+    };
+    rows.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_line_up_and_lines_have_no_blanks_at_their_end() {
+        let rows = [["a", "bbb", "c"], ["aaaa", "b", ""]];
+        let rows = rows.map(|row| row.map(str::to_owned).to_vec());
+        assert_eq!(table(&rows), "a     bbb  c\naaaa  b\n");
+        assert_eq!(table(&[]), "");
+    }
+}

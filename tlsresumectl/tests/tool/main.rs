@@ -1,0 +1,6 @@
+//! The tool as it is run, on the memory of servers that this process plays.
+
+mod agent;
+mod commands;
+mod secrets;
+mod support;
