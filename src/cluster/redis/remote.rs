@@ -128,8 +128,11 @@ fn cluster_wire(
         .max_retry_wait(50)
         .connection_timeout(limit)
         .response_timeout(limit)
-        .tcp_settings(tcp_settings())
-        .certs(access.certificates.clone());
+        .tcp_settings(tcp_settings());
+    if nodes.iter().any(|node| matches!(node.addr(), ConnectionAddr::TcpTls { .. })) {
+        // Certificates alone would make it speak TLS.
+        builder = builder.certs(access.certificates.clone());
+    }
     if let Some(password) = settings.password() {
         builder = builder.password(password);
     }
