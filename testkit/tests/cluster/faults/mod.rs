@@ -28,8 +28,8 @@ pub(crate) trait Fault: Sized {
     /// wait as long as others do for what is about to come.
     const ANSWERS: bool = false;
 
-    /// Whether keys change every second.
-    const ROTATES: bool = false;
+    /// How often keys change, if while it lasts.
+    const ROTATES: Option<Duration> = None;
 
     /// A Redis that is well.
     fn start() -> Result<Self>;

@@ -1,11 +1,13 @@
 //! One fault, and what clients of all kinds see of it.
 
+use std::sync::OnceLock;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use tlsresume_testkit::client::{OpenSsl, OpenSslVisitor};
 use tlsresume_testkit::load::{LoadReport, TrafficSettings};
 use tlsresume_testkit::matrix::Kind;
-use tlsresume_testkit::{Result, Server, Traffic, alone, wait_until};
+use tlsresume_testkit::{Result, Server, Traffic, alone};
 
 use super::table::{self, Outcome};
 use super::{Fault, is_deep};
@@ -17,12 +19,15 @@ const NODES: usize = 3;
 const SERVICE: Duration = Duration::from_secs(5);
 
 /// How long clients of a cluster that pushes insist, while Redis is well.
-const INSISTS: Duration = Duration::from_secs(1);
+const INSISTS: Duration = Duration::from_millis(250);
+
+/// Two first visits to every node, and as many returns.
+const ROUND: u32 = 2 * 2 * NODES as u32;
 
 /// Connections in which look-ups find out that Redis does not answer: three of each node.
 const OPENING: u32 = 24;
 
-/// What is made during a fault and is there when it ends.
+/// One for each fleet.
 pub(crate) const REALMS: [&str; 4] =
     ["push-stateless", "push-stateful", "pull-stateless", "pull-stateful"];
 
@@ -40,14 +45,17 @@ struct Cell<'a> {
 }
 
 impl Fleet {
-    fn all(fault: &impl Fault, rotates: bool) -> Result<Vec<Fleet>> {
+    fn all(fault: &impl Fault, rotates: Option<Duration>) -> Result<Vec<Fleet>> {
         let kinds: [&[Kind]; 2] =
             [&[Kind::Tls12Id, Kind::Tls12Ticket, Kind::Tls13Stateless], &[Kind::Tls13Stateful]];
         let settings = Sharing::ALL.into_iter().flat_map(|it| kinds.map(|kinds| (it, kinds)));
         let start = |((sharing, kinds), realm): ((Sharing, &'static [Kind]), &&str)| {
             let cluster = Cluster::at(fault.url(), sharing, kinds[0])?.workers(1);
             let cluster = cluster.env("TLSRESUME_REALM", *realm);
-            let cluster = if rotates { cluster.rotating() } else { cluster };
+            let cluster = match rotates {
+                Some(period) => cluster.rotating(period),
+                None => cluster,
+            };
             let mut nodes = vec![cluster.node_at(&fault.url_of_the_first())?];
             nodes.extend(cluster.nodes(NODES - 1)?);
             Ok(Fleet { sharing, kinds, nodes })
@@ -80,9 +88,7 @@ impl Cell<'_> {
     fn visits(&self, traffic: TrafficSettings, count: u32) -> Result<LoadReport> {
         let report = traffic.returns(1).connections(count, LIMIT)?;
         assert_all_served(&self.name(), &report);
-        if !self.kind.is_stored() {
-            assert_eq!(report.not_resumed_after_first, 0, "{}: {report:?}", self.name());
-        }
+        self.tickets_resumed(&report);
         Ok(report)
     }
 
@@ -99,16 +105,31 @@ impl Cell<'_> {
         Ok(())
     }
 
-    /// Waits until every return resumes, each on another node.
-    fn await_service(&self, ended: Instant) -> Result<()> {
-        let left = SERVICE.saturating_sub(ended.elapsed());
-        wait_until(format!("{}: full service", self.name()), left, || {
-            let report = self.well().connections(2 * NODES as u32 + 1, LIMIT);
-            report.is_ok_and(|it| {
-                assert_all_served(&self.name(), &it);
-                it.not_resumed_after_first == 0
-            })
-        })
+    /// Goes on visiting until every return of a round resumes, each on another node, that began when
+    /// the fault was over; says how long after its end that round had ended.
+    fn await_service(&self, ended: &OnceLock<Instant>) -> Result<Duration> {
+        let began = Instant::now();
+        loop {
+            let round = Instant::now();
+            let report = self.well().returns(1).connections(ROUND, LIMIT)?;
+            assert_all_served(&self.name(), &report);
+            self.tickets_resumed(&report);
+            let Some(end) = ended.get() else {
+                assert!(began.elapsed() < LIMIT, "{}: the fault does not end", self.name());
+                continue;
+            };
+            if round >= *end && report.not_resumed_after_first == 0 {
+                return Ok(end.elapsed());
+            }
+            let is_late = end.elapsed() > SERVICE;
+            assert!(!is_late, "{}: no full service {SERVICE:?} after: {report:?}", self.name());
+        }
+    }
+
+    fn tickets_resumed(&self, report: &LoadReport) {
+        if !self.kind.is_stored() {
+            assert_eq!(report.not_resumed_after_first, 0, "{}: {report:?}", self.name());
+        }
     }
 }
 
@@ -136,7 +157,7 @@ fn run<F: Fault>() -> Result<Vec<Outcome>> {
     let healthy = each(&|cell| cell.visits(cell.well(), measured))?;
     let visitors = cells.iter().map(Cell::visitor).collect::<Result<Vec<_>>>()?;
 
-    under_way(&cells, || fault.begin())?;
+    begin(&mut fault, &cells)?;
     let began = Instant::now();
     let opening = each(&|cell| cell.visits(cell.traffic(), OPENING))?;
     let mut faulty = each(&|cell| cell.visits(cell.traffic(), measured))?;
@@ -153,34 +174,46 @@ fn run<F: Fault>() -> Result<Vec<Outcome>> {
         cell.resumes_everywhere(visitor)?;
     }
 
-    let ended = under_way(&cells, || fault.end())?;
-    let mut outcomes = Vec::new();
-    for (nth, cell) in cells.iter().enumerate() {
-        cell.await_service(ended)?;
-        outcomes.push(Outcome {
-            sharing: cell.fleet.sharing,
-            kind: cell.kind,
-            healthy: healthy[nth].clone(),
-            opening: opening[nth].clone(),
-            faulty: faulty[nth].clone(),
-            service: ended.elapsed(),
-        });
-    }
-    Ok(outcomes)
+    let services = end(&mut fault, &cells)?;
+    let outcomes = cells.iter().zip(services).enumerate().map(|(nth, (cell, service))| Outcome {
+        sharing: cell.fleet.sharing,
+        kind: cell.kind,
+        healthy: healthy[nth].clone(),
+        opening: opening[nth].clone(),
+        faulty: faulty[nth].clone(),
+        service,
+    });
+    Ok(outcomes.collect())
 }
 
-/// Has something change while clients of all kinds are under way, and says when it had.
-fn under_way(cells: &[Cell<'_>], change: impl FnOnce() -> Result<()>) -> Result<Instant> {
+/// Begins while clients of all kinds are under way.
+fn begin(fault: &mut impl Fault, cells: &[Cell<'_>]) -> Result<()> {
     let start = |cell: &Cell<'_>| cell.traffic().start();
     let traffic = cells.iter().map(start).collect::<Result<Vec<_>>>()?;
-    change()?;
-    let changed = Instant::now();
+    // By the time that this one has been served, they are.
+    cells[0].visitor()?;
+    fault.begin()?;
     for (cell, traffic) in cells.iter().zip(traffic) {
         let report = traffic.stop()?;
         assert_all_served(&cell.name(), &report);
-        if !cell.kind.is_stored() {
-            assert_eq!(report.not_resumed_after_first, 0, "{}: {report:?}", cell.name());
-        }
+        cell.tickets_resumed(&report);
     }
-    Ok(changed)
+    Ok(())
+}
+
+/// Ends while clients of all kinds are under way, and says when each kind had full service.
+fn end(fault: &mut impl Fault, cells: &[Cell<'_>]) -> Result<Vec<Duration>> {
+    let ended = OnceLock::new();
+    thread::scope(|scope| {
+        let start = |cell| {
+            let ended = &ended;
+            scope.spawn(move || Cell::await_service(cell, ended))
+        };
+        let services: Vec<_> = cells.iter().map(start).collect();
+        let end = fault.end();
+        // Also where it did not: they wait for it.
+        ended.get_or_init(Instant::now);
+        end?;
+        services.into_iter().map(|it| it.join().expect("full service")).collect()
+    })
 }

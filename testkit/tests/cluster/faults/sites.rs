@@ -147,14 +147,16 @@ behind_a_middleman!(
     Behaviour::Reset
 );
 
-/// One node does not reach Redis for three rotations; the others do.
+/// One node does not reach Redis for three rotations; the others do. It has keys for four.
 pub(crate) struct CutOff(Behind);
+
+const ROTATION: Duration = Duration::from_secs(3);
 
 impl Fault for CutOff {
     const NAME: &'static str = "one node cut off";
-    const LASTS: Duration = Duration::from_secs(3);
+    const LASTS: Duration = Duration::from_secs(3 * ROTATION.as_secs());
     const ANSWERS: bool = true;
-    const ROTATES: bool = true;
+    const ROTATES: Option<Duration> = Some(ROTATION);
 
     fn start() -> Result<Self> {
         Behind::start().map(CutOff)

@@ -27,7 +27,7 @@ pub(super) struct Outcome {
     /// Of the first connections of the fault, when it is not yet known.
     pub(super) opening: LoadReport,
     pub(super) faulty: LoadReport,
-    /// From the end of the fault to full service, of the cells before in the table included.
+    /// From the end of the fault to full service.
     pub(super) service: Duration,
 }
 
