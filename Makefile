@@ -29,7 +29,7 @@ endif
 # cargo has its own parallelism; targets named on one command line are meant in that order.
 .NOTPARALLEL:
 .PHONY: all library preload check-header header examples nginx-module servers-table deps demo test check bench simulation install uninstall \
-	test-openssl-1.1.1 test-loom clean help
+	test-openssl-1.1.1 test-cluster test-loom clean help
 
 all: library preload check-header examples ## build library, programs and examples (the default)
 
@@ -104,6 +104,9 @@ simulation: ## let fleets of 10, 100 and 1,000 nodes share a ring for 6 hours (A
 
 test-openssl-1.1.1: deps ## build OpenSSL 1.1.1w and run the C tests with it (ten minutes the first time)
 	scripts/test-openssl-1.1.1.sh
+
+test-cluster: deps all ## run the table of faults in depth: three times each, with the times of handshakes
+	TLSRESUME_DEEP=1 $(CARGO) test -p tlsresume-testkit --test cluster -- --nocapture faults::
 
 test-loom: ## let the model checker try every order of the store's atomic operations
 	RUSTFLAGS="--cfg loom" $(CARGO) test --release --lib --target-dir $(CARGO_TARGET_DIR)/loom loom

@@ -6,10 +6,12 @@
 //! | [`rotation`] | keys that change under load, nodes that join |
 //! | [`single_use`] | a ticket that resumes once in the whole cluster |
 //! | [`processes`], [`forks`], [`exits`] | connections and agents, children, ends |
+//! | [`faults`] | the table of faults |
 //! | [`secrecy`] | what Redis and the network get to see |
 //! | [`nodes`] | the nodes themselves |
 
 mod exits;
+mod faults;
 mod forks;
 mod nodes;
 mod processes;

@@ -72,12 +72,12 @@ impl Cluster {
     /// A handshake waits for Redis as long as it must: for tests that are about what is found, on
     /// machines that have more to do.
     pub(crate) fn patient(self) -> Cluster {
-        self.env("TLSRESUME_CLUSTER_LOOKUP_BUDGET", "1s")
+        self.env("TLSRESUME_CLUSTER_LOOKUP_BUDGET", "200ms")
     }
 
-    /// A new key every second; sessions live for longer than any test.
-    pub(crate) fn rotating(self) -> Cluster {
-        self.env("TLSRESUME_KEYS_ROTATE", "1s")
+    /// A new key every so often; sessions live for longer than any test.
+    pub(crate) fn rotating(self, period: Duration) -> Cluster {
+        self.env("TLSRESUME_KEYS_ROTATE", format!("{}s", period.as_secs()))
             .env("TLSRESUME_KEYS_ACTIVATION_DELAY", "200ms")
             .env("TLSRESUME_RESUMPTION_LIFETIME", "3m")
     }

@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use tlsresume_testkit::load::TrafficSettings;
 use tlsresume_testkit::matrix::Kind;
-use tlsresume_testkit::{RedisServer, Result, Stats, Traffic, alone, say};
+use tlsresume_testkit::{
+    RedisCluster, RedisServer, Result, SentinelGroup, Server, Stats, Traffic, alone, say,
+};
 
-use crate::nodes::{Cluster, LIMIT, Sharing, addresses, assert_all_resumed};
+use crate::nodes::{Cluster, LIMIT, Sharing, addresses, assert_all_resumed, moves};
 
 const NODES: usize = 3;
 const CLIENTS: u32 = 3;
@@ -125,4 +127,38 @@ fn a_pushed_tls12_id_is_everywhere_within_a_tenth_of_a_second() -> Result<()> {
 #[test]
 fn a_pushed_stateful_tls13_ticket_is_everywhere_within_a_tenth_of_a_second() -> Result<()> {
     replicates_soon(Kind::Tls13Stateful)
+}
+
+/// As every other test here, with other kinds of Redis.
+fn resumes_through(url: &str) -> Result<()> {
+    for sharing in Sharing::ALL {
+        for kind in [Kind::Tls12Id, Kind::Tls12Ticket] {
+            let cluster = Cluster::at(url, sharing, kind)?.patient();
+            let nodes = cluster.env("TLSRESUME_REALM", format!("{sharing}")).nodes(2)?;
+            let back = moves(kind, &nodes[0], &nodes[1], LIMIT)?;
+            assert!(back.resumed(), "{kind}, {sharing}: {back:?}");
+            assert_eq!(nodes_reached(&nodes)?, nodes.len(), "{}", nodes[0].log());
+        }
+    }
+    Ok(())
+}
+
+fn nodes_reached(nodes: &[Server]) -> Result<usize> {
+    let up = |node: &Server| {
+        Ok(Stats::of(node.address())?.get("transport_up{transport=\"redis\"}") == 1)
+    };
+    let all = nodes.iter().map(up).collect::<Result<Vec<_>>>()?;
+    Ok(all.into_iter().filter(|is_up| *is_up).count())
+}
+
+#[test]
+fn sessions_resume_through_a_redis_cluster() -> Result<()> {
+    let _alone = alone();
+    resumes_through(&RedisCluster::start()?.url())
+}
+
+#[test]
+fn sessions_resume_through_the_master_that_sentinels_name() -> Result<()> {
+    let _alone = alone();
+    resumes_through(&SentinelGroup::start()?.url())
 }

@@ -11,6 +11,7 @@ use tlsresume_testkit::{
 use crate::nodes::{Cluster, Sharing, addresses, assert_all_served};
 
 const ROTATIONS: u64 = 20;
+const PERIOD: Duration = Duration::from_secs(1);
 
 /// A rotation a second, and as much again for a machine that has other things to do.
 const ROTATION_LIMIT: Duration = Duration::from_secs(40);
@@ -25,7 +26,7 @@ const STATEFUL: &[Kind] = &[Kind::Tls13Stateful];
 fn twenty_rotations_lose_nothing(sharing: Sharing, kinds: &[Kind]) -> Result<()> {
     let _alone = alone();
     let redis = RedisServer::start()?;
-    let nodes = Cluster::at(redis.url(), sharing, kinds[0])?.patient().rotating().nodes(3)?;
+    let nodes = Cluster::at(redis.url(), sharing, kinds[0])?.patient().rotating(PERIOD).nodes(3)?;
 
     let client = OpenSsl::new();
     let visit = |kind: &Kind| client.first_visit(nodes[0].address(), kind.client_mode());
@@ -83,7 +84,7 @@ fn twenty_rotations_under_load_lose_no_stateful_session_in_pull() -> Result<()> 
 fn resumes_on_a_new_node(sharing: Sharing, kind: Kind) -> Result<()> {
     let _alone = alone();
     let redis = RedisServer::start()?;
-    let cluster = Cluster::at(redis.url(), sharing, kind)?.patient().rotating();
+    let cluster = Cluster::at(redis.url(), sharing, kind)?.patient().rotating(PERIOD);
     let nodes = cluster.nodes(3)?;
     let _traffic = Traffic::to(addresses(&nodes), kind.client_mode()).start()?;
 
