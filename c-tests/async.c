@@ -411,10 +411,13 @@ static void a_child_may_free_what_is_paused(void)
     if (child == 0) {
         int descriptor = wait_descriptor(&pair);
         pair_free(&pair, false);
-        _exit(fcntl(descriptor, F_GETFD) == -1 ? 0 : 1);
+        /* Another program: what the parent's threads have here is nobody's, and no leak. */
+        const char *verdict = fcntl(descriptor, F_GETFD) == -1 ? "true" : "false";
+        execlp(verdict, verdict, (char *)NULL);
+        _exit(1);
     }
     int status;
-    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status));
+    CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 0);
     redis_goes_on();
     CHECK(pair_ends(&pair));
     pair_free(&pair, true);
@@ -529,6 +532,9 @@ static void jobs_leave_half_of_their_stack_alone(void)
         nodes_free(&nodes);
     }
     CHECK(stack_count > 0);
+    /* Valgrind takes for stack what it is not, and may not read it. */
+    if (scaled(10) == 1)
+        return;
     for (size_t i = 0; i < stack_count; i++) {
         size_t untouched = 0;
         while (untouched < STACK && stacks[i][untouched] == PAINT)
