@@ -35,10 +35,12 @@ fn a_single_use_session_is_given_to_one_node_alone() {
     let redis = RedisServer::start().expect("redis");
     let realm = Realm::on(
         &redis,
-        "[resumption]\nmode = \"stateful\"\nsingle_use = true\n[cluster]\nlookup_budget = \"50ms\"",
+        "[resumption]\nmode = \"stateful\"\nsingle_use = true\n[cluster]\nlookup_budget = \"100ms\"",
     );
     let nodes = [realm.node(), realm.node(), realm.node()];
     let id = nodes[0].keep(b"a session");
+    let keys = || redis.command(&["KEYS", "tlsresume:default:session:*"]);
+    soon("the session", || keys().is_ok_and(|names| !names.is_empty()));
     let given = [1, 2, 0, 1].map(|node: usize| nodes[node].find(&id, Lookup::Consume).is_some());
     assert_eq!(given, [true, false, false, false]);
 }
