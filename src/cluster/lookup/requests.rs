@@ -23,7 +23,7 @@ pub(super) const MOST_WAITING: usize = 1024;
 pub(super) const BATCH: usize = 64;
 
 /// An absent session is asked for this often: the node that made it may be about to write it.
-pub(super) const TRIES: u32 = 3;
+pub(super) const TRIES: u32 = 4;
 
 #[derive(Default)]
 pub(super) struct Requests {

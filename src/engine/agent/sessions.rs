@@ -10,6 +10,7 @@ use crate::cluster::message::{self, Entry, Removal, SessionMessage};
 use crate::cluster::redis::Outgoing;
 use crate::cluster::seal::Label;
 use crate::engine::cluster::Exchange;
+use crate::log::Once;
 use crate::stats::Counter;
 use crate::store::{Kind, Meta, NotInserted, Origin};
 
@@ -33,6 +34,9 @@ impl Agent<'_> {
             let tail = store.tail(shard, from, BATCH - records.len());
             if tail.next != from {
                 positions.push((shard, tail.next));
+            }
+            if tail.lapped && from != 0 {
+                self.note_lapped();
             }
             records.extend(tail.records);
             if records.len() >= BATCH {
@@ -61,6 +65,17 @@ impl Agent<'_> {
             note_sent();
         }
         Ok(batch.len())
+    }
+
+    /// Sessions came faster than they went, or Redis was away for long: how many are gone, nobody knows.
+    fn note_lapped(&self) {
+        static SAID: Once = Once::new();
+        self.engine.counters().count(Counter::TransportDropped);
+        if SAID.first() {
+            log::warn!(
+                "redis: sessions were overwritten before they were sent; raise memory.size to keep more of them"
+            );
+        }
     }
 
     /// Takes in what others wrote; how many entries there were.
