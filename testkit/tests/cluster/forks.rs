@@ -70,7 +70,7 @@ fn self_signed(folder: &Folder) -> Result<[PathBuf; 2]> {
 /// The sockets among the descriptors in such a folder of /proc.
 fn sockets(folder: impl AsRef<Path>) -> BTreeSet<String> {
     let descriptors = fs::read_dir(folder).into_iter().flatten().flatten();
-    let names = descriptors.filter_map(|it| Some(fs::read_link(it.path()).ok()?));
+    let names = descriptors.filter_map(|it| fs::read_link(it.path()).ok());
     names.map(|it| it.display().to_string()).filter(|it| it.starts_with("socket:")).collect()
 }
 

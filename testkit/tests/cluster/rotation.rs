@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tlsresume_testkit::client::OpenSsl;
+use tlsresume_testkit::client::{OpenSsl, OpenSslVisitor};
 use tlsresume_testkit::matrix::Kind;
 use tlsresume_testkit::{
     RedisServer, Result, Server, Stats, Traffic, Visitor, alone, say, wait_until,
@@ -23,32 +23,58 @@ const INSISTS: Duration = Duration::from_secs(5);
 const STATELESS: &[Kind] = &[Kind::Tls12Id, Kind::Tls12Ticket, Kind::Tls13Stateless];
 const STATEFUL: &[Kind] = &[Kind::Tls13Stateful];
 
-fn twenty_rotations_lose_nothing(sharing: Sharing, kinds: &[Kind]) -> Result<()> {
+/// Three nodes and a client of each kind that they serve, who came before the first rotation.
+struct Fleet {
+    kinds: &'static [Kind],
+    nodes: Vec<Server>,
+    visitors: Vec<OpenSslVisitor>,
+}
+
+impl Fleet {
+    fn start(redis: &RedisServer, sharing: Sharing, kinds: &'static [Kind]) -> Result<Fleet> {
+        let nodes = Cluster::at(redis.url(), sharing, kinds[0])?
+            .env("TLSRESUME_REALM", kinds[0].server_mode())
+            .patient()
+            .rotating(PERIOD)
+            .nodes(3)?;
+        let client = OpenSsl::new();
+        let visit = |kind: &Kind| client.first_visit(nodes[0].address(), kind.client_mode());
+        let visitors = kinds.iter().map(visit).collect::<Result<_>>()?;
+        Ok(Fleet { kinds, nodes, visitors })
+    }
+
+    fn traffic(&self, sharing: Sharing) -> Result<Vec<(Kind, Traffic)>> {
+        let start = |kind: &Kind| {
+            let traffic = Traffic::to(addresses(&self.nodes), kind.client_mode()).threads(1);
+            let must_wait = sharing == Sharing::Push && kind.is_stored();
+            let traffic = if must_wait { traffic.insist(INSISTS) } else { traffic };
+            Ok((*kind, traffic.start()?))
+        };
+        self.kinds.iter().map(start).collect()
+    }
+}
+
+fn twenty_rotations_lose_nothing(sharing: Sharing) -> Result<()> {
     let _alone = alone();
     let redis = RedisServer::start()?;
-    let nodes = Cluster::at(redis.url(), sharing, kinds[0])?.patient().rotating(PERIOD).nodes(3)?;
+    let start = |kinds| Fleet::start(&redis, sharing, kinds);
+    let fleets = [STATELESS, STATEFUL].map(start).into_iter().collect::<Result<Vec<_>>>()?;
+    let traffic = fleets.iter().map(|it| it.traffic(sharing)).collect::<Result<Vec<_>>>()?;
+    let nodes = fleets.iter().flat_map(|fleet| &fleet.nodes);
+    wait_until("twenty rotations", ROTATION_LIMIT, || nodes.clone().all(has_rotated))?;
 
-    let client = OpenSsl::new();
-    let visit = |kind: &Kind| client.first_visit(nodes[0].address(), kind.client_mode());
-    let visitors = kinds.iter().map(visit).collect::<Result<Vec<_>>>()?;
-    let traffic = |kind: &Kind| {
-        let traffic = Traffic::to(addresses(&nodes), kind.client_mode()).threads(1);
-        let must_wait = sharing == Sharing::Push && kind.is_stored();
-        if must_wait { traffic.insist(INSISTS) } else { traffic }.start()
-    };
-    let traffic = kinds.iter().map(traffic).collect::<Result<Vec<_>>>()?;
-    wait_until("twenty rotations", ROTATION_LIMIT, || nodes.iter().all(has_rotated))?;
-
-    for (kind, traffic) in kinds.iter().zip(traffic) {
+    for (kind, traffic) in traffic.into_iter().flatten() {
         let report = traffic.stop()?;
         say(&format!("{kind}, {sharing}: {report:?}"));
         assert_all_served(&kind.to_string(), &report);
         assert_eq!(report.not_resumed_after_first, 0, "{kind}: {report:?}");
         assert!(report.resumed > ROTATIONS, "{kind}: {report:?}");
     }
-    for (kind, visitor) in kinds.iter().zip(visitors) {
-        let back = visitor.come_back_as(&client, nodes[2].address())?;
-        assert!(back.resumed(), "{kind}: a session from before the first rotation: {back:?}");
+    for Fleet { kinds, nodes, visitors } in &fleets {
+        for (kind, visitor) in kinds.iter().zip(visitors) {
+            let back = visitor.come_back_as(&OpenSsl::new(), nodes[2].address())?;
+            assert!(back.resumed(), "{kind}: a session from before the first rotation: {back:?}");
+        }
     }
     Ok(())
 }
@@ -61,22 +87,12 @@ fn has_rotated(node: &Server) -> bool {
 
 #[test]
 fn twenty_rotations_under_load_lose_no_session_in_push() -> Result<()> {
-    twenty_rotations_lose_nothing(Sharing::Push, STATELESS)
+    twenty_rotations_lose_nothing(Sharing::Push)
 }
 
 #[test]
 fn twenty_rotations_under_load_lose_no_session_in_pull() -> Result<()> {
-    twenty_rotations_lose_nothing(Sharing::Pull, STATELESS)
-}
-
-#[test]
-fn twenty_rotations_under_load_lose_no_stateful_session_in_push() -> Result<()> {
-    twenty_rotations_lose_nothing(Sharing::Push, STATEFUL)
-}
-
-#[test]
-fn twenty_rotations_under_load_lose_no_stateful_session_in_pull() -> Result<()> {
-    twenty_rotations_lose_nothing(Sharing::Pull, STATEFUL)
+    twenty_rotations_lose_nothing(Sharing::Pull)
 }
 
 /// Sessions of three nodes that have been serving for a while, each resumed by a node whose first

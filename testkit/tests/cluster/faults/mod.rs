@@ -3,8 +3,9 @@
 //!
 //! `make test` runs each fault once, with every way of sharing and every kind of session, and checks
 //! all of this but the times of handshakes, which it only reports: other tests keep the machine busy.
-//! `make test-cluster` (`TLSRESUME_DEEP=1`) runs each three times, measures enough handshakes for a
-//! 99th percentile, healthy and faulty ones side by side, and checks the median of the three.
+//! `make test-cluster` (`TLSRESUME_DEEP=1`) runs each three times and measures enough handshakes for a
+//! 99th percentile: in each run first with nodes to which nothing happens, then at once with the
+//! others. Each such pair has a ratio, and what is checked is the median of the three.
 
 mod scenario;
 mod sites;

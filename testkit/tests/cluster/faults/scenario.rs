@@ -22,7 +22,7 @@ const SERVICE: Duration = Duration::from_secs(5);
 const INSISTS: Duration = Duration::from_millis(250);
 
 /// Two first visits to every node, and as many returns.
-const ROUND: u32 = 2 * 2 * NODES as u32;
+const ROUND: u32 = 12;
 
 /// Connections in which look-ups find out that Redis does not answer: three of each node.
 const OPENING: u32 = 24;
@@ -144,23 +144,34 @@ pub(super) fn survives<F: Fault>() -> Result<()> {
 
 /// Once, with a Redis and nodes of its own.
 fn run<F: Fault>() -> Result<Vec<Outcome>> {
-    let measured = if is_deep() { 600 } else { 48 };
+    let measured = if is_deep() { 400 } else { 48 };
     let mut fault = F::start()?;
     let fleets = Fleet::all(&fault, F::ROTATES)?;
     let cells: Vec<_> = fleets.iter().flat_map(Fleet::cells).collect();
+    // The same again, to which nothing happens.
+    let calm = is_deep().then(F::start).transpose()?;
+    let calm_fleets = calm.as_ref().map(|calm| Fleet::all(calm, F::ROTATES)).transpose()?;
+    let calm_cells: Vec<_> = calm_fleets.iter().flatten().flat_map(Fleet::cells).collect();
     let each = |measure: &dyn Fn(&Cell<'_>) -> Result<LoadReport>| {
         cells.iter().map(measure).collect::<Result<Vec<_>>>()
     };
 
     // The first connections are those to nodes that wait for Redis.
     each(&|cell| cell.visits(cell.well(), OPENING))?;
-    let healthy = each(&|cell| cell.visits(cell.well(), measured))?;
+    calm_cells.iter().try_for_each(|calm| calm.visits(calm.well(), OPENING).map(drop))?;
+    let mut healthy = each(&|cell| cell.visits(cell.well(), measured))?;
     let visitors = cells.iter().map(Cell::visitor).collect::<Result<Vec<_>>>()?;
 
     begin(&mut fault, &cells)?;
     let began = Instant::now();
     let opening = each(&|cell| cell.visits(cell.traffic(), OPENING))?;
-    let mut faulty = each(&|cell| cell.visits(cell.traffic(), measured))?;
+    let mut faulty = Vec::new();
+    for (nth, cell) in cells.iter().enumerate() {
+        if let Some(calm) = calm_cells.get(nth) {
+            healthy[nth] = calm.visits(calm.traffic(), measured)?;
+        }
+        faulty.push(cell.visits(cell.traffic(), measured)?);
+    }
     while began.elapsed() < F::LASTS {
         let more = each(&|cell| cell.visits(cell.traffic(), OPENING))?;
         faulty.iter_mut().zip(&more).for_each(|(all, more)| {

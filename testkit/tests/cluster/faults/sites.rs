@@ -150,7 +150,7 @@ behind_a_middleman!(
 /// One node does not reach Redis for three rotations; the others do. It has keys for four.
 pub(crate) struct CutOff(Behind);
 
-const ROTATION: Duration = Duration::from_secs(3);
+const ROTATION: Duration = Duration::from_secs(6);
 
 impl Fault for CutOff {
     const NAME: &'static str = "one node cut off";
