@@ -11,6 +11,7 @@ use redis::{
 
 use super::link::{Link, Wire};
 use super::{Names, Trouble};
+use crate::clock;
 use crate::error::{Error, Result};
 use crate::secret::Secret;
 
@@ -89,31 +90,36 @@ impl Remote {
         ))
     }
 
-    /// Connects and logs in; every later answer is waited for as long.
+    /// Connects and logs in within `limit`, or not much later; every later answer is waited for as long.
     ///
     /// # Errors
     /// [`Trouble`].
     pub fn connect(&self, limit: Duration) -> std::result::Result<Link, Trouble> {
+        let deadline = clock::since_boot() + limit;
         let wire = match &self.target {
             Target::Server(client) => server_wire(client, limit)?,
             Target::Sentinels { sentinels, master, server } => {
-                let client = master_of(sentinels, master, server, limit)?;
+                let client = master_of(sentinels, master, server, deadline)?;
                 if self.numeric && !is_numeric(client.get_connection_info().addr()) {
                     return Err(Trouble::Lost("the sentinels name a host, not an address".into()));
                 }
-                server_wire(&client, limit)?
+                server_wire(&client, left(deadline)?)?
             }
             Target::Cluster { nodes, access } => cluster_wire(nodes, access, limit)?,
         };
-        Ok(Link::new(wire, self.names.clone(), limit))
+        let mut link = Link::new(wire, self.names.clone(), limit);
+        link.limit(limit)?;
+        Ok(link)
     }
 }
 
 fn server_wire(client: &Client, limit: Duration) -> std::result::Result<Wire, Trouble> {
-    let connection = client.get_connection_with_timeout(limit)?;
-    connection.set_read_timeout(Some(limit))?;
-    connection.set_write_timeout(Some(limit))?;
-    Ok(Wire::Server(Box::new(connection)))
+    Ok(Wire::Server(Box::new(client.get_connection_with_timeout(limit)?)))
+}
+
+fn left(deadline: Duration) -> std::result::Result<Duration, Trouble> {
+    let left = deadline.saturating_sub(clock::since_boot());
+    if left.is_zero() { Err(Trouble::Lost("no time is left to connect".into())) } else { Ok(left) }
 }
 
 fn cluster_wire(
@@ -144,11 +150,11 @@ fn master_of(
     sentinels: &[Client],
     master: &str,
     server: &Access,
-    limit: Duration,
+    deadline: Duration,
 ) -> std::result::Result<Client, Trouble> {
     let mut last = Trouble::Lost("no sentinel is configured".into());
     for sentinel in sentinels {
-        match ask_sentinel(sentinel, master, limit) {
+        match ask_sentinel(sentinel, master, left(deadline)?) {
             Ok((host, port)) => {
                 let secure =
                     matches!(sentinel.get_connection_info().addr(), ConnectionAddr::TcpTls { .. });
