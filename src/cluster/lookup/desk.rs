@@ -10,7 +10,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::direct::Direct;
-use super::requests::{Answers, Entered, Id, Requests, TRIES};
+use super::requests::{Answers, Entered, Id, Requests};
 use super::wait::{Inquiry, Wait, is_current};
 use super::waker::Waker;
 use super::{Answer, Asked, announce, contained, locked};
@@ -23,6 +23,9 @@ use crate::{clock, sys};
 /// comes late costs no new connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 const LEAST_LIMIT: Duration = Duration::from_millis(250);
+
+/// How soon an absent session is asked for again.
+const FIRST_PAUSE: Duration = Duration::from_millis(1);
 
 /// An idle process gives its connection back.
 const IDLE: Duration = Duration::from_secs(300);
@@ -135,6 +138,8 @@ impl Desk {
         }
         let change = state.note_given_up(now, self.budget);
         drop(state);
+        // Once the breaker is open, a probe is due some time.
+        self.called.notify_one();
         announce(change);
         Answer::Unavailable
     }
@@ -257,7 +262,7 @@ impl Desk {
         } else {
             state.breaker.success()
         };
-        state.requests.answer(batch, answers, now, self.budget / (TRIES + 1));
+        state.requests.answer(batch, answers, now, FIRST_PAUSE.min(self.budget / 8));
         drop(state);
         announce(change);
         self.waker.look();
@@ -347,5 +352,48 @@ impl Line<'_> {
         }
         self.has_served |= answers.is_ok();
         answers
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BUDGET: Duration = Duration::from_millis(5);
+
+    fn ms(ms: u64) -> Duration {
+        Duration::from_millis(1_000_000 + ms)
+    }
+
+    #[test]
+    fn a_question_that_fails_counts_once_whoever_notices() {
+        let mut state = State::default();
+        for _ in 0..10 {
+            assert_eq!(state.note_given_up(ms(5), BUDGET), Change::None);
+        }
+        assert_eq!(state.note_failure(ms(250)), Change::None);
+        assert_eq!(state.note_failure(ms(251)), Change::None);
+        // Then the thread does something else.
+        state.is_counted = false;
+        assert_eq!(state.note_failure(ms(300)), Change::None);
+        state.is_counted = false;
+        assert_eq!(state.note_failure(ms(301)), Change::Opened);
+    }
+
+    #[test]
+    fn a_question_that_goes_on_and_on_opens_the_breaker_after_three_budgets() {
+        let mut state = State::default();
+        let opened = (1..100).find(|it| state.note_given_up(ms(*it), BUDGET) == Change::Opened);
+        assert_eq!(opened, Some(11), "in the first millisecond, and a budget after each");
+    }
+
+    #[test]
+    fn a_thread_that_was_refused_is_tried_again_later_and_one_that_ended_at_once() {
+        let mut thread = Thread::RefusedUntil(ms(60));
+        assert!(!thread.may_run(ms(59)) && thread.may_run(ms(60)));
+        assert!(thread.starts() && !thread.starts());
+        assert!(!contained(|| panic!("in a test")), "and this thread goes on");
+        thread = Thread::None;
+        assert!(thread.may_run(ms(0)) && thread.starts());
     }
 }

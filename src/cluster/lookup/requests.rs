@@ -22,8 +22,9 @@ pub(super) const MOST_WAITING: usize = 1024;
 /// Most requests in one exchange with Redis.
 pub(super) const BATCH: usize = 64;
 
-/// An absent session is asked for this often: the node that made it may be about to write it.
-pub(super) const TRIES: u32 = 4;
+/// An absent session is asked for this often at most, while somebody waits: the node that made it may be about to write
+/// it. The pauses double, so a long wait costs few questions.
+pub(super) const TRIES: u32 = 10;
 
 #[derive(Default)]
 pub(super) struct Requests {
@@ -121,7 +122,7 @@ impl Requests {
         }
     }
 
-    /// Tells who waits what Redis said. A session that is not there is asked for again after `pause`.
+    /// Tells who waits what Redis said. A session that is not there is asked for again, the first time after `pause`.
     pub(super) fn answer(
         &mut self,
         batch: &[Id],
@@ -133,7 +134,7 @@ impl Requests {
         for id in batch {
             match answers.next().flatten() {
                 Some(sealed) => self.tell(id, &Answer::Found(sealed)),
-                None if self.comes_again(id, now + pause) => {}
+                None if self.comes_again(id, now, pause) => {}
                 None => self.tell(id, &Answer::Absent),
             }
         }
@@ -160,9 +161,10 @@ impl Requests {
         request.waits.iter().for_each(|wait| wait.tell(answer.clone()));
     }
 
-    /// Whether an absent session is asked for again at `due`, and somebody will still wait then.
-    fn comes_again(&mut self, id: &Id, due: Duration) -> bool {
+    /// Whether an absent session is asked for again: somebody will still wait then.
+    fn comes_again(&mut self, id: &Id, now: Duration, pause: Duration) -> bool {
         let Some(request) = self.by_id.get_mut(id) else { return false };
+        let due = now + pause * 2u32.saturating_pow(request.asked);
         request.asked += 1;
         (request.taken_up, request.due) = (false, due);
         request.asked < TRIES && request.is_wanted(due)

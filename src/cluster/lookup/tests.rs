@@ -85,15 +85,16 @@ fn an_old_answer_is_told_to_nobody_who_asks_later() {
 }
 
 #[test]
-fn an_absent_session_is_asked_for_a_few_times_and_only_while_somebody_waits() {
+fn an_absent_session_is_asked_for_less_and_less_often_and_only_while_somebody_waits() {
     let (mut requests, id) = (Requests::default(), (key(1), false));
-    let wait = entered(&mut requests, id, 0, 100);
+    let wait = entered(&mut requests, id, 0, 10_000);
+    let mut now = ms(0);
     for round in 0..TRIES {
-        let now = ms(u64::from(round) * 2);
         assert_eq!(wait.told(), None);
         assert_eq!(requests.next_due(now), Some(now));
         assert_eq!(requests.take_up(now), [id]);
         requests.answer(&[id], vec![None], now, PAUSE);
+        now += PAUSE * 2u32.pow(round);
     }
     assert_eq!(wait.told(), Some(Answer::Absent));
     let short = entered(&mut requests, id, 0, 1);

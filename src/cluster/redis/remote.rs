@@ -12,6 +12,7 @@ use redis::{
 
 use super::link::{Link, Wire};
 use super::{Names, Trouble};
+use crate::clock;
 use crate::error::{Error, Result};
 use crate::secret::Secret;
 
@@ -96,6 +97,7 @@ impl Remote {
     /// # Errors
     /// [`Trouble`].
     pub fn connect(&self, limit: Duration) -> std::result::Result<Link, Trouble> {
+        let deadline = clock::since_boot() + limit;
         let wire = match &self.target {
             Target::Server(client) => server_wire(client, limit)?,
             Target::Sentinels { sentinels, first, master, server } => {
@@ -103,19 +105,23 @@ impl Remote {
                 if self.numeric && !is_numeric(client.get_connection_info().addr()) {
                     return Err(Trouble::Lost("the sentinels name a host, not an address".into()));
                 }
-                server_wire(&client, limit)?
+                server_wire(&client, left(deadline)?)?
             }
             Target::Cluster { nodes, access } => cluster_wire(nodes, access, limit)?,
         };
-        Ok(Link::new(wire, self.names.clone(), limit))
+        let mut link = Link::new(wire, self.names.clone(), limit);
+        link.limit(limit)?;
+        Ok(link)
     }
 }
 
 fn server_wire(client: &Client, limit: Duration) -> std::result::Result<Wire, Trouble> {
-    let connection = client.get_connection_with_timeout(limit)?;
-    connection.set_read_timeout(Some(limit))?;
-    connection.set_write_timeout(Some(limit))?;
-    Ok(Wire::Server(Box::new(connection)))
+    Ok(Wire::Server(Box::new(client.get_connection_with_timeout(limit)?)))
+}
+
+fn left(deadline: Duration) -> std::result::Result<Duration, Trouble> {
+    let left = deadline.saturating_sub(clock::since_boot());
+    if left.is_zero() { Err(Trouble::Lost("no time is left to connect".into())) } else { Ok(left) }
 }
 
 fn cluster_wire(
