@@ -517,9 +517,30 @@ static void frees(void *memory, const char *file, int line)
     free(memory);
 }
 
-/* It has no guard page. */
+/* The very first handshakes of a realm are in jobs, which start all of its threads. */
+static void first_handshakes_in_jobs(const struct kind *kind)
+{
+    struct visitor visitor = visitor_new(kind, "a.example");
+    TLSRESUME *tr = node_new(kind, "");
+    SSL_CTX *server = attached_server(tr);
+    SSL_CTX_set_mode(server, SSL_MODE_ASYNC);
+    for (int round = 0; round < 3; round++) {
+        struct pair pair = pair_new(&visitor, server);
+        CHECK(SSL_do_handshake(pair.client) != 1);
+        pair_ends(&pair);
+        visitor_leaves(&visitor, &pair);
+        pair_free(&pair, true);
+    }
+    visitor_free(&visitor);
+    SSL_CTX_free(server);
+    tlsresume_free(tr);
+}
+
+/* It has no guard page. (A library that is built without optimisation needs all of it and more.) */
 static void jobs_leave_half_of_their_stack_alone(void)
 {
+    for (size_t k = 0; k < KINDS; k++)
+        first_handshakes_in_jobs(&KIND[k]);
     for (size_t k = 0; k < 2; k++) {
         struct nodes nodes = nodes_new(STORED[k], "");
         for (int round = 0; round < 3; round++) {
@@ -535,12 +556,15 @@ static void jobs_leave_half_of_their_stack_alone(void)
     /* Valgrind takes for stack what it is not, and may not read it. */
     if (scaled(10) == 1)
         return;
+    size_t least = STACK;
     for (size_t i = 0; i < stack_count; i++) {
         size_t untouched = 0;
         while (untouched < STACK && stacks[i][untouched] == PAINT)
             untouched++;
-        CHECK(untouched > STACK / 2);
+        CHECK_SAYING(untouched > STACK / 2, "%d bytes are left", (int)untouched);
+        least = untouched < least ? untouched : least;
     }
+    printf("%d bytes of a job's stack were left\n", (int)least);
 }
 
 int main(int argc, char **argv)
@@ -550,6 +574,7 @@ int main(int argc, char **argv)
     redis_start();
     atexit(redis_end);
     if (ASYNC_is_capable()) {
+        CLAIM(jobs_leave_half_of_their_stack_alone);
         CLAIM(a_paused_handshake_goes_on_when_the_answer_comes);
         CLAIM(a_paused_handshake_goes_on_without_the_session_when_its_time_is_over);
         CLAIM(who_comes_back_too_early_is_sent_away_again);
@@ -557,7 +582,6 @@ int main(int argc, char **argv)
         CLAIM(a_single_use_ticket_resumes_after_a_retry_request_too);
         CLAIM(contexts_and_realm_may_go_before_a_paused_connection);
         CLAIM(who_did_not_ask_for_it_is_not_paused);
-        CLAIM(jobs_leave_half_of_their_stack_alone);
         CLAIM(a_child_may_free_what_is_paused);
         CLAIM(a_connection_may_be_freed_while_it_is_paused);
     }
