@@ -229,12 +229,13 @@ fn a_session_that_is_taken_is_given_to_one() {
 }
 
 #[test]
-fn an_absent_session_is_asked_for_three_times_at_most() {
+fn an_absent_session_is_asked_for_a_few_times_however_long_one_waits() {
     let redis = RedisServer::start().expect("redis");
     let lookups = lookups(&redis.url(), Duration::from_millis(200), true);
     assert_eq!(lookups.fetch(&key(9), false), Answer::Absent);
     let count = asked(&redis, "get");
-    assert!((1..=3).contains(&count), "{count}");
+    // At 0, 1, 3, 7, ... 127 ms.
+    assert!((1..=8).contains(&count), "{count}");
     // Somebody writes it in between.
     thread::scope(|scope| {
         let waiting = scope.spawn(|| lookups.fetch(&key(8), false));
