@@ -206,7 +206,12 @@ impl Store {
         now: UnixMillis,
         patience: Duration,
     ) -> std::result::Result<Evicted, NotInserted> {
-        let (evicted, _) = self.insert_if(meta, value, now, patience, |_| true)?;
+        let (evicted, is_held) = self.insert_if(meta, value, now, patience, |_| true)?;
+        if !is_held && meta.kind == Kind::Session {
+            // The agent may have passed its place by: here alone it would be found, elsewhere never.
+            self.remove(&meta.key);
+            return Err(NotInserted::Busy);
+        }
         if meta.origin == Origin::Here && meta.kind != Kind::Strike {
             self.ring_bell();
         }

@@ -192,10 +192,11 @@ impl Agent<'_> {
         let for_all = exchange.makes_keys_for_all(now);
         let mut publish: Vec<_> =
             exchange.publish.into_iter().filter(|(_, part)| self.is_shared(part)).collect();
-        if !std::mem::replace(&mut self.ring.is_resealed, true) {
+        if !self.ring.is_resealed {
             publish.extend(self.to_reseal(copy, parts, &publish));
         }
         if publish.is_empty() && copy.token.is_some() {
+            self.ring.is_resealed = true;
             self.tidy(&exchange.superfluous, now)?;
             self.ring.token = copy.token.clone();
             self.ring.generation = generation;
@@ -226,6 +227,7 @@ impl Agent<'_> {
             return Ok(());
         }
         self.engine.counters().add(Counter::TransportSent, write.len() as u64);
+        self.ring.is_resealed = true;
         self.ring.in_vain += 1;
         self.ring.poll = clock::since_boot() + POLL;
         self.tell_others()

@@ -1,7 +1,7 @@
 //! The agent's walk along the logs.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 
 use super::records::SMALL;
@@ -238,21 +238,23 @@ fn two_writers_and_a_reader_miss_nothing_and_read_nothing_twice() {
     let store = Store::anonymous(SMALL).unwrap();
     let len = |number: u64| mix(number) as usize % 300;
     let done = AtomicBool::new(false);
-    let behind = std::sync::atomic::AtomicU64::new(0);
+    let [behind, lost] = [(); 2].map(|()| AtomicU64::new(0));
     let (mut seen, mut lapped) = (HashSet::new(), false);
     thread::scope(|scope| {
         let writers: Vec<_> = (0..2)
             .map(|writer| {
-                let (store, behind) = (&store, &behind);
+                let (store, behind, lost) = (&store, &behind, &lost);
                 scope.spawn(move || {
                     for round in 0..EACH {
                         // No more than the log keeps, so that the reader can follow.
-                        while behind.load(Ordering::Relaxed) + 500 < writer + 2 * round {
+                        let gone = || behind.load(Ordering::Relaxed) + lost.load(Ordering::Relaxed);
+                        while gone() + 500 < writer + 2 * round {
                             thread::yield_now();
                         }
                         let number = round << 1 | writer;
-                        // Taken over on a busy machine: then once more.
-                        while insert(store, number, len(number)) == Err(NotInserted::Busy) {}
+                        // Taken over on a busy machine.
+                        let busy = insert(store, number, len(number)) == Err(NotInserted::Busy);
+                        lost.fetch_add(busy.into(), Ordering::Relaxed);
                     }
                 })
             })
@@ -278,7 +280,10 @@ fn two_writers_and_a_reader_miss_nothing_and_read_nothing_twice() {
         lapped |= follow(&mut seen);
     });
     assert!(!lapped);
-    assert_eq!(seen.len() as u64, 2 * EACH);
+    // What was lost may have been read before it was taken back.
+    let (seen, lost) = (seen.len() as u64, lost.into_inner());
+    assert!(seen <= 2 * EACH && seen + lost >= 2 * EACH, "{seen} and {lost}");
+    assert!(lost < EACH / 100, "{lost}");
 }
 
 #[test]
