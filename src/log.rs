@@ -8,6 +8,7 @@
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 use log::{Level, LevelFilter, Log, Metadata, Record};
@@ -23,6 +24,8 @@ static SINK: ArcSwapOption<Sink> = ArcSwapOption::const_empty();
 /// Lines of the agent's that wait for a thread of the application.
 static DEFERRED: Mutex<Vec<(Level, String)>> = Mutex::new(Vec::new());
 static ANY_DEFERRED: AtomicBool = AtomicBool::new(false);
+
+const DEFER_PATIENCE: Duration = Duration::from_millis(10);
 
 /// Most lines that wait; of more, the later ones are lost.
 const MOST_DEFERRED: usize = 64;
@@ -45,8 +48,8 @@ pub(crate) fn set_sink(sink: Option<Sink>) {
     SINK.store(sink.map(Into::into));
 }
 
-/// From now on the application's callback is not called on this thread, which has descriptors of its own (what the
-/// callback writes to is not among them), but on the next of the application's that makes a handshake.
+/// From now on nothing is written on this thread, which has descriptors of its own (what lines go to is not among them),
+/// but on the next of the application's that makes a handshake.
 pub(crate) fn defer_lines() {
     DEFERS.set(true);
 }
@@ -61,13 +64,22 @@ pub(crate) fn deliver() {
     let lines = std::mem::take(&mut *deferred);
     ANY_DEFERRED.store(false, Ordering::Relaxed);
     drop(deferred);
-    if let Some(sink) = &*SINK.load() {
-        lines.iter().for_each(|(level, line)| sink(*level, line));
+    lines.iter().for_each(|(level, line)| write(*level, line));
+}
+
+fn write(level: Level, line: &str) {
+    match &*SINK.load() {
+        Some(sink) => sink(level, line),
+        None => {
+            let level = level.as_str().to_lowercase();
+            sys::write_stderr(&format!("tlsresume: {level}: {line}\n"));
+        }
     }
 }
 
 fn defer(level: Level, line: String) {
-    let mut deferred = DEFERRED.lock();
+    // A fork may have left it locked: then the line is lost.
+    let Some(mut deferred) = DEFERRED.try_lock_for(DEFER_PATIENCE) else { return };
     if deferred.len() < MOST_DEFERRED {
         deferred.push((level, line));
         ANY_DEFERRED.store(true, Ordering::Relaxed);
@@ -84,13 +96,11 @@ impl Log for Logger {
             return;
         }
         let _errno = sys::ErrnoGuard::new();
-        match &*SINK.load() {
-            Some(_) if DEFERS.get() => defer(record.level(), record.args().to_string()),
-            Some(sink) => sink(record.level(), &record.args().to_string()),
-            None => {
-                let level = record.level().as_str().to_lowercase();
-                sys::write_stderr(&format!("tlsresume: {level}: {}\n", record.args()));
-            }
+        let line = record.args().to_string();
+        if DEFERS.get() {
+            defer(record.level(), line);
+        } else {
+            write(record.level(), &line);
         }
     }
 

@@ -333,11 +333,11 @@ pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Res
 /// TLS to Redis, and formatted text, need some of it; what is not touched costs nothing.
 const THREAD_STACK: usize = 1 << 20;
 
-/// Gives the calling thread a table of descriptors of its own with nothing above 2 in it, so that what it opens is never
-/// inherited by the application's children, nor closed by the application, nor in the way of its own numbers. Where the
-/// kernel cannot (before 5.9, or a filter forbids it), the table stays shared.
+/// Gives the calling thread a table of descriptors of its own with nothing in it, so that what it opens is never
+/// inherited by the application's children, nor closed by the application, nor in the way of its own numbers; and what
+/// the application closes is closed. Where the kernel cannot (before 5.9, or a filter forbids it), the table stays shared.
 pub(crate) fn separate_descriptors() {
-    const FIRST: libc::c_uint = 3;
+    const FIRST: libc::c_uint = 0;
     // SAFETY: with the table unshared first, only this thread's copies are closed.
     let separate = unsafe {
         libc::syscall(libc::SYS_close_range, FIRST, libc::c_uint::MAX, libc::CLOSE_RANGE_UNSHARE)
@@ -345,14 +345,10 @@ pub(crate) fn separate_descriptors() {
     if !separate {
         return;
     }
-    for descriptor in 0..3 {
-        // SAFETY: asks about a number; the new descriptor takes the lowest free one, which is the one that is missing.
-        // An epoll instance refuses to be written to: nobody's log lines go to Redis by accident.
-        unsafe {
-            if libc::fcntl(descriptor, libc::F_GETFD) < 0 {
-                libc::epoll_create1(libc::EPOLL_CLOEXEC);
-            }
-        }
+    for _ in 0..3 {
+        // SAFETY: the new descriptors take the lowest numbers. An epoll instance refuses to be written to: what a panic
+        // prints does not go to Redis.
+        unsafe { libc::epoll_create1(libc::EPOLL_CLOEXEC) };
     }
 }
 

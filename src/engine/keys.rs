@@ -50,7 +50,7 @@ pub enum KeyState {
 impl Engine {
     /// Every key of the ring in the order in which they take over, ticket keys first.
     pub fn keys(&self, now: UnixMillis) -> Vec<KeyEntry> {
-        let view = self.view(now);
+        let view = self.current(now);
         let ticket = view.ring.encrypting(now).map(|(record, _)| record.name());
         let id = view.ring.id_key(now).map(|key| key.name());
         let is_active = |record: &Record| [ticket, id].contains(&Some(record.name()));

@@ -51,7 +51,7 @@ impl Report {
 impl Engine {
     /// The node's state. Looks at every index entry of the store: meant for reports, not for handshakes.
     pub fn report(&self, now: UnixMillis) -> Report {
-        let view = self.view(now);
+        let view = self.current(now);
         let age =
             view.ring.encrypting(now).map(|(record, _)| now.since(record.activates).as_secs());
         Report {

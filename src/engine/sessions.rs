@@ -169,7 +169,7 @@ impl Engine {
         let was_here = self.store.remove(session_key(id));
         let shares =
             self.cluster.as_ref().is_some_and(|cluster| cluster.exchange != Exchange::None);
-        if shares && self.view(now).ring.maker_of(id, now).is_some() {
+        if shares && self.current(now).ring.maker_of(id, now).is_some() {
             self.forget_everywhere(session_key(id), now);
         }
         was_here

@@ -35,12 +35,18 @@ impl Engine {
             self.attend_agent(now);
         }
         crate::log::deliver();
+        self.current(now)
+    }
+
+    /// The same for who is no handshake (an agent, a report, a callback under OpenSSL's locks): waits for nobody, starts
+    /// nothing.
+    pub(super) fn current(&self, now: UnixMillis) -> Guard<Arc<View>> {
         let mut view = self.view.load();
         if view.generation != self.store.ring_generation() {
             self.refresh(now);
             view = self.view.load();
         }
-        if now >= view.due {
+        if now >= view.due && !self.awaits_first_copy() {
             self.maintain(now);
             view = self.view.load();
         }

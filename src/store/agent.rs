@@ -58,6 +58,12 @@ impl Store {
         self.shard(shard).1.sent.store(position, Ordering::Relaxed);
     }
 
+    /// The same, if it still is `from`: one of two agents, of which one woke up late, goes on.
+    pub fn advance_sent(&self, shard: usize, from: u64, to: u64) -> bool {
+        let sent = self.shard(shard).1.sent;
+        sent.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()
+    }
+
     /// Makes everything that is still there count as not sent.
     pub fn send_again(&self) {
         for index in 0..self.shards() {

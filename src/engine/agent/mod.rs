@@ -20,7 +20,7 @@ use super::Engine;
 use super::cluster::Cluster;
 use crate::clock;
 use crate::cluster::message::NodeId;
-use crate::cluster::redis::{Link, Trouble};
+use crate::cluster::redis::{Link, Outgoing, Trouble};
 use crate::cluster::seal::{Label, Refused};
 use crate::stats::{Counter, Gauge};
 use crate::store::AgentLease;
@@ -29,10 +29,12 @@ use crate::sys;
 use nodes::Nodes;
 
 /// How long the lease lasts that a dead agent leaves behind.
-const HOLD: Duration = Duration::from_secs(2);
+const HOLD: Duration = Duration::from_millis(2500);
 
-/// How long one answer of Redis is waited for: less than the lease, which is renewed before each question.
-const ANSWER: Duration = Duration::from_secs(1);
+/// How long one answer of Redis is waited for. The lease is renewed before each question, of which the longest has three
+/// answers.
+const ANSWER: Duration = Duration::from_millis(750);
+const _: () = assert!(3 * ANSWER.as_millis() < HOLD.as_millis());
 
 /// Waits between two looks into the stream: while sessions come and go, and at most, when nothing happens.
 const BUSY_WAIT: Duration = Duration::from_millis(4);
@@ -99,6 +101,14 @@ struct Agent<'a> {
     refused_until: Duration,
     /// From then on it counts as well, if it refuses nothing more.
     well_from: Duration,
+    /// What others may look up is due to be written again; and when that was done last.
+    resend: (bool, Option<Duration>),
+    /// What was noted as sent, and was not: removals, with single use.
+    unsent: Vec<Outgoing>,
+    /// The shard whose turn it is to be first.
+    first_shard: usize,
+    /// It is over, but for what is still to be said.
+    is_leaving: bool,
 }
 
 /// How Redis does, as log and metrics have it. Each change is one line.
@@ -130,7 +140,9 @@ impl Engine {
         let Some(lease) = self.store.hold_agent(HOLD) else { return };
         match &self.cluster {
             Some(cluster) => {
-                sys::separate_descriptors();
+                if keepers > 0 {
+                    sys::separate_descriptors();
+                }
                 Agent::new(self, cluster, stop, keepers, lease).serve();
             }
             None => self.keep_ring_alone(stop, lease),
@@ -139,7 +151,7 @@ impl Engine {
 
     fn keep_ring_alone(&self, stop: &AtomicBool, mut lease: AgentLease<'_>) {
         while !stop.load(Ordering::Acquire) && lease.renew(HOLD) {
-            self.view(clock::now());
+            self.current(clock::now());
             sys::pause(IDLE_WAIT);
         }
     }
@@ -195,6 +207,10 @@ impl<'a> Agent<'a> {
             look_due: now,
             refused_until: now,
             well_from: now,
+            resend: (false, None),
+            unsent: Vec::new(),
+            first_shard: 0,
+            is_leaving: false,
         }
     }
 
@@ -208,8 +224,10 @@ impl<'a> Agent<'a> {
             }
             self.wait(rings);
         }
-        self.engine.store.set_gauge(Gauge::TransportUp, 0);
-        self.take_leave();
+        if self.lease.renew(HOLD) {
+            self.engine.store.set_gauge(Gauge::TransportUp, 0);
+            self.take_leave();
+        }
     }
 
     /// Everything that is due, once. What is refused is tried again later and keeps nothing else from being done.
@@ -228,6 +246,7 @@ impl<'a> Agent<'a> {
             // Whatever else looks at the ring would wait for that.
             return Ok(());
         }
+        self.send_again_if_due();
         let sent = self.send_sessions();
         let sent = self.or_refused(sent)?;
         let received = if self.is_news_likely() { self.receive() } else { Ok(0) };
@@ -268,7 +287,7 @@ impl<'a> Agent<'a> {
     /// Before each question to Redis: whether this is still the agent's business.
     fn go_on(&mut self) -> Pass<()> {
         let is_over = self.stop.load(Ordering::Acquire) || self.engine.is_abandoned(self.keepers);
-        if is_over || !self.lease.renew(HOLD) {
+        if (is_over && !self.is_leaving) || !self.lease.renew(HOLD) {
             return Err(Left::Over);
         }
         Ok(())
@@ -295,7 +314,7 @@ impl<'a> Agent<'a> {
         (self.refused_until, self.well_from) = (now, now);
         if self.health != Health::Unknown || self.cluster.has_older_secrets {
             // What we wrote may be lost, or sealed with a secret that is about to go.
-            self.send_again();
+            self.resend.0 = true;
         }
         let looked = self.look_at_stream();
         self.or_refused(looked)?;
@@ -376,10 +395,7 @@ impl<'a> Agent<'a> {
 
     /// What was made last is sent, if that is quick; the next agent need not wait for this one's terms.
     fn take_leave(&mut self) {
-        if !self.lease.renew(HOLD) {
-            return;
-        }
-        self.stop = &NEVER;
+        self.is_leaving = true;
         let name = self.node.to_string();
         // The process ends: what fails now fails.
         let _ = self.send_sessions();
@@ -397,5 +413,3 @@ fn pardon<T: Default>(left: Left) -> Pass<T> {
         left => Err(left),
     }
 }
-
-static NEVER: AtomicBool = AtomicBool::new(false);

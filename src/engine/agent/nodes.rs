@@ -64,7 +64,8 @@ impl Agent<'_> {
         let now = clock::now();
         let heartbeat = Heartbeat {
             time_ms: now.0,
-            sequence: now.0,
+            // Goes on over steps of the wall clock; a node of another boot is another node.
+            sequence: millis(clock::since_boot()),
             ring_digest: self.ring_digest(now),
             started_ms: self.engine.store.created().0,
             host: sys::host_name(),
@@ -95,6 +96,7 @@ impl Agent<'_> {
         self.nodes.heard.retain(|name, _| beats.contains_key(name));
         self.report(now);
         let gone = self.nodes.gone(now);
+        self.nodes.heard.retain(|name, _| !gone.contains(name));
         if !gone.is_empty() {
             self.link()?.forget_nodes(&gone)?;
         }
@@ -117,7 +119,7 @@ impl Agent<'_> {
 
     /// Of what is not over: when a ring forgets what is, differs from node to node.
     fn ring_digest(&self, now: UnixMillis) -> [u8; 16] {
-        self.engine.view(now).ring.living(now).digest()
+        self.engine.current(now).ring.living(now).digest()
     }
 
     fn report(&self, now: Duration) {
@@ -128,6 +130,10 @@ impl Agent<'_> {
         let differ = alive().filter(|heard| heard.digest != own).count();
         store.set_gauge(Gauge::NodesOutOfSync, differ as u64);
     }
+}
+
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Nodes {

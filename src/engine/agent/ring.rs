@@ -38,6 +38,12 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// Clocks that differ by more are wrong.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(3600);
 
+/// What others may look up is not written again sooner than so long after the last time.
+const RESEND: Duration = Duration::from_secs(30);
+
+/// A copy is not asked to live longer.
+const LONGEST_KEEP: Duration = Duration::from_secs(4 * 365 * 24 * 3600);
+
 /// The copy lives as long as any key in it, and this much longer.
 const KEEP_AFTER: Duration = Duration::from_secs(24 * 3600);
 
@@ -126,7 +132,7 @@ impl Agent<'_> {
 
     fn is_due(&self) -> bool {
         let now = clock::now();
-        self.engine.view(now).ring.maintenance_due(&self.early(), now) <= now
+        self.engine.current(now).ring.maintenance_due(&self.early(), now) <= now
     }
 
     /// The schedule of the node that makes keys for all: a little before others would.
@@ -187,7 +193,7 @@ impl Agent<'_> {
     ) -> Pass<()> {
         // Before the ring: what changes in between is looked at again.
         let generation = self.engine.store.ring_generation();
-        let view = self.engine.view(now);
+        let view = self.engine.current(now);
         let exchange = view.ring.exchange(parts, schedule, now);
         let for_all = exchange.makes_keys_for_all(now);
         let mut publish: Vec<_> =
@@ -217,7 +223,7 @@ impl Agent<'_> {
             log::debug!("agent: {NO_RANDOMNESS}");
             return Ok(());
         };
-        let keep = view.ring.last_end().since(now) + KEEP_AFTER;
+        let keep = (view.ring.last_end().since(now) + KEEP_AFTER).min(LONGEST_KEEP);
         drop(view);
         if !for_all {
             self.link()?.write_ring(&write, &token, keep)?;
@@ -316,12 +322,19 @@ impl Agent<'_> {
             && std::mem::replace(&mut self.ring.epoch, epoch)
                 .is_some_and(|known| Some(known) != epoch)
         {
-            self.send_again();
+            self.resend.0 = true;
         }
     }
 
-    /// What others may look up is written again, unless a copy of what was used up would come back.
-    pub(super) fn send_again(&self) {
+    /// What others may look up is written again, unless a copy of what was used up would come back; not more often than
+    /// Redis, or who has it, can make us do harm to both.
+    pub(super) fn send_again_if_due(&mut self) {
+        let now = clock::since_boot();
+        let (is_wanted, last) = self.resend;
+        if !is_wanted || last.is_some_and(|last| now < last + RESEND) {
+            return;
+        }
+        self.resend = (false, Some(now));
         let once = self.engine.config.resumption.single_use;
         if self.cluster.exchange == Exchange::Keyed && !once {
             self.engine.store.send_again();

@@ -12,10 +12,30 @@ use crate::cluster::seal::Label;
 use crate::engine::cluster::Exchange;
 use crate::log::Once;
 use crate::stats::Counter;
-use crate::store::{Kind, Meta, NotInserted, Origin};
+use crate::store::{Kind, Meta, NotInserted, Origin, Record};
 
 /// Most records in one exchange.
 const BATCH: usize = 256;
+
+/// Most removals that are kept to be sent again, where the log's position does not remember them.
+const MOST_UNSENT: usize = 4096;
+
+/// What is sent in one exchange.
+#[derive(Default)]
+struct Batch {
+    records: usize,
+    /// May be used once.
+    once: Vec<Outgoing>,
+    /// May be written again.
+    again: Vec<Outgoing>,
+}
+
+/// How far a shard's log goes into a batch.
+struct Position {
+    shard: usize,
+    from: u64,
+    next: u64,
+}
 
 /// How long a shard's lease is waited for: nobody waits for the agent.
 const PATIENCE: Duration = Duration::from_millis(20);
@@ -23,48 +43,91 @@ const PATIENCE: Duration = Duration::from_millis(20);
 /// The longest lifetime that any node may have configured, and room for a clock.
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600 + 3600);
 
+/// A session that was authenticated later than that by our clock escapes a flush.
+const CLOCKS_DIFFER: Duration = Duration::from_secs(3600);
+
 impl Agent<'_> {
     /// Sends what is new in the store's logs; how many records there were.
     pub(super) fn send_sessions(&mut self) -> Pass<usize> {
         let store = &self.engine.store;
-        let mut records = Vec::new();
-        let mut positions = Vec::new();
-        for shard in 0..store.shards() {
+        let shards = store.shards();
+        self.first_shard = (self.first_shard + 1) % shards.max(1);
+        let (mut batch, mut positions) = (Batch::default(), Vec::new());
+        for shard in (self.first_shard..shards).chain(0..self.first_shard) {
             let from = store.sent(shard);
-            let tail = store.tail(shard, from, BATCH - records.len());
-            if tail.next != from {
-                positions.push((shard, tail.next));
-            }
+            let tail = store.tail(shard, from, BATCH.saturating_sub(batch.records));
             if tail.lapped && from != 0 {
                 self.note_lapped();
             }
-            records.extend(tail.records);
-            if records.len() >= BATCH {
+            if tail.next == from {
+                continue;
+            }
+            let position = Position { shard, from, next: tail.next };
+            self.put(tail.records, position, &mut batch, &mut positions);
+            if batch.records >= BATCH {
                 break;
             }
         }
-        let batch: Vec<_> =
-            records.iter().flat_map(|(meta, value)| self.outgoing(meta, value)).collect();
-        let note_sent = || positions.iter().for_each(|(shard, next)| store.set_sent(*shard, *next));
-        // What may be used once is written once: lost rather than doubled.
-        let once = self.engine.config.resumption.single_use;
-        if once || batch.is_empty() {
-            note_sent();
+        self.send_batch(&batch)?;
+        for Position { shard, from, next } in positions {
+            store.advance_sent(shard, from, next);
         }
-        if !batch.is_empty() {
-            let keep = self.engine.config.resumption.lifetime;
-            let sent = self.link()?.send(&batch, keep);
-            let is_lost = sent.is_err() && once;
-            let counter = if is_lost { Counter::TransportDropped } else { Counter::TransportSent };
-            if sent.is_ok() || is_lost {
-                self.engine.counters().add(counter, batch.len() as u64);
+        Ok(batch.records)
+    }
+
+    /// Puts a shard's records into the batch. What may be used once is noted before it is written, lost rather than
+    /// doubled; all else after it.
+    fn put(
+        &self,
+        records: Vec<Record>,
+        position: Position,
+        batch: &mut Batch,
+        positions: &mut Vec<Position>,
+    ) {
+        let Position { shard, from, next } = position;
+        let once = self.engine.config.resumption.single_use;
+        // Whoever has moved it on meanwhile has taken over: it is his to send.
+        let is_ours = !once || self.engine.store.advance_sent(shard, from, next);
+        if !once {
+            positions.push(position);
+        }
+        if !is_ours {
+            return;
+        }
+        batch.records += records.len();
+        for (meta, value) in &records {
+            let items = self.outgoing(meta, value);
+            if once && meta.kind == Kind::Session {
+                batch.once.extend(items);
+            } else {
+                batch.again.extend(items);
+            }
+        }
+    }
+
+    fn send_batch(&mut self, batch: &Batch) -> Pass<()> {
+        let keep = self.engine.config.resumption.lifetime;
+        if !batch.once.is_empty() {
+            let sent = self.link()?.send(&batch.once, keep);
+            let is_sent = sent.is_ok();
+            let counter = if is_sent { Counter::TransportSent } else { Counter::TransportDropped };
+            self.engine.counters().add(counter, batch.once.len() as u64);
+            sent?;
+        }
+        if !self.unsent.is_empty() || !batch.again.is_empty() {
+            self.unsent.extend(batch.again.iter().cloned());
+            // Of what is noted already nothing else would remind us.
+            let items = std::mem::take(&mut self.unsent);
+            let sent = self.link()?.send(&items, keep);
+            if sent.is_err() && self.engine.config.resumption.single_use {
+                self.unsent = items;
+                self.unsent.truncate(MOST_UNSENT);
+            } else if sent.is_ok() {
+                self.engine.counters().add(Counter::TransportSent, items.len() as u64);
             }
             sent?;
         }
-        if !once {
-            note_sent();
-        }
-        Ok(batch.len())
+        Ok(())
     }
 
     /// Sessions came faster than they went, or Redis was away for long: how many are gone, nobody knows.
@@ -85,7 +148,8 @@ impl Agent<'_> {
         for bytes in &news.entries {
             self.take_in(bytes);
         }
-        if let Some(last) = news.last {
+        // An answer that goes back would be read for ever.
+        if let Some(last) = news.last.filter(|last| *last > cursor) {
             self.engine.store.set_stream_cursor(last);
         }
         Ok(news.entries.len())
@@ -136,6 +200,7 @@ impl Agent<'_> {
         counters.count(Counter::TransportReceived);
         match entry.kind {
             message::Kind::Ring => self.ring.noticed = true,
+            message::Kind::Session if self.cluster.exchange == Exchange::None => {}
             message::Kind::Session => self.take_session(&entry),
             message::Kind::Removal => self.take_removal(&entry),
         }
@@ -185,10 +250,10 @@ impl super::Engine {
         };
         let authenticated = UnixMillis::from_secs(message.authenticated.into());
         let expires = UnixMillis::from_secs(message.expires.into());
-        if expires <= now || authenticated < self.view(now).ring.sessions_since() {
+        if expires <= now || authenticated < self.current(now).ring.sessions_since() {
             return refuse(Counter::TransportRejectedExpired);
         }
-        if expires > now + LONGEST {
+        if expires > now + LONGEST || authenticated > now + CLOCKS_DIFFER {
             return refuse(Counter::TransportRejectedClock);
         }
         let meta = Meta {

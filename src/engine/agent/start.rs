@@ -3,10 +3,12 @@
 //! No thread is started before a fork: the first callback of a process that finds no agent starts one, and only after the
 //! process has lived for a while, lest short-lived children take turns; unless the node has no ring of the cluster's yet.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use crate::clock::{self, UnixMillis};
@@ -34,13 +36,18 @@ pub(in crate::engine) struct Upkeep {
     looked: AtomicU64,
     /// Nobody needs to wait for the first copy any more.
     is_settled: AtomicBool,
-    process: Mutex<Process>,
+    process: ArcSwap<Process>,
 }
 
-/// One process: a child begins with nothing.
+/// One process: a child begins with nothing, not even its parent's locks.
 #[derive(Default)]
 struct Process {
     generation: u32,
+    part: Mutex<Part>,
+}
+
+#[derive(Default)]
+struct Part {
     /// Boot-clock time of its first callback.
     born: Option<Duration>,
     running: Option<Arc<Running>>,
@@ -100,28 +107,34 @@ impl Engine {
         if self.config.cluster.agent == config::Agent::External {
             return;
         }
-        // Held by another thread now, or by one of the parent's at the fork.
-        let Some(mut process) = self.upkeep.process.try_lock() else { return };
+        let process = self.upkeep.this_process();
+        // Held by another thread now.
+        let Some(mut part) = process.part.try_lock() else { return };
         let now = clock::since_boot();
-        process.begin(sys::fork_generation());
         // Also while there is an agent: whoever has lived for long enough when it dies follows at once.
-        let born = *process.born.get_or_insert(now);
+        let born = *part.born.get_or_insert(now);
         if self.store.agent_lives() {
             return;
         }
         let is_settled = at_once || !self.store.has_first_copy() || now >= born + SETTLED;
-        if !is_settled || process.is_running() || now < process.refused_until {
+        if !is_settled || part.is_running() || now < part.refused_until {
             return;
         }
         match start_thread(shared) {
-            Ok(running) => process.running = Some(running),
+            Ok(running) => part.running = Some(running),
             Err(error) => {
+                part.refused_until = now + cluster::THREAD_RETRY;
+                drop(part);
                 cluster::say_thread_refused(&error);
-                process.refused_until = now + cluster::THREAD_RETRY;
                 // Nobody brings the ring of the others.
                 self.store.note_first_copy();
             }
         }
+    }
+
+    /// Whether a server's first handshake is still to come, which waits for the ring of the cluster before it makes keys.
+    pub(in crate::engine) fn awaits_first_copy(&self) -> bool {
+        self.cluster.is_some() && self.shared.get().is_some() && !self.store.has_first_copy()
     }
 
     /// Waits for the ring of the cluster, once in the life of the shared memory.
@@ -135,13 +148,21 @@ impl Engine {
     }
 }
 
-impl Process {
-    fn begin(&mut self, generation: u32) {
-        if self.generation != generation {
-            *self = Process { generation, ..Process::default() };
+impl Upkeep {
+    fn this_process(&self) -> Arc<Process> {
+        let process = self.process.load_full();
+        let generation = sys::fork_generation();
+        if process.generation == generation {
+            return process;
         }
+        // Whoever comes second finds the first one's.
+        let part = Mutex::default();
+        self.process.compare_and_swap(&process, Arc::new(Process { generation, part }));
+        self.process.load_full()
     }
+}
 
+impl Part {
     fn is_running(&self) -> bool {
         self.running.as_ref().is_some_and(|running| !running.done.load(Ordering::Acquire))
     }
@@ -153,21 +174,36 @@ fn start_thread(engine: Arc<Engine>) -> std::io::Result<Arc<Running>> {
         stop: AtomicBool::new(false),
         done: AtomicBool::new(false),
     });
-    let own = Arc::clone(&running);
+    let own = Done(Arc::clone(&running));
     sys::spawn("tlsresume-agent", move || {
         crate::log::defer_lines();
         // The thread itself has it once.
-        engine.serve_if_free(1, &own.stop);
+        let served = catch_unwind(AssertUnwindSafe(|| engine.serve_if_free(1, &own.0.stop)));
+        if served.is_err() {
+            log::error!(
+                "a panic was caught in the agent (please report it); another one will be started"
+            );
+        }
         drop(engine);
-        own.done.store(true, Ordering::Release);
     })?;
     stop_at_exit(Arc::clone(&running));
     Ok(running)
 }
 
+/// Says that the thread has ended, however it did.
+struct Done(Arc<Running>);
+
+impl Drop for Done {
+    fn drop(&mut self) {
+        self.0.done.store(true, Ordering::Release);
+    }
+}
+
 fn stop_at_exit(running: Arc<Running>) {
-    static REGISTERED: std::sync::Once = std::sync::Once::new();
-    REGISTERED.call_once(|| sys::at_exit(stop_all));
+    static REGISTERED: AtomicBool = AtomicBool::new(false);
+    if !REGISTERED.swap(true, Ordering::Relaxed) {
+        sys::at_exit(stop_all);
+    }
     // A thread of the parent's may have held it at the fork: then this exit waits for nobody.
     let Some(mut all) = RUNNING.try_lock_for(EXIT) else { return };
     all.retain(|other| !other.done.load(Ordering::Relaxed));
@@ -186,4 +222,5 @@ extern "C" fn stop_all() {
     {
         sys::pause(Duration::from_millis(1));
     }
+    crate::log::deliver();
 }
