@@ -96,8 +96,8 @@ bench: deps all nginx-module ## set up everything, run the benchmarks, write tar
 	$(CC) -std=c99 -Wall -Wextra -Wpedantic -Werror -O2 -g -Iinclude \
 		-o $(CARGO_TARGET_DIR)/examples/handshake benches/handshake.c examples/common.c \
 		-L$(RELEASE) -Wl,-rpath,$(abspath $(RELEASE)) -ltlsresume -lssl -lcrypto
-	$(CARGO) bench --bench handshakes --bench store --bench throughput --bench nginx
-	cd $(CARGO_TARGET_DIR)/bench && cat handshakes.md store.md throughput.md nginx.md > results.md
+	$(CARGO) bench --bench handshakes --bench store --bench throughput --bench nginx --bench stalls
+	cd $(CARGO_TARGET_DIR)/bench && cat handshakes.md store.md throughput.md nginx.md stalls.md > results.md
 
 simulation: ## let fleets of 10, 100 and 1,000 nodes share a ring for 6 hours (ARGS='--seeds 5 --hours 24 --json')
 	$(CARGO) bench --bench simulation -- $(ARGS)

@@ -7,7 +7,8 @@
  *
  * Prints one line of JSON; latencies are from connect() to the end of the
  * handshake. A server that dies under the client ("reset") is not a TLS failure
- * ("failed"). Exits with 0 whatever it saw, unless the command line is wrong.
+ * ("failed"); of those that failed, the ones without an answer in time are
+ * "hung". Exits with 0 whatever it saw, unless the command line is wrong.
  */
 #define _POSIX_C_SOURCE 200809L
 
@@ -25,7 +26,6 @@
 
 #define MAX_ADDRESSES 64
 #define MAX_THREADS 256
-#define TIMEOUT_S 10
 #define ERROR_MAX 200
 
 struct options {
@@ -36,9 +36,11 @@ struct options {
     long seconds;         /* 0: no limit */
     long insist_ms;       /* 0: what is not resumed at once is lost */
     long returns;         /* 0: no limit */
+    long timeout_s;       /* for each answer of the server */
+    long pause_ms;        /* of each client between its connections */
     int threads;
     unsigned seed;        /* 0: round robin */
-    int tls_version, no_ticket, hold;
+    int tls_version, no_ticket, hold, rounds;
 };
 
 struct times {
@@ -50,6 +52,8 @@ struct times {
 struct tally {
     uint64_t handshakes, resumed, failed, reset, not_resumed_after_first, server_cpu_us;
     uint64_t offered_again; /* offers that were repeated: --insist */
+    uint64_t hung;          /* of the failed ones, those without an answer in time */
+    uint64_t longest_us;    /* of all connections, served or not, from connect() to the end */
     struct times latencies, latencies_full; /* of all, of those that resumed nothing */
     struct times delays; /* from getting a session to a return that resumed it */
     char first_error[ERROR_MAX]; /* of a TLS failure */
@@ -75,6 +79,7 @@ static struct client clients[MAX_THREADS];
 
 static void parse_options(int argc, char **argv);
 static void make_context(void);
+static void run_round(void);
 static void *run_client(void *client);
 static enum outcome visit(struct client *client, const char *address);
 static void report(void);
@@ -84,20 +89,35 @@ int main(int argc, char **argv)
     parse_options(argc, argv);
     signal(SIGPIPE, SIG_IGN);
     make_context();
-    end_us = clock_us(CLOCK_MONOTONIC) + (uint64_t)options.seconds * 1000000;
-
     for (int i = 0; i < options.threads; i++) {
         clients[i].number = i;
         clients[i].random = options.seed + (unsigned)i;
+    }
+
+    if (!options.rounds)
+        run_round();
+    while (options.rounds && scanf("%ld", &options.seconds) == 1 && options.seconds > 0)
+        run_round();
+
+    for (int i = 0; i < options.threads; i++)
+        SSL_SESSION_free(clients[i].session);
+    SSL_CTX_free(ctx);
+    return 0;
+}
+
+/* All that the options ask for, with the sessions of the round before. */
+static void run_round(void)
+{
+    end_us = clock_us(CLOCK_MONOTONIC) + (uint64_t)options.seconds * 1000000;
+    for (int i = 0; i < options.threads; i++) {
+        clients[i].tally = (struct tally){.handshakes = 0};
         if (pthread_create(&clients[i].thread, NULL, run_client, &clients[i]) != 0)
             die("cannot start thread %d", i);
     }
     for (int i = 0; i < options.threads; i++)
         pthread_join(clients[i].thread, NULL);
-
     report();
-    SSL_CTX_free(ctx);
-    return 0;
+    fflush(stdout);
 }
 
 static const char usage[] =
@@ -112,11 +132,15 @@ static const char usage[] =
     "  --seed N              addresses in the random order N instead of round robin\n"
     "  --insist MS           offer a session that is not resumed again, for so long after it came\n"
     "  --returns N           forget the session after N returns and begin anew\n"
+    "  --timeout S           give up when the server is silent for so long (default 10)\n"
+    "  --pause MS            of each client between its connections (default 0)\n"
+    "  --rounds              for each number on standard input, connect for so many seconds and\n"
+    "                        report; clients keep their sessions\n"
     "  --hold                after a client's first connection print \"holding\" and wait for\n"
     "                        the end of standard input (with one thread only)\n";
 
 enum {
-    CONNECT = 1, CONNECTIONS, SECONDS, THREADS, SNI, SEED, INSIST, RETURNS
+    CONNECT = 1, CONNECTIONS, SECONDS, THREADS, SNI, SEED, INSIST, RETURNS, TIMEOUT, PAUSE
 };
 
 static void parse_options(int argc, char **argv)
@@ -133,11 +157,15 @@ static void parse_options(int argc, char **argv)
         {"seed", required_argument, NULL, SEED},
         {"insist", required_argument, NULL, INSIST},
         {"returns", required_argument, NULL, RETURNS},
+        {"timeout", required_argument, NULL, TIMEOUT},
+        {"pause", required_argument, NULL, PAUSE},
+        {"rounds", no_argument, &options.rounds, 1},
         {"hold", no_argument, &options.hold, 1},
         {NULL, 0, NULL, 0},
     };
 
     options.threads = 1;
+    options.timeout_s = 10;
     int option;
     while ((option = getopt_long(argc, argv, "", known, NULL)) != -1) {
         switch (option) {
@@ -169,14 +197,20 @@ static void parse_options(int argc, char **argv)
         case RETURNS:
             options.returns = parse_number("--returns", optarg, 1, INT32_MAX);
             break;
+        case TIMEOUT:
+            options.timeout_s = parse_number("--timeout", optarg, 1, 3600);
+            break;
+        case PAUSE:
+            options.pause_ms = parse_number("--pause", optarg, 0, 60000);
+            break;
         default:
             fputs(usage, stderr);
             exit(2);
         }
     }
     if (options.address_count == 0 || optind != argc ||
-        (options.connections == 0 && options.seconds == 0) ||
-        (options.hold && options.threads != 1)) {
+        (options.connections == 0 && options.seconds == 0 && !options.rounds) ||
+        (options.hold && (options.threads != 1 || options.rounds))) {
         fputs(usage, stderr);
         exit(2);
     }
@@ -228,6 +262,16 @@ static void hold(void)
         continue;
 }
 
+static void pause_between_connections(void)
+{
+    const struct timespec pause = {
+        .tv_sec = options.pause_ms / 1000,
+        .tv_nsec = options.pause_ms % 1000 * 1000000,
+    };
+    if (options.pause_ms > 0)
+        nanosleep(&pause, NULL);
+}
+
 static void *run_client(void *argument)
 {
     struct client *client = argument;
@@ -241,8 +285,8 @@ static void *run_client(void *argument)
         client->tally.reset += outcome == RESET;
         if (options.hold && turn == 0)
             hold();
+        pause_between_connections();
     }
-    SSL_SESSION_free(client->session);
     return NULL;
 }
 
@@ -266,9 +310,10 @@ static enum outcome explain(struct tally *tally, SSL *ssl, int result)
     if (cut_off)
         return RESET;
 
+    tally->hung += (uint64_t)timed_out;
     if (tally->first_error[0] == '\0') {
         if (timed_out)
-            snprintf(tally->first_error, ERROR_MAX, "no answer within %d s", TIMEOUT_S);
+            snprintf(tally->first_error, ERROR_MAX, "no answer within %ld s", options.timeout_s);
         else if (code != 0)
             ERR_error_string_n(code, tally->first_error, ERROR_MAX);
         else
@@ -383,10 +428,11 @@ static enum outcome shake_hands_and_talk(struct client *client, SSL *ssl)
 static enum outcome visit(struct client *client, const char *address)
 {
     ERR_clear_error();
+    uint64_t start = clock_us(CLOCK_MONOTONIC);
     int connection = connect_to(address);
     if (connection < 0)
         return RESET;
-    prepare_connection(connection, TIMEOUT_S);
+    prepare_connection(connection, (int)options.timeout_s);
 
     SSL *ssl = SSL_new(ctx);
     if (ssl == NULL || !SSL_set_fd(ssl, connection) ||
@@ -398,6 +444,9 @@ static enum outcome visit(struct client *client, const char *address)
     SSL_set_shutdown(ssl, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
     SSL_free(ssl);
     close(connection);
+    uint64_t took = clock_us(CLOCK_MONOTONIC) - start;
+    if (took > client->tally.longest_us)
+        client->tally.longest_us = took;
     return outcome;
 }
 
@@ -422,6 +471,9 @@ static struct tally sum_of_tallies(void)
         sum.not_resumed_after_first += tally->not_resumed_after_first;
         sum.server_cpu_us += tally->server_cpu_us;
         sum.offered_again += tally->offered_again;
+        sum.hung += tally->hung;
+        if (tally->longest_us > sum.longest_us)
+            sum.longest_us = tally->longest_us;
         move_times(&sum.latencies, &tally->latencies);
         move_times(&sum.latencies_full, &tally->latencies_full);
         move_times(&sum.delays, &tally->delays);
@@ -447,8 +499,8 @@ static void print_percentiles(const char *name, struct times *times)
 {
     if (times->count > 0)
         qsort(times->us, times->count, sizeof *times->us, compare_times);
-    printf("\"%s\":{\"p50\":%u,\"p99\":%u},", name, percentile(times, 50),
-           percentile(times, 99));
+    printf("\"%s\":{\"p50\":%u,\"p99\":%u,\"max\":%u},", name, percentile(times, 50),
+           percentile(times, 99), percentile(times, 100));
     free(times->us);
 }
 
@@ -456,11 +508,13 @@ static void report(void)
 {
     struct tally sum = sum_of_tallies();
     printf("{\"handshakes\":%llu,\"resumed\":%llu,\"failed\":%llu,\"reset\":%llu,"
-           "\"not_resumed_after_first\":%llu,\"offered_again\":%llu,\"server_cpu_us\":%llu,",
+           "\"not_resumed_after_first\":%llu,\"offered_again\":%llu,\"server_cpu_us\":%llu,"
+           "\"hung\":%llu,\"longest_us\":%llu,",
            (unsigned long long)sum.handshakes, (unsigned long long)sum.resumed,
            (unsigned long long)sum.failed, (unsigned long long)sum.reset,
            (unsigned long long)sum.not_resumed_after_first, (unsigned long long)sum.offered_again,
-           (unsigned long long)sum.server_cpu_us);
+           (unsigned long long)sum.server_cpu_us, (unsigned long long)sum.hung,
+           (unsigned long long)sum.longest_us);
     print_percentiles("latency_us", &sum.latencies);
     print_percentiles("full_us", &sum.latencies_full);
     print_percentiles("delay_us", &sum.delays);

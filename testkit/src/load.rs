@@ -33,6 +33,8 @@ pub struct LoadReport {
     pub resumed: u64,
     /// TLS failures.
     pub failed: u64,
+    /// Those among them that got no answer in time.
+    pub hung: u64,
     /// Connections that the server refused or cut off, as when it was killed.
     pub reset: u64,
     /// Those that offered a session in vain.
@@ -41,6 +43,9 @@ pub struct LoadReport {
     pub offered_again: u64,
     /// CPU time of the server's handshakes, all together, in microseconds.
     pub server_cpu_us: u64,
+    /// The longest of all connections, served or not, from connect to the end of the answer, in
+    /// microseconds.
+    pub longest_us: u64,
     /// From connect to the end of the handshake.
     pub latency_us: Latency,
     /// The same of the handshakes that resumed nothing.
@@ -58,6 +63,8 @@ pub struct Latency {
     pub p50: u64,
     /// The 99th percentile.
     pub p99: u64,
+    /// The longest.
+    pub max: u64,
 }
 
 impl Load {
@@ -217,10 +224,12 @@ impl LoadReport {
         self.handshakes += other.handshakes;
         self.resumed += other.resumed;
         self.failed += other.failed;
+        self.hung += other.hung;
         self.reset += other.reset;
         self.not_resumed_after_first += other.not_resumed_after_first;
         self.offered_again += other.offered_again;
         self.server_cpu_us += other.server_cpu_us;
+        self.longest_us = self.longest_us.max(other.longest_us);
         self.latency_us.worsen(&other.latency_us);
         self.full_us.worsen(&other.full_us);
         self.delay_us.worsen(&other.delay_us);
@@ -234,6 +243,7 @@ impl Latency {
     fn worsen(&mut self, other: &Latency) {
         self.p50 = self.p50.max(other.p50);
         self.p99 = self.p99.max(other.p99);
+        self.max = self.max.max(other.max);
     }
 }
 

@@ -83,8 +83,14 @@ enum Direction {
 impl Middleman {
     /// Starts one in front of `target`; everything passes.
     pub fn start(target: SocketAddr) -> Result<Middleman> {
+        Middleman::start_at((Ipv4Addr::LOCALHOST, 0).into(), target)
+    }
+
+    /// The same at an address that was [reserved](crate::net::ReservedPort): when it is dropped, nobody
+    /// listens there until another one is started.
+    pub fn start_at(address: SocketAddr, target: SocketAddr) -> Result<Middleman> {
         let doing = "listening for a middleman";
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).doing(doing)?;
+        let listener = TcpListener::bind(address).doing(doing)?;
         let address = listener.local_addr().doing(doing)?;
         let shared = Arc::new(Shared::new(target));
         let ours = Arc::clone(&shared);
