@@ -1,5 +1,7 @@
 //! This node's part in the cluster: what it was configured with, read once.
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::admin::read_file;
@@ -75,7 +77,19 @@ pub(super) fn read_secrets(config: &Config) -> Result<Secrets> {
         return Err(Error::Config("cluster.secret_file: is needed, and is not set".into()));
     };
     let (data, _) = read_file(path)?;
+    warn_if_public(path);
     Secrets::parse(&data, &path.display().to_string())
+}
+
+fn warn_if_public(path: &Path) {
+    const OTHERS_READ: u32 = 0o004;
+    let mode = std::fs::metadata(path).map(|meta| meta.permissions().mode());
+    if mode.is_ok_and(|mode| mode & OTHERS_READ != 0) {
+        log::warn!(
+            "{}: can be read by every user of this host, and holds the cluster's secrets; chmod 600 it",
+            path.display()
+        );
+    }
 }
 
 fn credentials(config: &Config) -> Result<Credentials> {
