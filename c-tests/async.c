@@ -117,14 +117,36 @@ struct nodes {
     struct visitor visitor;
 };
 
-static TLSRESUME *node_new(const struct kind *kind, const char *more)
+/* With more lines of the sections resumption and cluster. */
+static TLSRESUME *node_of(const struct kind *kind, const char *more, const char *cluster)
 {
     char toml[1024];
     snprintf(toml, sizeof toml,
              "[resumption]\nmode = \"%s\"\n%s[cluster]\nsecret_file = \"%s\"\nsessions = \"pull\"\n"
-             "lookup_budget = \"%dms\"\n[redis]\nurl = \"redis+unix://%s\"\n",
-             kind->mode, more, redis.secret, BUDGET_MS, redis.socket);
+             "lookup_budget = \"%dms\"\n%s[redis]\nurl = \"redis+unix://%s\"\n",
+             kind->mode, more, redis.secret, BUDGET_MS, cluster, redis.socket);
     return realm_new(toml);
+}
+
+static TLSRESUME *node_new(const struct kind *kind, const char *more)
+{
+    return node_of(kind, more, "");
+}
+
+/* Until the second finds what the first makes: both have the ring then, and their threads are there. */
+static void nodes_agree(struct nodes *nodes)
+{
+    struct visitor scout = visitor_new(nodes->kind, "a.example");
+    long long deadline = now_ms() + SOON_MS;
+    SSL_CTX *blocking = attached_server(nodes->second);
+    for (bool found = false; !found; poll(NULL, 0, 10)) {
+        CHECK(now_ms() < deadline);
+        visitor_forgets(&scout);
+        visit(&scout, nodes->makes);
+        found = visit(&scout, blocking);
+    }
+    SSL_CTX_free(blocking);
+    visitor_free(&scout);
 }
 
 /* The session that the visitor has then, only the first node knows, and Redis. */
@@ -136,18 +158,7 @@ static struct nodes nodes_new(const struct kind *kind, const char *more)
     nodes.makes = attached_server(nodes.first);
     nodes.finds = attached_server(nodes.second);
     SSL_CTX_set_mode(nodes.finds, SSL_MODE_ASYNC);
-    /* Until the second finds what the first makes, both have the ring and their threads are there. */
-    struct visitor scout = visitor_new(kind, "a.example");
-    long long deadline = now_ms() + SOON_MS;
-    SSL_CTX *blocking = attached_server(nodes.second);
-    for (bool found = false; !found; poll(NULL, 0, 10)) {
-        CHECK(now_ms() < deadline);
-        visitor_forgets(&scout);
-        visit(&scout, nodes.makes);
-        found = visit(&scout, blocking);
-    }
-    SSL_CTX_free(blocking);
-    visitor_free(&scout);
+    nodes_agree(&nodes);
     return nodes;
 }
 
@@ -162,6 +173,28 @@ static long redis_sessions(void)
     CHECK(write(connection, "DBSIZE\r\n", 8) == 8 && read(connection, answer, sizeof answer - 1) > 1);
     close(connection);
     return atol(answer + 1);
+}
+
+/* How often it was asked this. */
+static long redis_calls(const char *command)
+{
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    static const char ask[] = "INFO commandstats\r\nQUIT\r\n";
+    char answer[16384], line[64];
+    size_t len = 0;
+    ssize_t more;
+    int connection = socket(AF_UNIX, SOCK_STREAM, 0);
+    snprintf(address.sun_path, sizeof address.sun_path, "%s", redis.socket);
+    CHECK(connect(connection, (struct sockaddr *)&address, sizeof address) == 0);
+    CHECK(write(connection, ask, strlen(ask)) == (ssize_t)strlen(ask));
+    while ((more = read(connection, answer + len, sizeof answer - 1 - len)) > 0)
+        len += (size_t)more;
+    close(connection);
+    CHECK(len > 0 && len < sizeof answer - 1);
+    answer[len] = '\0';
+    snprintf(line, sizeof line, "cmdstat_%s:calls=", command);
+    const char *found = strstr(answer, line);
+    return found == NULL ? 0 : atol(found + strlen(line));
 }
 
 static void visitor_gets_a_new_session(struct nodes *nodes)
@@ -536,6 +569,29 @@ static void first_handshakes_in_jobs(const struct kind *kind)
     tlsresume_free(tr);
 }
 
+/* How much is left of each; SIZE_MAX where nobody can tell. */
+static size_t least_left_of_stacks(void)
+{
+    size_t least = SIZE_MAX;
+    CHECK(stack_count > 0);
+    /* Valgrind takes for stack what it is not, and may not read it. */
+    for (size_t i = 0; i < stack_count && scaled(10) != 1; i++) {
+        size_t untouched = 0;
+        while (untouched < STACK && stacks[i][untouched] == PAINT)
+            untouched++;
+        least = untouched < least ? untouched : least;
+    }
+    return least;
+}
+
+static void half_of_each_stack_is_left(void)
+{
+    size_t least = least_left_of_stacks();
+    CHECK_SAYING(least > STACK / 2, "%d bytes are left", (int)least);
+    if (least < SIZE_MAX)
+        printf("%d bytes of a job's stack were left\n", (int)least);
+}
+
 /* It has no guard page. (A library that is built without optimisation needs all of it and more.) */
 static void jobs_leave_half_of_their_stack_alone(void)
 {
@@ -552,19 +608,58 @@ static void jobs_leave_half_of_their_stack_alone(void)
         }
         nodes_free(&nodes);
     }
-    CHECK(stack_count > 0);
-    /* Valgrind takes for stack what it is not, and may not read it. */
-    if (scaled(10) == 1)
-        return;
-    size_t least = STACK;
-    for (size_t i = 0; i < stack_count; i++) {
-        size_t untouched = 0;
-        while (untouched < STACK && stacks[i][untouched] == PAINT)
-            untouched++;
-        CHECK_SAYING(untouched > STACK / 2, "%d bytes are left", (int)untouched);
-        least = untouched < least ? untouched : least;
+    half_of_each_stack_is_left();
+}
+
+/* SSL_do_handshake() of a server, in a job that the application started. */
+static int accepts(void *arguments)
+{
+    return SSL_do_handshake(*(SSL **)arguments);
+}
+
+static void steps_in_a_job_of_its_own(struct pair *pair)
+{
+    ASYNC_JOB *job = NULL;
+    ASYNC_WAIT_CTX *ctx = ASYNC_WAIT_CTX_new();
+    int result;
+    CHECK(ctx != NULL && SSL_do_handshake(pair->client) != 1);
+    CHECK_EQUAL(ASYNC_start_job(&job, ctx, &result, accepts, &pair->server, sizeof pair->server), ASYNC_FINISH);
+    ASYNC_WAIT_CTX_free(ctx);
+}
+
+/* Redis' client would need all of the stack and more, and without threads nobody else can ask. Whoever is in no job
+ * asks still. */
+static void without_threads_jobs_do_not_ask(void)
+{
+    char memory[96], more[256];
+    struct nodes nodes = {.kind = &KIND[TLS13_STATEFUL]};
+    nodes.visitor = visitor_new(nodes.kind, "a.example");
+    /* One host: the second has the ring and the sessions of the first, and Redis says who may use one. */
+    snprintf(memory, sizeof memory, "%s/memory", redis.folder);
+    snprintf(more, sizeof more, "single_use = true\n[memory]\npath = \"%s\"\n", memory);
+    nodes.first = node_new(nodes.kind, more);
+    nodes.makes = attached_server(nodes.first);
+    nodes.second = node_of(nodes.kind, more, "agent = \"external\"\n");
+    nodes.finds = attached_server(nodes.second);
+    nodes_agree(&nodes);
+    ASYNC_cleanup_thread();
+    CHECK_EQUAL(stack_count, 0);
+    enum { BY_ITSELF, OWN_JOB, NO_JOB, WAYS };
+    for (int way = 0; way < WAYS; way++) {
+        visitor_gets_a_new_session(&nodes);
+        long asked = redis_calls("getdel");
+        struct pair pair = pair_new(&nodes.visitor, nodes.finds);
+        if (way == BY_ITSELF)
+            SSL_set_mode(pair.server, SSL_MODE_ASYNC);
+        if (way == OWN_JOB)
+            steps_in_a_job_of_its_own(&pair);
+        CHECK_EQUAL(pair_ends(&pair), way == NO_JOB);
+        CHECK_EQUAL(redis_calls("getdel") - asked, way == NO_JOB);
+        pair_free(&pair, true);
     }
-    printf("%d bytes of a job's stack were left\n", (int)least);
+    half_of_each_stack_is_left();
+    nodes_free(&nodes);
+    unlink(memory);
 }
 
 int main(int argc, char **argv)
@@ -575,6 +670,7 @@ int main(int argc, char **argv)
     atexit(redis_end);
     if (ASYNC_is_capable()) {
         CLAIM(jobs_leave_half_of_their_stack_alone);
+        CLAIM(without_threads_jobs_do_not_ask);
         CLAIM(a_paused_handshake_goes_on_when_the_answer_comes);
         CLAIM(a_paused_handshake_goes_on_without_the_session_when_its_time_is_over);
         CLAIM(who_comes_back_too_early_is_sent_away_again);

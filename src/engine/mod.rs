@@ -48,6 +48,8 @@ pub use metrics::Report;
 pub use sessions::{Lookup, NewSession, Question, Search, StoredSession};
 pub use tickets::Opening;
 
+pub use crate::cluster::lookup::Asking;
+
 use agent::start::Upkeep;
 use binding::Bindings;
 use cluster::Cluster;
@@ -99,6 +101,11 @@ impl Engine {
     fn with_memory(config: Config, open: impl FnOnce(&Config) -> Result<Store>) -> Result<Self> {
         refuse_transports(&config)?;
         crate::log::enable(log_level(&config));
+        // Counts forks from its first call on; a fork by another thread during that call would leave the child waiting
+        // for its end, so the call is not left to the first handshakes.
+        if !config.redis.url.is_empty() {
+            sys::fork_generation();
+        }
         Ok(Engine {
             schedule: schedule(&config),
             secret: admin::secret_of(&config)?,

@@ -7,7 +7,7 @@ use zeroize::Zeroizing;
 use super::cluster::Exchange;
 use super::{Binding, Engine};
 use crate::clock::{self, UnixMillis};
-use crate::cluster::lookup::{Answer, Asked, Inquiry, Lookups};
+use crate::cluster::lookup::{Answer, Asked, Asking, Inquiry, Lookups};
 use crate::cluster::seal::Label;
 use crate::ring::session_id::{SESSION_ID_LEN, SESSION_KEY_LEN, SessionKey, session_key};
 use crate::stats::Counter;
@@ -114,22 +114,27 @@ impl Engine {
         lookup: Lookup,
         now: UnixMillis,
     ) -> Option<StoredSession> {
-        match self.begin_search(id, binding, lookup, now) {
+        match self.begin_search(id, binding, lookup, Asking::Anyone, now) {
             Search::Over(found) => found,
             Search::Asked(question) => self.end_search(question, id, binding, lookup, now),
         }
     }
 
-    /// As [`Engine::find_session`], but leaves the waiting to the caller, who goes on with [`Engine::end_search`].
+    /// As [`Engine::find_session`], but leaves the waiting to the caller, who goes on with [`Engine::end_search`]. What
+    /// nobody may ask the cluster for, by `asking`, is absent.
     pub fn begin_search(
         &self,
         id: &[u8],
         binding: &Binding,
         lookup: Lookup,
+        asking: Asking,
         now: UnixMillis,
     ) -> Search {
         let found = match self.find_here(id, binding, lookup, now) {
             Ok(Here::Found(session)) => Ok(session),
+            Ok(Here::Elsewhere(lookups, _)) if !lookups.may_ask(asking) => {
+                Err(Counter::SessionsAbsent)
+            }
             Ok(Here::Elsewhere(lookups, key)) => {
                 let begun = clock::since_boot();
                 match lookups.ask(key, lookup == Lookup::Consume) {

@@ -18,7 +18,7 @@ use openssl_sys::SSL;
 use super::callbacks::QUIC1_VERSION;
 use super::guard::contained;
 use super::sys::{self, AsyncWaitCtx};
-use crate::engine::Question;
+use crate::engine::{Asking, Question};
 use crate::sys::EventFd;
 
 /// An application that blocked pausing (ASYNC_block_pause) is back at once, every time. After so many times in vain the
@@ -35,6 +35,14 @@ struct Paused {
     question: Option<Question>,
     returns: u32,
     bell: Arc<EventFd>,
+}
+
+/// Who may talk to Redis for this handshake: in a job, paused or not and whoever started it, the handshake itself has too
+/// little stack.
+pub(super) fn asking() -> Asking {
+    // SAFETY: asks for this thread's job.
+    let job = unsafe { sys::ASYNC_get_current_job() };
+    if job.is_null() { Asking::Anyone } else { Asking::OnlyThreads }
 }
 
 /// Has the connection wait for `question`, if it can be paused; else gives it back.

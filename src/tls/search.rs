@@ -40,7 +40,7 @@ pub(super) fn begin(slot: Slot, ssl: *mut SSL, id: &[u8]) -> Search {
         return Search::Over(session::decode(&again.value, again.note, id));
     }
     let (engine, binding, lookup) = (wanted.engine, &wanted.binding, wanted.lookup);
-    let stored = match engine.begin_search(id, binding, lookup, clock::now()) {
+    let stored = match engine.begin_search(id, binding, lookup, pause::asking(), clock::now()) {
         engine::Search::Over(stored) => stored,
         engine::Search::Asked(question) => match pause::prepare(ssl, question) {
             None => return Search::Asked,

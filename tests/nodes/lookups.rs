@@ -2,12 +2,13 @@
 
 use std::fs;
 use std::net::SocketAddr;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::{Arc, Barrier};
 use std::thread;
 use std::time::Duration;
 
 use tlsresume::clock::since_boot;
-use tlsresume::cluster::lookup::{Answer, Key, Lookups};
+use tlsresume::cluster::lookup::{Answer, Asked, Inquiry, Key, Lookups};
 use tlsresume::cluster::redis::{Credentials, Remote};
 use tlsresume_testkit::redis::RedisServer;
 use tlsresume_testkit::{Behaviour, Middleman, wait_until};
@@ -313,20 +314,78 @@ fn a_child_has_a_connection_of_its_own() {
     let lookups = lookups(&redis.url(), AMPLE, true);
     for _ in 0..10 {
         until_found(&lookups, 1);
-        // SAFETY: the child calls nothing but the function under test, and ends at once.
-        let child = unsafe { libc::fork() };
-        if child == 0 {
-            let is_found = (0..3).all(|_| lookups.fetch(&key(1), false) == found());
-            // SAFETY: no precondition.
-            unsafe { libc::_exit(if is_found { 7 } else { 1 }) };
-        }
-        let mut status = 0;
-        // SAFETY: the status may be written.
-        let ended = || unsafe { libc::waitpid(child, &raw mut status, libc::WNOHANG) } == child;
-        wait_until("the child", SOON, ended).expect("it never hangs");
-        assert_eq!((libc::WIFEXITED(status), libc::WEXITSTATUS(status)), (true, 7));
+        a_child_sees(|| (0..3).all(|_| lookups.fetch(&key(1), false) == found()));
     }
     assert_eq!(lookups.fetch(&key(1), false), found());
+}
+
+#[test]
+fn a_child_leaves_alone_what_has_the_number_of_its_parents_connection() {
+    let redis = RedisServer::start().expect("redis");
+    put(&redis, 1);
+    let mut lookups = Some(lookups(&redis.url(), AMPLE, false));
+    let is_found = |it: &Option<Lookups>| {
+        it.as_ref().is_some_and(|lookups| lookups.fetch(&key(1), false) == found())
+    };
+    assert!(is_found(&lookups));
+    let sockets = sockets_to(redis.address());
+    let number = own_descriptor(&format!("socket:[{}]", sockets[0])).expect("our connection");
+    let null = fs::File::open("/dev/null").expect("a file");
+    for looks_up in [true, false] {
+        a_child_sees(|| {
+            // SAFETY: both are open; what was there is closed by its number, as children do with all that they inherit.
+            let is_replaced = unsafe { libc::dup2(null.as_raw_fd(), number) } == number;
+            let is_well = is_replaced && (!looks_up || is_found(&lookups));
+            drop(lookups.take());
+            // SAFETY: no precondition.
+            is_well && unsafe { libc::fcntl(number, libc::F_GETFD) } >= 0
+        });
+    }
+    assert!(is_found(&lookups), "and the parent has its own still");
+    assert_eq!(sockets_to(redis.address()), sockets);
+}
+
+#[test]
+fn a_child_does_not_wait_for_what_its_parent_asked() {
+    let mut redis = RedisServer::start().expect("redis");
+    put(&redis, 1);
+    let lookups = lookups(&redis.url(), AMPLE, true);
+    until_found(&lookups, 1);
+    redis.stop().expect("stopped");
+    let Asked::Waits(inquiry) = lookups.ask(&key(1), false) else { panic!("it is not answered") };
+    let mut inquiry = Some(inquiry);
+    a_child_sees(|| {
+        let (begun, inquiry) = (since_boot(), inquiry.take());
+        inquiry.is_some_and(|it| it.is_over() && it.answer() == Answer::Unavailable)
+            && since_boot() - begun < AMPLE / 2
+    });
+    redis.cont().expect("continued");
+    assert_eq!(inquiry.map(Inquiry::answer), Some(found()), "the parent does");
+}
+
+/// Runs `check` in a child, where it has to hold.
+fn a_child_sees(check: impl FnOnce() -> bool) {
+    // SAFETY: the child calls nothing but what is under test, and ends at once.
+    let child = unsafe { libc::fork() };
+    if child == 0 {
+        let holds = check();
+        // SAFETY: no precondition.
+        unsafe { libc::_exit(if holds { 7 } else { 1 }) };
+    }
+    let mut status = 0;
+    // SAFETY: the status may be written.
+    let ended = || unsafe { libc::waitpid(child, &raw mut status, libc::WNOHANG) } == child;
+    wait_until("the child", SOON, ended).expect("it never hangs");
+    assert_eq!((libc::WIFEXITED(status), libc::WEXITSTATUS(status)), (true, 7));
+}
+
+/// The number of the descriptor that is this.
+fn own_descriptor(target: &str) -> Option<RawFd> {
+    let numbers = fs::read_dir("/proc/self/fd").expect("descriptors");
+    numbers.flatten().find_map(|entry| {
+        let link = fs::read_link(entry.path()).ok()?;
+        (link.to_str() == Some(target)).then(|| entry.file_name().to_str()?.parse().ok()).flatten()
+    })
 }
 
 #[test]

@@ -388,6 +388,18 @@ mod tests {
     }
 
     #[test]
+    fn what_another_process_asked_is_answered_without_its_locks() {
+        let inherited = Arc::into_inner(Desk::new(BUDGET)).expect("the only one");
+        let desk = Arc::new(Desk { generation: inherited.generation + 1, ..inherited });
+        let wait = Wait::until(Duration::ZERO);
+        // As a thread of that process had it at the fork.
+        let _state = locked(&desk.state);
+        let inquiry = Inquiry::new(Arc::clone(&desk), ([0; 24], false), wait);
+        assert!(inquiry.is_over());
+        assert_eq!(inquiry.answer(), Answer::Unavailable);
+    }
+
+    #[test]
     fn a_thread_that_was_refused_is_tried_again_later_and_one_that_ended_at_once() {
         let mut thread = Thread::RefusedUntil(ms(60));
         assert!(!thread.may_run(ms(59)) && thread.may_run(ms(60)));

@@ -3,8 +3,9 @@
 //! Owns: this process's requests, connection and circuit breaker. Called by: `engine`, from handshakes. Threads: one of
 //! ours asks Redis ([`desk`]); a handshake only ever waits for an answer, and never longer than the budget. Handshakes
 //! that can be paused are woken by another one ([`waker`]). With `agent = "external"` there are no threads, and the
-//! handshake asks ([`direct`]). Forks: a child begins anew at its first look-up. Failure: [`Answer::Unavailable`], and
-//! [`Answer::Refused`] at once while the breaker is open.
+//! handshake asks ([`direct`]), if its stack is large enough ([`Asking`]). Forks: a child begins anew at its first
+//! look-up, and leaves alone what its parent had. Failure: [`Answer::Unavailable`], and [`Answer::Refused`] at once while
+//! the breaker is open.
 
 mod desk;
 mod direct;
@@ -22,6 +23,7 @@ use arc_swap::ArcSwap;
 
 use super::breaker::Change;
 use super::redis::Remote;
+use crate::log::Once;
 use desk::Desk;
 
 pub use wait::Inquiry;
@@ -51,6 +53,16 @@ pub enum Asked {
     Waits(Inquiry),
 }
 
+/// Who talks to Redis for a handshake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Asking {
+    /// Whoever has to, be it the handshake.
+    Anyone,
+    /// Only a thread of ours: the handshake runs on a stack that is too small for Redis' client, let alone for what a
+    /// Redis that lies has it parse.
+    OnlyThreads,
+}
+
 /// A process's access to the sessions in Redis.
 pub struct Lookups {
     remote: Arc<Remote>,
@@ -74,6 +86,18 @@ impl Lookups {
             Asked::Answered(answer) => answer,
             Asked::Waits(inquiry) => inquiry.answer(),
         }
+    }
+
+    /// Whether a handshake may ask at all. If not, one line says what to do about it.
+    pub fn may_ask(&self, asking: Asking) -> bool {
+        static SAID: Once = Once::new();
+        let may = self.threads || asking == Asking::Anyone;
+        if !may && SAID.first() {
+            log::warn!(
+                "handshakes that OpenSSL runs as jobs do not ask Redis themselves; set cluster.agent = \"thread\""
+            );
+        }
+        may
     }
 
     /// Asks, and leaves the waiting to the caller. Without threads there is nothing to leave.
@@ -101,6 +125,7 @@ impl Lookups {
         }
         // Whoever comes second finds the first one's.
         self.desk.compare_and_swap(&desk, Desk::new(self.budget));
+        leave_alone(desk);
         self.desk.load_full()
     }
 }
@@ -108,11 +133,19 @@ impl Lookups {
 impl Drop for Lookups {
     /// Ends the threads.
     fn drop(&mut self) {
-        let desk = self.desk.load();
+        let desk = self.desk.load_full();
         if desk.is_of_this_process() {
             desk.stop();
+        } else {
+            leave_alone(desk);
         }
     }
+}
+
+/// Keeps the desk of the process that this one was forked from for ever. It may own a connection, which would be closed
+/// by its number; and a child that closed all descriptors may have something else under that number.
+fn leave_alone(inherited: Arc<Desk>) {
+    std::mem::forget(inherited);
 }
 
 /// One line for each change of state. Called without locks: the line may go to the application.

@@ -84,21 +84,28 @@ impl Inquiry {
         Inquiry { desk, id, wait }
     }
 
-    /// The answer, waited for until the budget is over.
+    /// The answer, waited for until the budget is over. Not in a child that was forked meanwhile: nobody would tell it,
+    /// and it may have inherited the locks in a state in which nobody opens them again.
     pub fn answer(self) -> Answer {
+        if !self.desk.is_of_this_process() {
+            return Answer::Unavailable;
+        }
         self.wait.fetch().unwrap_or_else(|| self.desk.give_up(&self.id, &self.wait))
     }
 
     /// Whether [`Inquiry::answer`] would return at once.
     pub fn is_over(&self) -> bool {
-        self.wait.is_over(clock::since_boot())
+        !self.desk.is_of_this_process() || self.wait.is_over(clock::since_boot())
     }
 
     /// Has `bell` rung when that is so. `false` when nobody can: the thread for it was refused.
     #[must_use]
     pub(crate) fn ring(&self, bell: &Arc<EventFd>) -> bool {
+        if !self.desk.is_of_this_process() {
+            return false;
+        }
         *locked(&self.wait.bell) = Some(Arc::clone(bell));
-        self.desk.is_of_this_process() && Desk::watch(&self.desk, &self.wait)
+        Desk::watch(&self.desk, &self.wait)
     }
 }
 
