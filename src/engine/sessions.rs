@@ -235,11 +235,20 @@ impl Engine {
         let admitted = plain.and_then(|plain| self.admit_session(key, &plain, now));
         let (meta, value) = admitted.ok_or(Counter::SessionsAbsent)?;
         if lookup == Lookup::Consume {
-            self.store.remove(key);
+            self.note_used(key, &meta, now);
         } else {
             self.adopt_session(&meta, &value, now, ADOPT_PATIENCE);
         }
         self.admissible(id, binding, (meta, value), now)
+    }
+
+    /// It was taken out of Redis, where who has that could put it back: here at least it stays used.
+    fn note_used(&self, key: &SessionKey, meta: &Meta, now: UnixMillis) {
+        let until = UnixMillis::from_secs(meta.expires.into());
+        let noted = self.store.remove_for_all(key, until, Origin::Elsewhere, now, FORGET_PATIENCE);
+        if let Ok(evicted) = noted {
+            self.note_evicted(evicted, now);
+        }
     }
 
     /// A session that was found, if it is alive and tied to `binding`.

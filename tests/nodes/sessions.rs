@@ -44,3 +44,21 @@ fn a_single_use_session_is_given_to_one_node_alone() {
     let given = [1, 2, 0, 1].map(|node: usize| nodes[node].find(&id, Lookup::Consume).is_some());
     assert_eq!(given, [true, false, false, false]);
 }
+
+#[test]
+fn a_used_session_that_is_put_back_stays_used_where_it_was_used() {
+    let redis = RedisServer::start().expect("redis");
+    let realm = Realm::on(
+        &redis,
+        "[resumption]\nmode = \"stateful\"\nsingle_use = true\n[cluster]\nlookup_budget = \"100ms\"",
+    );
+    let nodes = [realm.node(), realm.node()];
+    let id = nodes[0].keep(b"a session");
+    let keys = || redis.command(&["KEYS", "tlsresume:default:session:*"]).unwrap_or_default();
+    soon("the session", || !keys().is_empty());
+    let name = keys();
+    let sealed = redis.ask(&["GET", &name]).expect("answered").bytes().expect("sealed").to_vec();
+    assert!(nodes[1].find(&id, Lookup::Consume).is_some());
+    redis.ask(&[b"SET", name.as_bytes(), &sealed]).expect("put back");
+    assert!(nodes[1].find(&id, Lookup::Consume).is_none());
+}
