@@ -1,6 +1,5 @@
 //! The servers: two nodes of each kind, as the distribution has them.
 
-use std::fs;
 use std::net::SocketAddr;
 use std::process::Command;
 use std::time::Duration;
@@ -112,7 +111,7 @@ fn apache(provider: &str, cache: SocketAddr) -> Settings {
 impl Fleet {
     pub(crate) fn start(kind: Kind, cache: SocketAddr) -> Outcome<Fleet> {
         let folder = Folder::new()?;
-        fs::write(folder.file("secret"), "of this benchmark alone, 32 bytes or more\n")?;
+        folder.write_private("secret", "of this benchmark alone, 32 bytes or more\n")?;
         let settings = kind.settings(cache, &folder)?;
         let mut nodes = Vec::new();
         // Apache ties sessions to its port.

@@ -1,5 +1,8 @@
 //! Folders of one test, gone with the value.
 
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
@@ -30,6 +33,15 @@ impl Folder {
     /// The path of `name` in it.
     pub fn file(&self, name: impl AsRef<Path>) -> PathBuf {
         self.path().join(name)
+    }
+
+    /// Writes a file that nobody else can read, and returns its path.
+    pub fn write_private(&self, name: &str, content: impl AsRef<[u8]>) -> Result<PathBuf> {
+        let path = self.file(name);
+        let options =
+            File::options().write(true).create(true).truncate(true).mode(0o600).open(&path);
+        let written = options.and_then(|mut file| file.write_all(content.as_ref()));
+        written.doing("writing a private file").map(|()| path)
     }
 }
 

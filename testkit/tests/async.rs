@@ -29,7 +29,7 @@ struct Realm {
 impl Realm {
     fn new(mode: &'static str) -> Result<Realm> {
         let (redis, folder) = (RedisServer::start()?, Folder::new()?);
-        std::fs::write(folder.file("secret"), "0123456789abcdef".repeat(4)).expect("written");
+        folder.write_private("secret", "0123456789abcdef".repeat(4)).expect("written");
         Ok(Realm { redis, folder, mode })
     }
 

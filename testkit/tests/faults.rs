@@ -315,10 +315,10 @@ fn a_transport_of_later_releases_ends_the_server_with_its_key() -> Result<()> {
     fs::write(&secret, "x".repeat(40)).expect("the folder is writable");
     let (status, log) = Server::example()?
         .env("TLSRESUME_CLUSTER_SECRET_FILE", &secret)
-        .env("TLSRESUME_REDIS_URL", "redis://127.0.0.1:1")
+        .env("TLSRESUME_MEMCACHED_SERVERS", "127.0.0.1:1")
         .start_in_vain()?;
     assert_eq!(status.code(), Some(1), "{log}");
-    assert!(log.contains("redis.url"), "{log}");
+    assert!(log.contains("memcached.servers"), "{log}");
     Ok(())
 }
 

@@ -45,7 +45,7 @@ impl Realm {
     }
 
     pub(crate) fn write_secrets(&self, secrets: &[&str]) {
-        std::fs::write(self.file("secret"), secrets.join("\n")).expect("written");
+        self.folder.write_private("secret", secrets.join("\n")).expect("written");
     }
 
     pub(crate) fn file(&self, name: &str) -> PathBuf {

@@ -1,7 +1,6 @@
 //! Nodes of one cluster: servers with memory of their own each, a Redis and a secret in common.
 
 use std::fmt;
-use std::fs;
 use std::net::SocketAddr;
 use std::time::Duration;
 
@@ -50,8 +49,7 @@ impl Cluster {
     /// Nodes with two workers each that meet at the Redis of that URL.
     pub(crate) fn at(url: impl Into<String>, sharing: Sharing, kind: Kind) -> Result<Cluster> {
         let folder = Folder::new()?;
-        fs::write(folder.file("secret"), "of this test alone, 32 bytes or more\n")
-            .expect("the folder is writable");
+        folder.write_private("secret", "of this test alone, 32 bytes or more\n")?;
         let envs = vec![
             ("TLSRESUME_CLUSTER_SESSIONS", sharing.to_string()),
             ("TLSRESUME_RESUMPTION_MODE", kind.server_mode().into()),
