@@ -7,12 +7,17 @@
 //!
 //! What comes from Redis counts as hostile: it is bounded where it is read and opened by who asked for it.
 
+mod authorities;
+mod cluster;
+mod dial;
 mod link;
 mod names;
+mod news;
 mod remote;
 
-pub use link::{Copy, Link, News, Outgoing};
+pub use link::{Copy, Link, Outgoing};
 pub use names::Names;
+pub use news::{News, Pace};
 pub use remote::{Credentials, Remote};
 
 /// Why Redis did not do what it was asked.
