@@ -157,6 +157,9 @@ pub(super) fn exchange<'a>(
         command.write_packed_command(&mut packed);
         count += 1;
     }
+    if count == 0 {
+        return Ok(Vec::new());
+    }
     connection.send_packed_command(&packed)?;
     let mut answers = Vec::with_capacity(count);
     while answers.len() < count {

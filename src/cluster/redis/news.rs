@@ -78,10 +78,12 @@ impl Link {
     /// [`Trouble`]. After [`Trouble::Lost`] connect again, and ask again with the same `pace`.
     pub fn news_at(&mut self, last: (u64, u64), pace: &mut Pace) -> Result<News, Trouble> {
         if pace.is_stuck() {
-            let stepped = self.step_over(last)?;
-            // From here on it is tried again, be it with the same entry.
-            pace.failures = 0;
-            if let Some(news) = stepped {
+            let stepped = self.step_over(last);
+            if !matches!(stepped, Err(Trouble::Lost(_))) {
+                // From here on it is tried again, be it with the same entry.
+                pace.failures = 0;
+            }
+            if let Some(news) = stepped? {
                 return Ok(news);
             }
         }
