@@ -10,3 +10,4 @@ mod ring;
 mod secrets;
 mod sessions;
 mod support;
+mod wire;

@@ -82,6 +82,24 @@ fn tls_with_certificates_on_both_sides() {
 }
 
 #[test]
+fn tls_finds_a_host_by_its_name_and_trusts_nobody_but_whom_it_is_told_to() {
+    let certificates = Mutual::new().expect("certificates");
+    let redis = RedisServer::settings().tls(&certificates).start().expect("redis");
+    let (cert, key) = (&certificates.client.certificate, &certificates.client.key);
+    let ours = format!("cert_file = {cert:?}\nkey_file = {key:?}");
+    let url = format!("rediss://localhost:{}", redis.address().port());
+    let realm = |trusted: &str| {
+        let mut realm = Realm::at(&url, "");
+        realm.redis = format!("{trusted}{ours}");
+        realm
+    };
+    let stranger = realm("").node();
+    assert!(stranger.issue().is_some());
+    serves(realm(&format!("ca_file = {:?}\n", certificates.authority)));
+    assert!(!stranger.is_up());
+}
+
+#[test]
 fn a_server_that_another_authority_vouches_for_is_refused() {
     let [ours, others] = [(); 2].map(|()| Mutual::new().expect("certificates"));
     let redis = RedisServer::settings().tls(&others).start().expect("redis");

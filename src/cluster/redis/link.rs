@@ -4,26 +4,21 @@ use std::collections::BTreeMap;
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-use redis::cluster::{ClusterConnection, cluster_pipe};
-use redis::streams::{StreamId, StreamReadReply};
-use redis::{
-    Cmd, ConnectionLike, FromRedisValue, Pipeline, PushInfo, PushKind, ServerError, Value,
-};
+use redis::{Cmd, FromRedisValue, PushInfo, PushKind, ServerError, Value};
 
+use super::cluster::Cluster;
+use super::dial::{exchange, set_limit};
+use super::news::ENTRY;
 use super::{Names, Trouble};
 use crate::clock::UnixMillis;
 
 /// Most entries that the stream keeps, roughly: what a node may miss while it is cut off, and take in when it joins.
 const STREAM_LENGTH: u32 = 65_536;
 
-/// Most entries of the stream in one answer.
-const ENTRIES: usize = 512;
-
 /// Most fields of a hash that are read: twice as many as any ring has parts, or than nodes are expected.
 const FIELDS: u64 = 4096;
 
-/// The field of an entry, and the field of the ring's hash that changes with every change of it.
-const ENTRY: &str = "e";
+/// The field of the ring's hash that changes with every change of it.
 const TOKEN: &str = "token";
 
 /// Compares the token of the ring's copy, then writes fields; a missing token is an empty argument.
@@ -53,25 +48,16 @@ pub struct Copy {
     pub parts: BTreeMap<Vec<u8>, Vec<u8>>,
 }
 
-/// New entries of the stream.
-#[derive(Debug, Default)]
-pub struct News {
-    /// In their order, as they were written.
-    pub entries: Vec<Vec<u8>>,
-    /// The id of the last one.
-    pub last: Option<(u64, u64)>,
-}
-
 /// A connection to a server, or to all servers of a cluster.
 pub(super) enum Wire {
     Server(Box<redis::Connection>),
-    Cluster(Box<ClusterConnection>),
+    Cluster(Box<Cluster>),
 }
 
 /// A connection of one thread. After [`Trouble::Lost`] it is of no more use.
 pub struct Link {
     wire: Wire,
-    names: Names,
+    pub(super) names: Names,
     /// How long each answer is waited for.
     limit: Duration,
     /// Where what Redis tells unasked ends up, if it does on this connection: a notice may come between two answers.
@@ -139,18 +125,10 @@ impl Link {
     /// # Errors
     /// [`Trouble`].
     pub fn limit(&mut self, limit: Duration) -> Result<(), Trouble> {
-        // The system takes zero for no limit.
-        self.limit = limit.max(Duration::from_millis(1));
-        let limit = Some(self.limit);
-        match &self.wire {
-            Wire::Server(connection) => {
-                connection.set_read_timeout(limit)?;
-                connection.set_write_timeout(limit)?;
-            }
-            Wire::Cluster(connection) => {
-                connection.set_read_timeout(limit)?;
-                connection.set_write_timeout(limit)?;
-            }
+        self.limit = limit;
+        match &mut self.wire {
+            Wire::Server(connection) => set_limit(connection, limit)?,
+            Wire::Cluster(cluster) => cluster.limit(limit),
         }
         Ok(())
     }
@@ -343,40 +321,6 @@ impl Link {
         }
     }
 
-    /// The entries after `last`.
-    ///
-    /// # Errors
-    /// [`Trouble`].
-    pub fn news(&mut self, last: (u64, u64)) -> Result<News, Trouble> {
-        let mut read = redis::cmd("XREAD");
-        read.arg("COUNT").arg(ENTRIES).arg("STREAMS").arg(&self.names.stream);
-        read.arg(format!("{}-{}", last.0, last.1));
-        let reply: Option<StreamReadReply> = self.ask_for(&read, "XREAD")?;
-        let ids = reply.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids);
-        let mut news = News::default();
-        for mut id in ids {
-            news.last = Some(entry_id(&id).ok_or_else(|| Trouble::garbage("XREAD"))?);
-            if let Some(Value::BulkString(entry)) = id.map.remove(ENTRY) {
-                news.entries.push(entry);
-            }
-        }
-        Ok(news)
-    }
-
-    /// The id of the stream's last entry; zeros when there is none.
-    ///
-    /// # Errors
-    /// [`Trouble`].
-    pub fn newest(&mut self) -> Result<(u64, u64), Trouble> {
-        let mut read = redis::cmd("XREVRANGE");
-        read.arg(&self.names.stream).arg("+").arg("-").arg("COUNT").arg(1);
-        let reply: redis::streams::StreamRangeReply = self.ask_for(&read, "XREVRANGE")?;
-        match reply.ids.first() {
-            None => Ok((0, 0)),
-            Some(id) => entry_id(id).ok_or_else(|| Trouble::garbage("XREVRANGE")),
-        }
-    }
-
     /// The sealed sessions of these keys, in their order. One that is taken is there for nobody else.
     ///
     /// # Errors
@@ -428,57 +372,26 @@ impl Link {
         self.ask_for(&get, "HGETALL")
     }
 
-    fn ask_for<T: FromRedisValue>(&mut self, command: &Cmd, name: &str) -> Result<T, Trouble> {
+    pub(super) fn ask_for<T: FromRedisValue>(
+        &mut self,
+        command: &Cmd,
+        name: &str,
+    ) -> Result<T, Trouble> {
         T::from_redis_value(self.ask(command)?).map_err(|_| Trouble::garbage(name))
     }
 
-    fn ask(&mut self, command: &Cmd) -> Result<Value, Trouble> {
-        let answer = match &mut self.wire {
-            Wire::Server(connection) => connection.req_command(command),
-            Wire::Cluster(connection) => connection.req_command(command),
-        };
-        sound(answer?)
+    pub(super) fn ask(&mut self, command: &Cmd) -> Result<Value, Trouble> {
+        let answers = self.all(vec![command.clone()])?;
+        answers.into_iter().next().ok_or_else(|| Trouble::garbage("a command"))
     }
 
     /// Sends all commands, then reads all answers. The first error is the result.
     fn all(&mut self, commands: Vec<Cmd>) -> Result<Vec<Value>, Trouble> {
         let answers = match &mut self.wire {
-            Wire::Server(connection) => {
-                let mut pipeline = Pipeline::with_capacity(commands.len());
-                let count = commands.len();
-                commands.into_iter().for_each(|command| {
-                    pipeline.add_command(command);
-                });
-                connection.req_packed_commands(&pipeline.get_packed_pipeline(), 0, count)?
-            }
-            Wire::Cluster(connection) => all_in_cluster(connection, &commands)?,
+            Wire::Server(connection) => exchange(connection, &commands)?,
+            Wire::Cluster(cluster) => cluster.all(&commands)?,
         };
         answers.into_iter().map(sound).collect()
-    }
-}
-
-/// The same in a cluster. A pipeline does not follow where a node sends it on to another (it does for keys that are on
-/// their way there): then all is asked again, one by one. Only what is taken is not there the second time.
-fn all_in_cluster(
-    connection: &mut ClusterConnection,
-    commands: &[Cmd],
-) -> Result<Vec<Value>, Trouble> {
-    let mut pipeline = cluster_pipe();
-    commands.iter().for_each(|command| {
-        pipeline.add_command(command.clone());
-    });
-    let error = match pipeline.query(connection) {
-        Ok(answers) => return Ok(answers),
-        Err(error) => error,
-    };
-    let refusals = error.clone().into_server_errors().unwrap_or_default();
-    let is_sent_on = |error: &ServerError| matches!(error.code(), "ASK" | "MOVED" | "TRYAGAIN");
-    match refusals.first() {
-        None => Err(error.into()),
-        Some(_) if refusals.iter().any(|(_, error)| is_sent_on(error)) => {
-            commands.iter().map(|command| Ok(connection.req_command(command)?)).collect()
-        }
-        Some((_, refusal)) => Err(refused(refusal)),
     }
 }
 
@@ -503,9 +416,4 @@ fn expire(key: &str, keep: Duration) -> Cmd {
 
 fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
-}
-
-fn entry_id(id: &StreamId) -> Option<(u64, u64)> {
-    let (time, sequence) = id.id.split_once('-')?;
-    Some((time.parse().ok()?, sequence.parse().ok()?))
 }

@@ -1,18 +1,24 @@
 //! Redis: one place that all nodes of a realm read and write.
 //!
-//! Owns: addresses and credentials ([`Remote`]), connections ([`Link`]), and the names of what is kept there (drawn in
-//! docs/redis-layout.md). Called by: the agent's thread and the look-up thread, never by a handshake. Threads: a link
-//! belongs to one. Forks: a link made before a fork is of no use after it. Failure: a [`Trouble`]; every call ends within
-//! the time limit that its connection was made with, per answer.
+//! Owns: addresses and credentials ([`Remote`]), connections ([`Link`]), which node of a cluster is asked, and the names
+//! of what is kept there (drawn in docs/redis-layout.md). Called by: the agent's thread and the look-up thread; by a
+//! handshake only where the configuration says so, and then no name of a host is looked up. Threads: a link belongs to one.
+//! Forks: a link made before a fork is of no use after it. Failure: a [`Trouble`]; every call ends within the time limit
+//! that its connection was made with, per answer (with a cluster: per call), apart from what looking up names takes.
 //!
 //! What comes from Redis counts as hostile: it is bounded where it is read and opened by who asked for it.
 
+mod authorities;
+mod cluster;
+mod dial;
 mod link;
 mod names;
+mod news;
 mod remote;
 
-pub use link::{Copy, Link, News, Outgoing};
+pub use link::{Copy, Link, Outgoing};
 pub use names::Names;
+pub use news::{News, Pace};
 pub use remote::{Credentials, Remote};
 
 /// Why Redis did not do what it was asked.

@@ -1,15 +1,19 @@
 //! Where Redis is and how to get in: a server, a Unix socket, a master that sentinels name, or a cluster.
 
+use std::cell::OnceCell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use redis::cluster::ClusterClient;
 use redis::io::tcp::TcpSettings;
 use redis::{
     Client, ClientTlsConfig, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, ProtocolVersion,
     TlsCertificates,
 };
 
+use super::authorities;
+use super::cluster::{Cluster, Seeds, at_host};
+use super::dial::{Dialer, exchange, is_numeric, left, set_limit};
 use super::link::{Link, Wire};
 use super::{Names, Trouble};
 use crate::clock;
@@ -17,9 +21,6 @@ use crate::error::{Error, Result};
 use crate::secret::Secret;
 
 const SENTINEL_PORT: u16 = 26379;
-
-/// How often a cluster's node may send us on to another one before that counts as a failure.
-const REDIRECTS: u32 = 4;
 
 /// What the files of the `[redis]` section hold.
 #[derive(Clone, Debug, Default)]
@@ -36,22 +37,22 @@ pub struct Credentials {
 pub struct Remote {
     target: Target,
     names: Names,
-    /// Host names are not looked up, not even those that sentinels tell.
-    numeric: bool,
+    dialer: Arc<Dialer>,
 }
 
 enum Target {
-    Server(Client),
-    Sentinels { sentinels: Vec<Client>, first: AtomicUsize, master: String, server: Access },
-    Cluster { nodes: Vec<ConnectionInfo>, access: Access },
+    Server(ConnectionInfo),
+    Sentinels(Sentinels),
+    Cluster(Arc<Seeds>),
 }
 
-/// What every connection to one kind of server is made with.
-#[derive(Clone)]
-struct Access {
-    /// Database, user, password.
-    settings: redis::RedisConnectionInfo,
-    certificates: TlsCertificates,
+struct Sentinels {
+    sentinels: Vec<ConnectionInfo>,
+    /// The one that answered last.
+    first: AtomicUsize,
+    master: String,
+    /// How to connect to the master; of its address the kind counts.
+    server: ConnectionInfo,
 }
 
 impl Remote {
@@ -60,14 +61,15 @@ impl Remote {
     /// # Errors
     /// [`Error::Config`] for an address, certificate or key that cannot be used. No text holds a password.
     pub fn new(urls: &[String], credentials: &Credentials, realm: &str) -> Result<Self> {
+        let login = Login { credentials, pattern: OnceCell::new() };
         let target = match urls {
             [url] => match url.strip_prefix("redis+sentinel://") {
-                Some(rest) => sentinels(rest, credentials)?,
-                None => Target::Server(client(server_info(url, credentials)?, credentials)?),
+                Some(rest) => sentinels(rest, &login)?,
+                None => Target::Server(login.server(url)?),
             },
-            nodes => cluster(nodes, credentials)?,
+            nodes => cluster(nodes, &login)?,
         };
-        Ok(Remote { target, names: Names::new(realm), numeric: false })
+        Ok(Remote { target, names: Names::new(realm), dialer: Arc::default() })
     }
 
     /// From now on no host name is looked up when it is connected to, which can take much longer than any limit.
@@ -75,14 +77,13 @@ impl Remote {
     /// # Errors
     /// [`Error::Config`] when an address has one.
     pub fn without_host_names(self) -> Result<Self> {
-        let address = |client: &Client| is_numeric(client.get_connection_info().addr());
         let is_numeric = match &self.target {
-            Target::Server(client) => address(client),
-            Target::Sentinels { sentinels, .. } => sentinels.iter().all(address),
-            Target::Cluster { nodes, .. } => nodes.iter().all(|node| is_numeric(node.addr())),
+            Target::Server(info) => is_numeric(info.addr()),
+            Target::Sentinels(group) => group.sentinels.iter().all(|it| is_numeric(it.addr())),
+            Target::Cluster(seeds) => seeds.addresses().all(is_numeric),
         };
         if is_numeric {
-            return Ok(Remote { numeric: true, ..self });
+            return Ok(Remote { dialer: Arc::new(Dialer::numeric()), ..self });
         }
         Err(Error::Config(
             "redis.url: with cluster.agent = \"external\" handshakes connect to Redis themselves, where a host name could \
@@ -92,163 +93,166 @@ impl Remote {
     }
 
     /// Connects and logs in; every later answer is waited for as long. All sentinels together get half of it,
-    /// all nodes of a small cluster that are asked where the others are all of it.
+    /// all nodes of a cluster that are asked where the others are all of it. Looking up names of hosts comes on top.
     ///
     /// # Errors
     /// [`Trouble`].
     pub fn connect(&self, limit: Duration) -> std::result::Result<Link, Trouble> {
-        let deadline = clock::since_boot() + limit;
         let wire = match &self.target {
-            Target::Server(client) => server_wire(client, limit)?,
-            Target::Sentinels { sentinels, first, master, server } => {
-                let client = master_of(sentinels, first, master, server, limit / 2)?;
-                if self.numeric && !is_numeric(client.get_connection_info().addr()) {
-                    return Err(Trouble::Lost("the sentinels name a host, not an address".into()));
-                }
-                server_wire(&client, left(deadline)?)?
+            Target::Server(info) => self.server(info, limit)?,
+            Target::Sentinels(group) => {
+                let half = limit / 2;
+                let (info, took) = group.master(&self.dialer, half)?;
+                self.server(&info, limit - took.min(half))?
             }
-            Target::Cluster { nodes, access } => cluster_wire(nodes, access, limit)?,
+            Target::Cluster(seeds) => {
+                Wire::Cluster(Box::new(Cluster::connect(seeds, &self.dialer, limit)?))
+            }
         };
         let mut link = Link::new(wire, self.names.clone(), limit);
         link.limit(limit)?;
         Ok(link)
     }
-}
 
-fn server_wire(client: &Client, limit: Duration) -> std::result::Result<Wire, Trouble> {
-    Ok(Wire::Server(Box::new(client.get_connection_with_timeout(limit)?)))
-}
-
-fn left(deadline: Duration) -> std::result::Result<Duration, Trouble> {
-    let left = deadline.saturating_sub(clock::since_boot());
-    if left.is_zero() { Err(Trouble::Lost("no time is left to connect".into())) } else { Ok(left) }
-}
-
-fn cluster_wire(
-    nodes: &[ConnectionInfo],
-    access: &Access,
-    limit: Duration,
-) -> std::result::Result<Wire, Trouble> {
-    let settings = &access.settings;
-    // Those that hang are tried one after the other.
-    let count = u32::try_from(nodes.len()).unwrap_or(u32::MAX);
-    let share = (limit / count.max(1)).max(limit / 8);
-    let mut builder = ClusterClient::builder(nodes.to_vec())
-        .use_protocol(ProtocolVersion::RESP3)
-        .retries(REDIRECTS)
-        .min_retry_wait(1)
-        .max_retry_wait(50)
-        .connection_timeout(share)
-        .response_timeout(limit)
-        .tcp_settings(tcp_settings());
-    if nodes.iter().any(|node| matches!(node.addr(), ConnectionAddr::TcpTls { .. })) {
-        // Said of plain connections too, it makes them TLS.
-        builder = builder.certs(access.certificates.clone());
+    fn server(&self, info: &ConnectionInfo, limit: Duration) -> std::result::Result<Wire, Trouble> {
+        Ok(Wire::Server(Box::new(self.dialer.find(info)?.connect(limit)?)))
     }
-    if let Some(password) = settings.password() {
-        builder = builder.password(password);
-    }
-    if let Some(username) = settings.username() {
-        builder = builder.username(username);
-    }
-    Ok(Wire::Cluster(Box::new(builder.build()?.get_connection()?)))
 }
 
-/// Asks one sentinel after the other where the master is, the one first that answered last: one that hangs costs time
-/// once. Each gets its share of the time, so that all are asked.
-fn master_of(
-    sentinels: &[Client],
-    first: &AtomicUsize,
-    master: &str,
-    server: &Access,
-    limit: Duration,
-) -> std::result::Result<Client, Trouble> {
-    let mut last = Trouble::Lost("no sentinel is configured".into());
-    let count = sentinels.len();
-    let begin = first.load(Ordering::Relaxed);
-    for (nth, sentinel) in sentinels.iter().enumerate().cycle().skip(begin).take(count) {
-        // Once to connect, once to answer.
-        let share = limit / 2 / u32::try_from(count).unwrap_or(u32::MAX);
-        match ask_sentinel(sentinel, master, share) {
-            Ok((host, port)) => {
-                first.store(nth, Ordering::Relaxed);
-                let secure =
-                    matches!(sentinel.get_connection_info().addr(), ConnectionAddr::TcpTls { .. });
-                let address = tcp_address(host, port, secure);
-                let info = address.into_connection_info()?;
-                let info = info
-                    .set_redis_settings(server.settings.clone())
-                    .set_tcp_settings(tcp_settings());
-                return Ok(with_certificates(info, &server.certificates)?);
+impl Sentinels {
+    /// Asks one sentinel after the other where the master is, the one first that answered last: one that hangs costs
+    /// time once. Each gets its share of the time, so that all are asked. Also how long that took.
+    fn master(
+        &self,
+        dialer: &Dialer,
+        limit: Duration,
+    ) -> std::result::Result<(ConnectionInfo, Duration), Trouble> {
+        let mut last = Trouble::Lost("no sentinel is configured".into());
+        let mut took = Duration::ZERO;
+        let count = self.sentinels.len();
+        let share = limit / u32::try_from(count).unwrap_or(u32::MAX).max(1);
+        let begin = self.first.load(Ordering::Relaxed);
+        for (nth, sentinel) in self.sentinels.iter().enumerate().cycle().skip(begin).take(count) {
+            let asked = dialer.find(sentinel).and_then(|route| {
+                let begin = clock::since_boot();
+                let mut connection = route.connect(share)?;
+                let answer = ask_for_master(&mut connection, &self.master, begin + share);
+                took += clock::since_boot().saturating_sub(begin);
+                answer
+            });
+            match asked {
+                Ok((host, port)) => {
+                    self.first.store(nth, Ordering::Relaxed);
+                    let address = at_host(self.server.addr(), host, port);
+                    return Ok((self.server.clone().set_addr(address), took));
+                }
+                Err(trouble) => last = trouble,
             }
-            Err(trouble) => last = trouble,
         }
+        Err(last)
     }
-    Err(last)
 }
 
-fn ask_sentinel(
-    sentinel: &Client,
+fn ask_for_master(
+    connection: &mut redis::Connection,
     master: &str,
-    limit: Duration,
+    deadline: Duration,
 ) -> std::result::Result<(String, u16), Trouble> {
-    let mut connection = sentinel.get_connection_with_timeout(limit)?;
-    connection.set_read_timeout(Some(limit))?;
-    connection.set_write_timeout(Some(limit))?;
+    set_limit(connection, left(deadline)?)?;
     let mut question = redis::cmd("SENTINEL");
     question.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
-    let answer: Option<(String, u16)> = question.query(&mut connection)?;
+    let answer = exchange(connection, [&question])?.pop().unwrap_or(redis::Value::Nil);
+    if let redis::Value::ServerError(error) = &answer {
+        let why = error.details().unwrap_or_default();
+        return Err(Trouble::Lost(format!("a sentinel answers {} {why}", error.code())));
+    }
+    let answer: Option<(String, u16)> = redis::FromRedisValue::from_redis_value(answer)
+        .map_err(|_| Trouble::garbage("SENTINEL"))?;
     answer.ok_or_else(|| Trouble::Lost(format!("the sentinels know no master \"{master}\"")))
 }
 
 /// `[user:password@]host[:port],host[:port]/master[/database]`; user and password are the server's.
-fn sentinels(rest: &str, credentials: &Credentials) -> Result<Target> {
+fn sentinels(rest: &str, login: &Login<'_>) -> Result<Target> {
     let bad = |problem: &str| Error::Config(format!("redis.url: {problem}"));
-    let (login, places) = rest.rsplit_once('@').map_or(("", rest), |(login, rest)| (login, rest));
+    let (user, places) = rest.rsplit_once('@').map_or(("", rest), |(user, rest)| (user, rest));
     let (hosts, path) = places
         .split_once('/')
         .filter(|(hosts, path)| !hosts.is_empty() && !path.is_empty())
         .ok_or_else(|| bad("sentinels are written redis+sentinel://HOST,HOST/MASTER"))?;
     let (master, database) = path.split_once('/').unwrap_or((path, "0"));
-    let login = if login.is_empty() { String::new() } else { format!("{login}@") };
+    let user = if user.is_empty() { String::new() } else { format!("{user}@") };
+    // Without an authority of its own, a group of sentinels is not asked over TLS.
+    let is_secure = login.credentials.ca.is_some();
     // What one server's address says of user, password and database, they mean for the master.
-    let server = server_info(&format!("redis://{login}localhost/{database}"), credentials)?;
+    let scheme = if is_secure { "rediss" } else { "redis" };
+    let server = login.server(&format!("{scheme}://{user}localhost/{database}"))?;
     let sentinel = |host: &str| {
         let has_port = host.rsplit_once(':').is_some_and(|(_, port)| !port.ends_with(']'));
         let url = if has_port {
-            format!("redis://{host}")
+            format!("{scheme}://{host}")
         } else {
-            format!("redis://{host}:{SENTINEL_PORT}")
+            format!("{scheme}://{host}:{SENTINEL_PORT}")
         };
-        let info = url.into_connection_info().map_err(|error| bad(error.category()))?;
-        let address = match (info.addr(), &credentials.ca) {
-            (ConnectionAddr::Tcp(host, port), Some(_)) => tcp_address(host.clone(), *port, true),
-            (address, _) => address.clone(),
-        };
-        client(info.set_addr(address), credentials)
+        login.secured(url.into_connection_info().map_err(|error| bad(error.category()))?)
     };
-    Ok(Target::Sentinels {
+    Ok(Target::Sentinels(Sentinels {
         sentinels: hosts.split(',').map(sentinel).collect::<Result<_>>()?,
         first: AtomicUsize::new(0),
         master: master.to_owned(),
-        server: Access {
-            settings: server.redis_settings().clone(),
-            certificates: certificates(credentials),
-        },
-    })
+        server,
+    }))
 }
 
-fn cluster(urls: &[String], credentials: &Credentials) -> Result<Target> {
-    let nodes: Vec<_> =
-        urls.iter().map(|url| server_info(url, credentials)).collect::<Result<_>>()?;
-    let settings = nodes.first().map(|node| node.redis_settings().clone()).unwrap_or_default();
+fn cluster(urls: &[String], login: &Login<'_>) -> Result<Target> {
+    let nodes: Vec<_> = urls.iter().map(|url| login.server(url)).collect::<Result<_>>()?;
     if nodes.iter().any(|node| node.redis_settings().db() != 0) {
         return Err(Error::Config("redis.url: a Redis Cluster has database 0 only".into()));
     }
-    Ok(Target::Cluster {
-        nodes,
-        access: Access { settings, certificates: certificates(credentials) },
-    })
+    let Some(first) = nodes.first() else {
+        return Err(Error::Config("redis.url: is empty".into()));
+    };
+    let settings = first.redis_settings().clone();
+    // One that speaks TLS means that all do: never less than was asked for.
+    let is_secure = |node: &&ConnectionInfo| matches!(node.addr(), ConnectionAddr::TcpTls { .. });
+    let pattern = nodes.iter().find(is_secure).unwrap_or(first).clone();
+    let alike = |node: ConnectionInfo| {
+        let address = match node.addr() {
+            ConnectionAddr::Tcp(host, port) => at_host(pattern.addr(), host.clone(), *port),
+            other => other.clone(),
+        };
+        node.set_addr(address).set_redis_settings(settings.clone())
+    };
+    let seeds = nodes.iter().cloned().map(alike).collect();
+    let pattern = pattern.clone().set_redis_settings(settings.clone());
+    Ok(Target::Cluster(Arc::new(Seeds::new(seeds, pattern))))
+}
+
+/// How to get in.
+struct Login<'a> {
+    credentials: &'a Credentials,
+    /// An address with the certificates, which are read when the first address needs them.
+    pattern: OnceCell<ConnectionAddr>,
+}
+
+impl Login<'_> {
+    /// One address with user, password and certificates.
+    fn server(&self, url: &str) -> Result<ConnectionInfo> {
+        self.secured(server_info(url, self.credentials)?)
+    }
+
+    /// Gives an address that needs certificates what it needs.
+    fn secured(&self, info: ConnectionInfo) -> Result<ConnectionInfo> {
+        let ConnectionAddr::TcpTls { host, port, .. } = info.addr() else { return Ok(info) };
+        let (host, port) = (host.clone(), *port);
+        let pattern = match self.pattern.get() {
+            Some(pattern) => pattern,
+            None => {
+                let made = with_certificates(&info, self.credentials)?;
+                self.pattern.get_or_init(|| made)
+            }
+        };
+        Ok(info.set_addr(at_host(pattern, host, port)).set_tcp_settings(tcp_settings()))
+    }
 }
 
 /// One address with the password from its file, which goes before the one in the address.
@@ -269,45 +273,19 @@ fn server_info(url: &str, credentials: &Credentials) -> Result<ConnectionInfo> {
     Ok(info.set_redis_settings(settings).set_tcp_settings(tcp_settings()))
 }
 
-fn client(info: ConnectionInfo, credentials: &Credentials) -> Result<Client> {
-    with_certificates(info, &certificates(credentials)).map_err(|error| {
-        Error::Config(format!("redis: {error}; see redis.ca_file, redis.cert_file, redis.key_file"))
-    })
-}
-
-fn with_certificates(
-    info: ConnectionInfo,
-    certificates: &TlsCertificates,
-) -> redis::RedisResult<Client> {
-    match info.addr() {
-        ConnectionAddr::TcpTls { .. } => Client::build_with_tls(info, certificates.clone()),
-        _ => Client::open(info),
-    }
-}
-
-fn certificates(credentials: &Credentials) -> TlsCertificates {
+/// The address with certificates. The crate is always told whom to trust: left to itself it would trust authorities of
+/// its own, or read the system's at every connection.
+fn with_certificates(info: &ConnectionInfo, credentials: &Credentials) -> Result<ConnectionAddr> {
     let client_tls = credentials.client.as_ref().map(|(certificate, key)| ClientTlsConfig {
         client_cert: certificate.clone(),
         client_key: key.expose().to_vec(),
     });
-    TlsCertificates { client_tls, root_cert: credentials.ca.clone() }
-}
-
-fn is_numeric(address: &ConnectionAddr) -> bool {
-    match address {
-        ConnectionAddr::Tcp(host, _) | ConnectionAddr::TcpTls { host, .. } => {
-            host.parse::<std::net::IpAddr>().is_ok()
-        }
-        _ => true,
-    }
-}
-
-fn tcp_address(host: String, port: u16, secure: bool) -> ConnectionAddr {
-    if secure {
-        ConnectionAddr::TcpTls { host, port, insecure: false, tls_params: None }
-    } else {
-        ConnectionAddr::Tcp(host, port)
-    }
+    let trusted = credentials.ca.clone().map_or_else(authorities::of_system, Ok)?;
+    let certificates = TlsCertificates { client_tls, root_cert: Some(trusted) };
+    let client = Client::build_with_tls(info.clone(), certificates).map_err(|error| {
+        Error::Config(format!("redis: {error}; see redis.ca_file, redis.cert_file, redis.key_file"))
+    })?;
+    Ok(client.get_connection_info().addr().clone())
 }
 
 /// Commands are small and waited for.

@@ -1,0 +1,433 @@
+//! A Redis Cluster: which of its nodes is asked for what.
+//!
+//! Every command goes to the master of its key's slot, over a connection that is made when it is first needed. A command
+//! is sent again only when a node answered that it did not execute it but knows who would. Whatever is done with a
+//! cluster, connecting on the way included, ends within one limit; only names of hosts are looked up outside of it.
+
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use redis::{Cmd, Connection, ConnectionAddr, ConnectionInfo, Value};
+
+use super::Trouble;
+use super::dial::{Dialer, exchange, left, set_limit};
+use crate::clock;
+
+const SLOTS: u16 = 16_384;
+
+/// How often a command may be sent on to another node before that counts as a failure.
+const REDIRECTS: usize = 4;
+
+/// Most nodes that are connected to: as many as a cluster should have.
+const NODES: usize = 1024;
+
+/// Host and port.
+type Node = (String, u16);
+
+/// By their first slot: the last one, and who has them.
+type Slots = BTreeMap<u16, (u16, Node)>;
+
+/// The nodes that are configured, and how to get in.
+pub(super) struct Seeds {
+    seeds: Vec<ConnectionInfo>,
+    /// How to connect to any other node; its address counts for TLS alone.
+    pattern: ConnectionInfo,
+    /// Which one is asked first: the one that answered last.
+    first: AtomicUsize,
+}
+
+/// Connections to the nodes of a cluster.
+pub(super) struct Cluster {
+    seeds: Arc<Seeds>,
+    dialer: Arc<Dialer>,
+    slots: Slots,
+    connections: BTreeMap<Node, Connection>,
+    limit: Duration,
+}
+
+/// A command on its way.
+struct Task {
+    /// Which one.
+    at: usize,
+    node: Node,
+    /// The node does not have the slot yet.
+    asking: bool,
+}
+
+impl Seeds {
+    pub(super) fn new(seeds: Vec<ConnectionInfo>, pattern: ConnectionInfo) -> Self {
+        Seeds { seeds, pattern, first: AtomicUsize::new(0) }
+    }
+
+    pub(super) fn addresses(&self) -> impl Iterator<Item = &ConnectionAddr> {
+        self.seeds.iter().map(ConnectionInfo::addr)
+    }
+
+    fn info(&self, (host, port): &Node) -> ConnectionInfo {
+        self.pattern.clone().set_addr(at_host(self.pattern.addr(), host.clone(), *port))
+    }
+
+    /// The next connection begins with another node.
+    fn turn(&self) {
+        self.first.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+impl Cluster {
+    /// Asks one node after the other who has which slots, until one answers; each gets half of the time that is left.
+    pub(super) fn connect(
+        seeds: &Arc<Seeds>,
+        dialer: &Arc<Dialer>,
+        limit: Duration,
+    ) -> Result<Self, Trouble> {
+        let mut cluster = Cluster {
+            seeds: Arc::clone(seeds),
+            dialer: Arc::clone(dialer),
+            slots: Slots::new(),
+            connections: BTreeMap::new(),
+            limit,
+        };
+        let mut last = Trouble::Lost("no node is configured".into());
+        let mut left = limit;
+        let count = seeds.seeds.len();
+        let begin = seeds.first.load(Ordering::Relaxed);
+        for nth in 0..count {
+            let at = begin.wrapping_add(nth) % count;
+            let share = if nth + 1 < count { left / 2 } else { left };
+            match cluster.enter(&seeds.seeds[at], share, &mut left) {
+                Ok(()) => {
+                    seeds.first.store(at, Ordering::Relaxed);
+                    return Ok(cluster);
+                }
+                Err(trouble) => last = trouble,
+            }
+        }
+        seeds.turn();
+        Err(last)
+    }
+
+    /// Asks one of the configured nodes, and takes the time it took off what is left.
+    fn enter(
+        &mut self,
+        seed: &ConnectionInfo,
+        share: Duration,
+        left_of_all: &mut Duration,
+    ) -> Result<(), Trouble> {
+        let route = self.dialer.find(seed)?;
+        let begin = clock::since_boot();
+        let deadline = begin + share;
+        let asked = route.connect(share).and_then(|mut connection| {
+            let node = node_of(seed.addr());
+            let slots = ask_for_slots(&mut connection, &node.0, deadline)?;
+            Ok((node, connection, slots))
+        });
+        *left_of_all = left_of_all.saturating_sub(clock::since_boot().saturating_sub(begin));
+        let (node, connection, slots) = asked?;
+        self.slots = slots;
+        self.connections.insert(node, connection);
+        Ok(())
+    }
+
+    /// How long each later call may take.
+    pub(super) fn limit(&mut self, limit: Duration) {
+        self.limit = limit;
+    }
+
+    /// Has all commands executed, and returns their answers, errors among them, in their order. Those for one node are
+    /// executed in their order.
+    pub(super) fn all(&mut self, commands: &[Cmd]) -> Result<Vec<Value>, Trouble> {
+        let answers = self.carry_out(commands);
+        if answers.is_err() {
+            // What this node said of the others may be why.
+            self.seeds.turn();
+        }
+        answers
+    }
+
+    fn carry_out(&mut self, commands: &[Cmd]) -> Result<Vec<Value>, Trouble> {
+        let mut deadline = clock::since_boot() + self.limit;
+        let mut answers = vec![Value::Nil; commands.len()];
+        let task = |(at, command): (usize, &Cmd)| {
+            Ok(Task { at, node: self.node_for(command)?, asking: false })
+        };
+        let mut open =
+            commands.iter().enumerate().map(task).collect::<Result<Vec<_>, Trouble>>()?;
+        for _ in 0..=REDIRECTS {
+            let mut sent_on = Vec::new();
+            for (node, tasks) in by_node(open) {
+                let said = self.ask(&node, commands, &tasks, &mut deadline)?;
+                for (task, answer) in tasks.into_iter().zip(said) {
+                    match sent_on_to(&answer, &node.0) {
+                        Some((node, asking)) => sent_on.push(Task { node, asking, ..task }),
+                        None => answers[task.at] = answer,
+                    }
+                }
+            }
+            if sent_on.is_empty() {
+                return Ok(answers);
+            }
+            self.learn(&sent_on, &mut deadline)?;
+            open = sent_on;
+        }
+        Err(Trouble::Lost("the cluster's nodes send each other's commands on".into()))
+    }
+
+    /// A slot that is on its way does not change the map; one that has moved does.
+    fn learn(&mut self, sent_on: &[Task], deadline: &mut Duration) -> Result<(), Trouble> {
+        let Some(moved) = sent_on.iter().find(|task| !task.asking) else { return Ok(()) };
+        let until = *deadline;
+        let connection = self.connection(&moved.node, deadline)?;
+        let slots = ask_for_slots(connection, &moved.node.0, until.max(*deadline))?;
+        self.connections.retain(|node, _| slots.values().any(|(_, owner)| owner == node));
+        self.slots = slots;
+        Ok(())
+    }
+
+    fn ask(
+        &mut self,
+        node: &Node,
+        commands: &[Cmd],
+        tasks: &[Task],
+        deadline: &mut Duration,
+    ) -> Result<Vec<Value>, Trouble> {
+        let connection = self.connection(node, deadline)?;
+        set_limit(connection, left(*deadline)?)?;
+        let asking = redis::cmd("ASKING");
+        let sent = tasks.iter().flat_map(|task| {
+            task.asking.then_some(&asking).into_iter().chain([&commands[task.at]])
+        });
+        let mut said = exchange(connection, sent)?.into_iter();
+        let answer = |task: &Task| {
+            // The answer to ASKING itself says nothing.
+            let skipped = usize::from(task.asking);
+            said.nth(skipped).ok_or_else(|| Trouble::garbage("a pipeline"))
+        };
+        tasks.iter().map(answer).collect()
+    }
+
+    fn connection(
+        &mut self,
+        node: &Node,
+        deadline: &mut Duration,
+    ) -> Result<&mut Connection, Trouble> {
+        if self.connections.len() >= NODES {
+            return Err(Trouble::Lost("the cluster has too many nodes".into()));
+        }
+        match self.connections.entry(node.clone()) {
+            Entry::Occupied(known) => Ok(known.into_mut()),
+            Entry::Vacant(free) => {
+                let begin = clock::since_boot();
+                let route = self.dialer.find(&self.seeds.info(node))?;
+                *deadline += clock::since_boot().saturating_sub(begin);
+                Ok(free.insert(route.connect(left(*deadline)?)?))
+            }
+        }
+    }
+
+    fn node_for(&self, command: &Cmd) -> Result<Node, Trouble> {
+        let Some(key) = key_of(command) else { return self.any_node() };
+        let slot = slot_of(&key);
+        let owner = self.slots.range(..=slot).next_back();
+        match owner {
+            Some((_, (last, node))) if slot <= *last => Ok(node.clone()),
+            _ => Err(Trouble::Lost(format!("no node of the cluster has slot {slot}"))),
+        }
+    }
+
+    /// Whom we talk to anyway.
+    fn any_node(&self) -> Result<Node, Trouble> {
+        let known = self.connections.keys().chain(self.slots.values().map(|(_, node)| node)).next();
+        known.cloned().ok_or_else(|| Trouble::Lost("the cluster has no nodes".into()))
+    }
+}
+
+/// The same kind of address at another host.
+pub(super) fn at_host(pattern: &ConnectionAddr, host: String, port: u16) -> ConnectionAddr {
+    match pattern {
+        ConnectionAddr::TcpTls { tls_params, .. } => {
+            let tls_params = tls_params.clone();
+            ConnectionAddr::TcpTls { host, port, insecure: false, tls_params }
+        }
+        _ => ConnectionAddr::Tcp(host, port),
+    }
+}
+
+fn node_of(address: &ConnectionAddr) -> Node {
+    match address {
+        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+            (host.clone(), *port)
+        }
+        other => (other.to_string(), 0),
+    }
+}
+
+fn by_node(tasks: Vec<Task>) -> BTreeMap<Node, Vec<Task>> {
+    let mut nodes = BTreeMap::<_, Vec<_>>::new();
+    for task in tasks {
+        nodes.entry(task.node.clone()).or_default().push(task);
+    }
+    nodes
+}
+
+fn ask_for_slots(
+    connection: &mut Connection,
+    asked: &str,
+    deadline: Duration,
+) -> Result<Slots, Trouble> {
+    set_limit(connection, left(deadline)?)?;
+    let mut question = redis::cmd("CLUSTER");
+    question.arg("SLOTS");
+    let answer = exchange(connection, [&question])?.pop().unwrap_or(Value::Nil);
+    if let Value::ServerError(error) = &answer {
+        let why = error.details().unwrap_or_default();
+        return Err(Trouble::Lost(format!("CLUSTER SLOTS: {} {why}", error.code())));
+    }
+    slots_in(answer, asked).ok_or_else(|| Trouble::garbage("CLUSTER SLOTS"))
+}
+
+/// Lists of first and last slot, then of what has them: host and port. The masters come first.
+fn slots_in(answer: Value, asked: &str) -> Option<Slots> {
+    let Value::Array(ranges) = answer else { return None };
+    if ranges.len() > usize::from(SLOTS) {
+        return None;
+    }
+    ranges.into_iter().map(|range| range_in(range, asked)).collect()
+}
+
+fn range_in(range: Value, asked: &str) -> Option<(u16, (u16, Node))> {
+    let Value::Array(range) = range else { return None };
+    let [Value::Int(first), Value::Int(last), Value::Array(master), ..] = &range[..] else {
+        return None;
+    };
+    let [host, Value::Int(port), ..] = &master[..] else { return None };
+    let host = match host {
+        Value::Nil => "",
+        Value::BulkString(host) => std::str::from_utf8(host).ok()?,
+        Value::SimpleString(host) => host,
+        _ => return None,
+    };
+    let (first, last) = (u16::try_from(*first).ok()?, u16::try_from(*last).ok()?);
+    Some((first, (last, (host_or(host, asked), u16::try_from(*port).ok()?))))
+}
+
+/// A node that does not know what it is called is where it was asked.
+fn host_or(host: &str, asked: &str) -> String {
+    if host.is_empty() { asked.to_owned() } else { host.to_owned() }
+}
+
+/// Where the command was not executed but would be, and whether that node does not have the slot yet.
+fn sent_on_to(answer: &Value, asked: &str) -> Option<(Node, bool)> {
+    let Value::ServerError(error) = answer else { return None };
+    let asking = match error.code() {
+        "ASK" => true,
+        "MOVED" => false,
+        _ => return None,
+    };
+    let (_, place) = error.details()?.split_once(' ')?;
+    let (host, port) = place.rsplit_once(':')?;
+    Some(((host_or(host, asked), port.parse().ok()?), asking))
+}
+
+/// What decides who executes it.
+fn key_of(command: &Cmd) -> Option<Vec<u8>> {
+    let mut words = command.args_iter().filter_map(|word| match word {
+        redis::Arg::Simple(word) => Some(word),
+        _ => None,
+    });
+    let key = match words.next()? {
+        b"PING" | b"TIME" => None,
+        b"EVAL" => words.nth(2),
+        b"XREAD" => words.find(|word| *word == b"STREAMS").and_then(|_| words.next()),
+        _ => words.next(),
+    };
+    key.map(<[u8]>::to_vec)
+}
+
+/// The slot of a key: of the part in braces alone, if there is one.
+fn slot_of(key: &[u8]) -> u16 {
+    let tag = || {
+        let (_, rest) = key.split_at_checked(key.iter().position(|byte| *byte == b'{')? + 1)?;
+        let tag = rest.split(|byte| *byte == b'}').next()?;
+        (!tag.is_empty() && tag.len() < rest.len()).then_some(tag)
+    };
+    crc16(tag().unwrap_or(key)) % SLOTS
+}
+
+/// CRC-16/XMODEM.
+fn crc16(bytes: &[u8]) -> u16 {
+    bytes.iter().fold(0, |crc, byte| {
+        (0..8).fold(crc ^ (u16::from(*byte) << 8), |crc, _| {
+            if crc & 0x8000 == 0 { crc << 1 } else { (crc << 1) ^ 0x1021 }
+        })
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn command(words: &[&str]) -> Cmd {
+        let mut command = redis::cmd(words[0]);
+        words[1..].iter().for_each(|word| {
+            command.arg(*word);
+        });
+        command
+    }
+
+    #[test]
+    fn a_slot_is_that_of_the_part_in_braces() {
+        // The examples of the specification of Redis Cluster.
+        assert_eq!(crc16(b"123456789"), 0x31c3);
+        assert_eq!(slot_of(b"{user1000}.following"), slot_of(b"user1000"));
+        assert_eq!(slot_of(b"foo{bar}{zap}"), slot_of(b"bar"));
+        assert_eq!(slot_of(b"foo{{bar}}zap"), slot_of(b"{bar"));
+        assert_eq!(slot_of(b"foo{}{bar}"), crc16(b"foo{}{bar}") % SLOTS);
+        assert_eq!(slot_of(b"foo{bar"), crc16(b"foo{bar") % SLOTS);
+    }
+
+    #[test]
+    fn every_kind_of_command_goes_where_its_key_is() {
+        for words in [
+            &["GETDEL", "key"][..],
+            &["EVAL", "script", "1", "key", "word"],
+            &["XREAD", "COUNT", "5", "STREAMS", "key", "0-0"],
+            &["HSET", "key", "field", "value"],
+        ] {
+            assert_eq!(key_of(&command(words)).as_deref(), Some(&b"key"[..]), "{words:?}");
+        }
+        for words in [&["PING"][..], &["TIME"]] {
+            assert_eq!(key_of(&command(words)), None);
+        }
+    }
+
+    #[test]
+    fn a_map_of_slots_that_makes_no_sense_is_none() {
+        let range = |first, last, port| {
+            let master = Value::Array(vec![Value::BulkString(b"a".to_vec()), Value::Int(port)]);
+            Value::Array(vec![Value::Int(first), Value::Int(last), master])
+        };
+        let map = |range| slots_in(Value::Array(vec![range]), "asked");
+        assert_eq!(map(range(1, 9, 70)), Some(Slots::from([(1, (9, ("a".into(), 70)))])));
+        for bad in [range(-1, 9, 70), range(1, 70_000, 70), range(1, 9, 70_000), Value::Nil] {
+            assert_eq!(map(bad), None);
+        }
+        assert_eq!(slots_in(Value::Nil, "asked"), None);
+    }
+
+    #[test]
+    fn only_the_answers_that_name_another_node_send_a_command_on() {
+        let said = |line: &str| {
+            let answer = redis::parse_redis_value(format!("-{line}\r\n").as_bytes());
+            sent_on_to(&answer.expect("an answer"), "asked")
+        };
+        assert_eq!(said("MOVED 7 a:70"), Some((("a".into(), 70), false)));
+        assert_eq!(said("ASK 7 ::1:70"), Some((("::1".into(), 70), true)));
+        assert_eq!(said("MOVED 7 :70"), Some((("asked".into(), 70), false)));
+        for line in ["MOVED 7", "MOVED 7 a:b", "TRYAGAIN later", "CLUSTERDOWN none", "ERR MOVED"] {
+            assert_eq!(said(line), None, "{line}");
+        }
+    }
+}

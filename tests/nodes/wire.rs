@@ -1,0 +1,233 @@
+//! What goes over connections to Redis, and how long that may take.
+
+use std::io::{BufRead, BufReader, Write};
+use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tlsresume::clock;
+use tlsresume::cluster::redis::{Credentials, Link, Pace, Remote, Trouble};
+use tlsresume_testkit::redis::RedisServer;
+
+const LIMIT: Duration = Duration::from_millis(400);
+
+/// What a busy machine may add.
+const SLACK: Duration = Duration::from_millis(800);
+
+const STREAM: &str = "tlsresume:{default}:stream";
+
+/// Answers what it is told to, and is silent otherwise.
+struct Fake {
+    address: SocketAddr,
+    asked: Arc<Mutex<Vec<String>>>,
+}
+
+impl Fake {
+    /// Lets everybody in; the script says what else it answers.
+    fn start(script: impl Fn(&str, SocketAddr) -> Option<String> + Send + Sync + 'static) -> Fake {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+        let address = listener.local_addr().expect("an address");
+        let asked = Arc::new(Mutex::new(Vec::new()));
+        let (log, script) = (Arc::clone(&asked), Arc::new(script));
+        let serve = move || {
+            for stream in listener.incoming().flatten() {
+                let (log, script) = (Arc::clone(&log), Arc::clone(&script));
+                let answer = move |command: &str| match command {
+                    _ if command.starts_with("HELLO") => Some("%1\r\n+proto\r\n:3\r\n".into()),
+                    _ => {
+                        log.lock().expect("unlocked").push(command.to_owned());
+                        script(command, address)
+                    }
+                };
+                thread(move || talk(&stream, answer));
+            }
+        };
+        thread(serve);
+        Fake { address, asked }
+    }
+
+    fn url(&self) -> String {
+        format!("redis://{}", self.address)
+    }
+
+    fn count(&self, start: &str) -> usize {
+        let asked = self.asked.lock().expect("unlocked");
+        asked.iter().filter(|command| command.starts_with(start)).count()
+    }
+}
+
+fn thread(run: impl FnOnce() + Send + 'static) {
+    std::thread::Builder::new().spawn(run).expect("a thread");
+}
+
+fn talk(stream: &TcpStream, answer: impl Fn(&str) -> Option<String>) {
+    let mut reader = BufReader::new(stream);
+    let mut writer = stream;
+    while let Some(command) = command(&mut reader) {
+        if let Some(answer) = answer(&command)
+            && writer.write_all(answer.as_bytes()).is_err()
+        {
+            return;
+        }
+    }
+}
+
+/// Its words, with a space between them.
+fn command(reader: &mut impl BufRead) -> Option<String> {
+    let number = |reader: &mut dyn BufRead| {
+        let mut line = String::new();
+        reader.read_line(&mut line).ok()?;
+        line.get(1..)?.trim().parse::<usize>().ok()
+    };
+    let count = number(reader)?;
+    let mut words = Vec::new();
+    for _ in 0..count {
+        let mut word = vec![0; number(reader)? + 2];
+        reader.read_exact(&mut word).ok()?;
+        words.push(String::from_utf8_lossy(&word[..word.len() - 2]).into_owned());
+    }
+    Some(words.join(" "))
+}
+
+/// All slots are at one node; it does not say what its host is called.
+fn slots(port: u16) -> String {
+    format!("*1\r\n*3\r\n:0\r\n:16383\r\n*2\r\n$-1\r\n:{port}\r\n")
+}
+
+fn remote(urls: &[String]) -> Remote {
+    let remote = Remote::new(urls, &Credentials::default(), "default").expect("addresses");
+    remote.without_host_names().expect("numbers")
+}
+
+/// How it ended, within its limit.
+fn in_time<T>(run: impl FnOnce() -> T) -> T {
+    let begin = clock::since_boot();
+    let result = run();
+    let took = clock::since_boot() - begin;
+    assert!(took < LIMIT + SLACK, "took {took:?}");
+    result
+}
+
+fn take(link: &mut Link, count: u8) -> Result<Vec<Option<Vec<u8>>>, Trouble> {
+    let wanted: Vec<_> = (0..count).map(|nth| ([nth; 24], true)).collect();
+    link.sessions(&wanted)
+}
+
+#[test]
+fn a_cluster_whose_nodes_are_silent_is_not_waited_for() {
+    let nodes: Vec<_> = (0..3).map(|_| Fake::start(|_, _| None)).collect();
+    let remote = remote(&nodes.iter().map(Fake::url).collect::<Vec<_>>());
+    assert!(in_time(|| remote.connect(LIMIT)).is_err());
+    assert!(nodes.iter().all(|node| node.count("CLUSTER SLOTS") == 1));
+}
+
+#[test]
+fn a_silent_node_does_not_keep_the_others_from_being_asked() {
+    let silent = Fake::start(|_, _| None);
+    let node =
+        Fake::start(|command, own| command.starts_with("CLUSTER SLOTS").then(|| slots(own.port())));
+    let remote = remote(&[silent.url(), node.url()]);
+    assert!(in_time(|| remote.connect(LIMIT)).is_ok());
+    assert!(in_time(|| remote.connect(LIMIT)).is_ok());
+    assert_eq!(silent.count("CLUSTER SLOTS"), 1);
+}
+
+#[test]
+fn what_a_silent_node_was_asked_ends_in_time_and_is_not_asked_again() {
+    let node =
+        Fake::start(|command, own| command.starts_with("CLUSTER SLOTS").then(|| slots(own.port())));
+    for urls in [vec![node.url()], vec![node.url(), node.url()]] {
+        let remote = remote(&urls);
+        let mut link = remote.connect(LIMIT).expect("connected");
+        let before = node.count("GETDEL");
+        let taken = in_time(|| take(&mut link, 50));
+        assert!(matches!(taken, Err(Trouble::Lost(_))), "{taken:?}");
+        assert_eq!(node.count("GETDEL") - before, 50);
+    }
+}
+
+#[test]
+fn what_has_moved_is_asked_of_the_new_owner_and_stays_with_it() {
+    let new = Fake::start(|command, own| match command {
+        _ if command.starts_with("CLUSTER SLOTS") => Some(slots(own.port())),
+        _ => Some("$3\r\nyes\r\n".into()),
+    });
+    let port = new.address.port();
+    // It names no host either.
+    let old = Fake::start(move |command, own| match command {
+        _ if command.starts_with("CLUSTER SLOTS") => Some(slots(own.port())),
+        _ => Some(format!("-MOVED 1 :{port}\r\n")),
+    });
+    let remote = remote(&[old.url(), old.url()]);
+    let mut link = remote.connect(LIMIT).expect("connected");
+    for _ in 0..2 {
+        let taken = in_time(|| take(&mut link, 3)).expect("answered");
+        assert!(taken.iter().all(|it| it.as_deref() == Some(b"yes")));
+    }
+    assert_eq!((old.count("GETDEL"), new.count("GETDEL")), (3, 6));
+}
+
+#[test]
+fn a_slot_on_its_way_is_asked_for_where_it_goes_to_each_time() {
+    let target = Fake::start(|command, _| match command {
+        "ASKING" => Some("+OK\r\n".into()),
+        _ => Some("$3\r\nyes\r\n".into()),
+    });
+    let to = target.address;
+    let source = Fake::start(move |command, own| match command {
+        _ if command.starts_with("CLUSTER SLOTS") => Some(slots(own.port())),
+        _ => Some(format!("-ASK 1 {to}\r\n")),
+    });
+    let remote = remote(&[source.url(), source.url()]);
+    let mut link = remote.connect(LIMIT).expect("connected");
+    for round in 1..=2 {
+        let taken = in_time(|| take(&mut link, 2)).expect("answered");
+        assert!(taken.iter().all(|it| it.as_deref() == Some(b"yes")));
+        let counts = (source.count("GETDEL"), target.count("ASKING"), target.count("GETDEL"));
+        assert_eq!(counts, (2 * round, 2 * round, 2 * round));
+    }
+}
+
+#[test]
+fn nodes_that_send_everything_on_are_given_up() {
+    let node = Fake::start(|command, own| match command {
+        _ if command.starts_with("CLUSTER SLOTS") => Some(slots(own.port())),
+        _ => Some(format!("-MOVED 1 {own}\r\n")),
+    });
+    let mut link = remote(&[node.url(), node.url()]).connect(LIMIT).expect("connected");
+    let taken = in_time(|| take(&mut link, 1));
+    assert!(matches!(taken, Err(Trouble::Lost(_))), "{taken:?}");
+    assert!(node.count("GETDEL") < 10);
+}
+
+#[test]
+fn an_answer_that_redis_cuts_off_is_asked_for_in_parts_and_too_large_entries_are_stepped_over() {
+    const ENTRIES: usize = 60;
+    let limit = "client-output-buffer-limit pubsub 2mb 2mb 1";
+    let redis = RedisServer::settings().config(limit).start().expect("redis");
+    let add = |size: usize| {
+        let entry = vec![b'x'; size];
+        let command: [&[u8]; 5] = [b"XADD", STREAM.as_bytes(), b"*", b"e", &entry];
+        redis.ask(&command).expect("added");
+    };
+    (0..ENTRIES / 2).for_each(|_| add(300_000));
+    add(8_000_000);
+    (0..ENTRIES / 2).for_each(|_| add(300_000));
+    let remote = remote(&[redis.url()]);
+    let (mut last, mut pace) = ((0, 0), Pace::default());
+    let (mut seen, mut too_large) = (0, 0);
+    for _ in 0..200 {
+        let mut link = remote.connect(Duration::from_secs(2)).expect("connected");
+        link.listen().expect("told");
+        while let Ok(news) = link.news_at(last, &mut pace) {
+            seen += news.entries.len();
+            too_large += news.too_large;
+            last = news.last.unwrap_or(last);
+            if news.last.is_none() {
+                assert_eq!((seen, too_large), (ENTRIES, 1));
+                return;
+            }
+        }
+    }
+    panic!("stuck after {seen} entries, with {pace:?}");
+}
