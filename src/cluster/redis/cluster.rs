@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use redis::{Cmd, Connection, ConnectionAddr, ConnectionInfo, Value};
 
-use super::Trouble;
 use super::dial::{Dialer, exchange, left, set_limit};
+use super::{Trouble, fit_for_log};
 use crate::clock;
 
 const SLOTS: u16 = 16_384;
@@ -199,7 +199,7 @@ impl Cluster {
         let sent = tasks.iter().flat_map(|task| {
             task.asking.then_some(&asking).into_iter().chain([&commands[task.at]])
         });
-        let mut said = exchange(connection, sent)?.into_iter();
+        let mut said = exchange(connection, sent, *deadline)?.into_iter();
         let answer = |task: &Task| {
             // The answer to ASKING itself says nothing.
             let skipped = usize::from(task.asking);
@@ -280,10 +280,10 @@ fn ask_for_slots(
     set_limit(connection, left(deadline)?)?;
     let mut question = redis::cmd("CLUSTER");
     question.arg("SLOTS");
-    let answer = exchange(connection, [&question])?.pop().unwrap_or(Value::Nil);
+    let answer = exchange(connection, [&question], deadline)?.pop().unwrap_or(Value::Nil);
     if let Value::ServerError(error) = &answer {
-        let why = error.details().unwrap_or_default();
-        return Err(Trouble::Lost(format!("CLUSTER SLOTS: {} {why}", error.code())));
+        let why = fit_for_log(error.details().unwrap_or_default());
+        return Err(Trouble::Lost(format!("CLUSTER SLOTS: {} {why}", fit_for_log(error.code()))));
     }
     slots_in(answer, asked).ok_or_else(|| Trouble::garbage("CLUSTER SLOTS"))
 }

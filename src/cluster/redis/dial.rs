@@ -146,10 +146,11 @@ pub(super) fn set_limit(connection: &Connection, limit: Duration) -> Result<(), 
 }
 
 /// Sends all commands, then reads all answers, errors among them, until one does not come: the crate's own pipeline would
-/// wait for each of the others too.
+/// wait for each of the others too. Answers that come one after the other, or other news without end, end at `deadline`.
 pub(super) fn exchange<'a>(
     connection: &mut Connection,
     commands: impl IntoIterator<Item = &'a Cmd>,
+    deadline: Duration,
 ) -> Result<Vec<Value>, Trouble> {
     let mut packed = Vec::new();
     let mut count = 0;
@@ -163,6 +164,7 @@ pub(super) fn exchange<'a>(
     connection.send_packed_command(&packed)?;
     let mut answers = Vec::with_capacity(count);
     while answers.len() < count {
+        left(deadline)?;
         match connection.recv_response()? {
             Value::Push { .. } => {}
             answer => answers.push(answer),

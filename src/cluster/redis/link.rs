@@ -10,7 +10,7 @@ use super::cluster::Cluster;
 use super::dial::{exchange, set_limit};
 use super::news::ENTRY;
 use super::{Names, Trouble};
-use crate::clock::UnixMillis;
+use crate::clock::{self, UnixMillis};
 
 /// Most entries that the stream keeps, roughly: what a node may miss while it is cut off, and take in when it joins.
 const STREAM_LENGTH: u32 = 65_536;
@@ -388,7 +388,9 @@ impl Link {
     /// Sends all commands, then reads all answers. The first error is the result.
     fn all(&mut self, commands: Vec<Cmd>) -> Result<Vec<Value>, Trouble> {
         let answers = match &mut self.wire {
-            Wire::Server(connection) => exchange(connection, &commands)?,
+            Wire::Server(connection) => {
+                exchange(connection, &commands, clock::since_boot() + 2 * self.limit)?
+            }
             Wire::Cluster(cluster) => cluster.all(&commands)?,
         };
         answers.into_iter().map(sound).collect()
@@ -405,7 +407,7 @@ fn sound(answer: Value) -> Result<Value, Trouble> {
 
 fn refused(error: &ServerError) -> Trouble {
     let text = format!("{} {}", error.code(), error.details().unwrap_or_default());
-    Trouble::of_server(error.code(), text)
+    Trouble::of_server(error.code(), &text)
 }
 
 fn expire(key: &str, keep: Duration) -> Cmd {

@@ -37,18 +37,29 @@ pub enum Trouble {
 
 impl From<redis::RedisError> for Trouble {
     fn from(error: redis::RedisError) -> Self {
-        let text = error.to_string();
+        let text = fit_for_log(&error.to_string());
         match error.kind() {
             redis::ErrorKind::Server(_) | redis::ErrorKind::Extension => {
-                Trouble::of_server(error.code().unwrap_or_default(), text)
+                Trouble::of_server(error.code().unwrap_or_default(), &text)
             }
             _ => Trouble::Lost(text),
         }
     }
 }
 
+/// What another process says, as far as it may stand in a line of ours: not its control characters, not at any length,
+/// and not our own command, which an unknown one is answered with, password and all.
+fn fit_for_log(text: &str) -> String {
+    let text = text.split("with args beginning with").next().unwrap_or_default();
+    text.chars().take(MOST_TEXT).map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
+/// Most characters of another's text in a line of ours.
+const MOST_TEXT: usize = 200;
+
 impl Trouble {
-    fn of_server(code: &str, text: String) -> Self {
+    fn of_server(code: &str, text: &str) -> Self {
+        let text = fit_for_log(text);
         match code {
             "OOM" => Trouble::Full(text),
             // Nothing else will be answered either, or not by this server.
@@ -62,5 +73,21 @@ impl Trouble {
     /// An answer that is not what the command is documented to answer.
     fn garbage(command: &str) -> Self {
         Trouble::Lost(format!("answers {command} with something else"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_another_says_forges_no_line_and_shows_no_password() {
+        let said =
+            "ERR unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'default' 'hunter2'";
+        let shown = fit_for_log(said);
+        assert!(!shown.contains("hunter2") && shown.contains("HELLO"), "{shown}");
+        let shown = fit_for_log("first\r\ntlsresume: error: all is lost\u{1b}[2J");
+        assert!(!shown.chars().any(char::is_control), "{shown:?}");
+        assert_eq!(fit_for_log(&"x".repeat(5000)).len(), MOST_TEXT);
     }
 }

@@ -15,7 +15,7 @@ use super::authorities;
 use super::cluster::{Cluster, Seeds, at_host};
 use super::dial::{Dialer, exchange, is_numeric, left, set_limit};
 use super::link::{Link, Wire};
-use super::{Names, Trouble};
+use super::{Names, Trouble, fit_for_log};
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::secret::Secret;
@@ -161,10 +161,13 @@ fn ask_for_master(
     set_limit(connection, left(deadline)?)?;
     let mut question = redis::cmd("SENTINEL");
     question.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
-    let answer = exchange(connection, [&question])?.pop().unwrap_or(redis::Value::Nil);
+    let answer = exchange(connection, [&question], deadline)?.pop().unwrap_or(redis::Value::Nil);
     if let redis::Value::ServerError(error) = &answer {
-        let why = error.details().unwrap_or_default();
-        return Err(Trouble::Lost(format!("a sentinel answers {} {why}", error.code())));
+        let why = fit_for_log(error.details().unwrap_or_default());
+        return Err(Trouble::Lost(format!(
+            "a sentinel answers {} {why}",
+            fit_for_log(error.code())
+        )));
     }
     let answer: Option<(String, u16)> = redis::FromRedisValue::from_redis_value(answer)
         .map_err(|_| Trouble::garbage("SENTINEL"))?;

@@ -20,7 +20,7 @@ use super::Engine;
 use super::cluster::Cluster;
 use crate::clock;
 use crate::cluster::message::NodeId;
-use crate::cluster::redis::{Link, Outgoing, Trouble};
+use crate::cluster::redis::{Link, Outgoing, Pace, Trouble};
 use crate::cluster::seal::{Label, Refused};
 use crate::stats::{Counter, Gauge};
 use crate::store::AgentLease;
@@ -94,6 +94,8 @@ struct Agent<'a> {
     ring: ring::Progress,
     nodes: Nodes,
     busy_until: Duration,
+    /// How much of the stream Redis can give at once.
+    pace: Pace,
     /// Redis told that there is news.
     was_told: bool,
     look_due: Duration,
@@ -203,6 +205,7 @@ impl<'a> Agent<'a> {
             ring: ring::Progress::default(),
             nodes: Nodes::default(),
             busy_until: now,
+            pace: Pace::default(),
             was_told: false,
             look_due: now,
             refused_until: now,

@@ -144,7 +144,11 @@ impl Agent<'_> {
     /// Takes in what others wrote; how many entries there were.
     pub(super) fn receive(&mut self) -> Pass<usize> {
         let cursor = self.engine.store.stream_cursor();
-        let news = self.link()?.news(cursor)?;
+        let mut pace = self.pace;
+        let news = self.link()?.news_at(cursor, &mut pace);
+        self.pace = pace;
+        let news = news?;
+        self.engine.counters().add(Counter::TransportDropped, news.too_large as u64);
         for bytes in &news.entries {
             self.take_in(bytes);
         }
