@@ -39,10 +39,10 @@ fn another_process_goes_on_where_the_agent_stopped() {
     let ids: Vec<_> = (0..50).map(|_| second.keep(b"not sent yet")).collect();
     wait_until("a successor", Duration::from_secs(3), || {
         second.first_callback();
-        ids.iter().all(|id| elsewhere.find(id, Lookup::Keep).is_some())
+        // The first one may have sent them as it ended.
+        second.is_up() && ids.iter().all(|id| elsewhere.find(id, Lookup::Keep).is_some())
     })
     .expect("in time");
-    assert!(second.is_up());
 }
 
 #[test]
