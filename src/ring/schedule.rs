@@ -107,7 +107,11 @@ impl Ring {
         now: UnixMillis,
         random: Random<'_>,
     ) -> crate::error::Result<Ring> {
-        let activates = now + schedule.activation_delay;
+        let mut activates = now + schedule.activation_delay;
+        if self.tickets.iter().any(|record| record.activates == activates) {
+            // That one could win by its name.
+            activates = activates + Duration::from_millis(1);
+        }
         let ring = self.with([ticket_record(schedule, self.making(now), activates, random)])?;
         Ok(ring.maintain(schedule, now, random).unwrap_or(ring))
     }
