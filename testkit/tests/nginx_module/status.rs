@@ -14,7 +14,9 @@ fn is_prometheus(line: &str) -> bool {
         let words: Vec<_> = comment.splitn(3, ' ').collect();
         return match words[..] {
             ["HELP", name, text] => is_name(name) && !text.is_empty(),
-            ["TYPE", name, kind] => is_name(name) && ["counter", "gauge"].contains(&kind),
+            ["TYPE", name, kind] => {
+                is_name(name) && ["counter", "gauge", "histogram"].contains(&kind)
+            }
             _ => false,
         };
     }
