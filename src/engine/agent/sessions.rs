@@ -68,11 +68,12 @@ impl Agent<'_> {
                 break;
             }
         }
-        self.send_batch(&batch)?;
+        let records = batch.records;
+        self.send_batch(batch)?;
         for Position { shard, from, next } in positions {
             store.advance_sent(shard, from, next);
         }
-        Ok(batch.records)
+        Ok(records)
     }
 
     /// Puts a shard's records into the batch. What may be used once is noted before it is written, lost rather than
@@ -105,29 +106,42 @@ impl Agent<'_> {
         }
     }
 
-    fn send_batch(&mut self, batch: &Batch) -> Pass<()> {
+    fn send_batch(&mut self, batch: Batch) -> Pass<()> {
+        // First of all: where the log's position is noted already, nothing else would remind us of these.
+        self.unsent.extend(batch.again);
+        let sent = self.send_once(&batch.once).and_then(|()| self.send_unsent());
+        if !self.engine.config.resumption.single_use {
+            // The log has them.
+            self.unsent.clear();
+        }
+        self.unsent.truncate(MOST_UNSENT);
+        sent
+    }
+
+    fn send_once(&mut self, items: &[Outgoing]) -> Pass<()> {
+        let sent = self.send(items);
+        let counter = if sent.is_ok() { Counter::TransportSent } else { Counter::TransportDropped };
+        self.engine.counters().add(counter, items.len() as u64);
+        sent
+    }
+
+    fn send_unsent(&mut self) -> Pass<()> {
+        let items = std::mem::take(&mut self.unsent);
+        let sent = self.send(&items);
+        if sent.is_ok() {
+            self.engine.counters().add(Counter::TransportSent, items.len() as u64);
+        } else {
+            self.unsent = items;
+        }
+        sent
+    }
+
+    fn send(&mut self, items: &[Outgoing]) -> Pass<()> {
+        if items.is_empty() {
+            return Ok(());
+        }
         let keep = self.engine.config.resumption.lifetime;
-        if !batch.once.is_empty() {
-            let sent = self.link()?.send(&batch.once, keep);
-            let is_sent = sent.is_ok();
-            let counter = if is_sent { Counter::TransportSent } else { Counter::TransportDropped };
-            self.engine.counters().add(counter, batch.once.len() as u64);
-            sent?;
-        }
-        if !self.unsent.is_empty() || !batch.again.is_empty() {
-            self.unsent.extend(batch.again.iter().cloned());
-            // Of what is noted already nothing else would remind us.
-            let items = std::mem::take(&mut self.unsent);
-            let sent = self.link()?.send(&items, keep);
-            if sent.is_err() && self.engine.config.resumption.single_use {
-                self.unsent = items;
-                self.unsent.truncate(MOST_UNSENT);
-            } else if sent.is_ok() {
-                self.engine.counters().add(Counter::TransportSent, items.len() as u64);
-            }
-            sent?;
-        }
-        Ok(())
+        Ok(self.link()?.send(items, keep)?)
     }
 
     /// Sessions came faster than they went, or Redis was away for long: how many are gone, nobody knows.
@@ -145,7 +159,7 @@ impl Agent<'_> {
     pub(super) fn receive(&mut self) -> Pass<usize> {
         let cursor = self.engine.store.stream_cursor();
         let mut pace = self.pace;
-        let news = self.link()?.news_at(cursor, &mut pace);
+        let news = self.link()?.news(cursor, &mut pace);
         self.pace = pace;
         let news = news?;
         self.engine.counters().add(Counter::TransportDropped, news.too_large as u64);
