@@ -337,10 +337,9 @@ const THREAD_STACK: usize = 1 << 20;
 /// inherited by the application's children, nor closed by the application, nor in the way of its own numbers; and what
 /// the application closes is closed. Where the kernel cannot (before 5.9, or a filter forbids it), the table stays shared.
 pub(crate) fn separate_descriptors() {
-    const FIRST: libc::c_uint = 0;
     // SAFETY: with the table unshared first, only this thread's copies are closed.
     let separate = unsafe {
-        libc::syscall(libc::SYS_close_range, FIRST, libc::c_uint::MAX, libc::CLOSE_RANGE_UNSHARE)
+        libc::syscall(libc::SYS_close_range, 0, libc::c_uint::MAX, libc::CLOSE_RANGE_UNSHARE)
     } == 0;
     if !separate {
         return;

@@ -219,7 +219,7 @@ fn an_answer_that_redis_cuts_off_is_asked_for_in_parts_and_too_large_entries_are
     for _ in 0..200 {
         let mut link = remote.connect(Duration::from_secs(2)).expect("connected");
         link.listen().expect("told");
-        while let Ok(news) = link.news_at(last, &mut pace) {
+        while let Ok(news) = link.news(last, &mut pace) {
             seen += news.entries.len();
             too_large += news.too_large;
             last = news.last.unwrap_or(last);

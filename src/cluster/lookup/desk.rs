@@ -13,7 +13,7 @@ use super::direct::Direct;
 use super::requests::{Answers, Entered, Id, Requests};
 use super::wait::{Inquiry, Wait, is_current};
 use super::waker::Waker;
-use super::{Answer, Asked, announce, contained, locked};
+use super::{Answer, Asked, announce, contained, locked, waited};
 use crate::cluster::breaker::{Breaker, Change};
 use crate::cluster::redis::{Link, Remote, Trouble};
 use crate::cluster::{THREAD_RETRY, say_thread_refused};
@@ -246,10 +246,7 @@ impl Desk {
     fn wait<'a>(&'a self, state: MutexGuard<'a, State>, now: Duration) -> MutexGuard<'a, State> {
         let next = state.requests.next_due(now).into_iter().chain(state.breaker.next_probe()).min();
         let longest = next.map_or(IDLE, |due| due.saturating_sub(now).min(IDLE));
-        match self.called.wait_timeout(state, longest) {
-            Ok((state, _)) => state,
-            Err(poisoned) => poisoned.into_inner().0,
-        }
+        waited(&self.called, state, longest)
     }
 
     /// Redis answered. Too late helps nobody: only an answer within the budget shows that it is well.

@@ -9,10 +9,10 @@
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
-use super::{Answer, Key, announce, locked};
+use super::{Answer, Key, announce, locked, waited};
 use crate::clock;
 use crate::cluster::breaker::Breaker;
-use crate::cluster::redis::{Link, Remote, Trouble};
+use crate::cluster::redis::{Link, Remote, Trouble, left};
 
 #[derive(Default)]
 pub(super) struct Direct {
@@ -74,10 +74,7 @@ impl Direct {
             if left.is_zero() {
                 return Err(Answer::Unavailable);
             }
-            state = match self.freed.wait_timeout(state, left) {
-                Ok((state, _)) => state,
-                Err(poisoned) => poisoned.into_inner().0,
-            };
+            state = waited(&self.freed, state, left);
         }
     }
 }
@@ -138,9 +135,4 @@ impl Drop for Turn<'_> {
         drop(state);
         self.direct.freed.notify_one();
     }
-}
-
-fn left(deadline: Duration) -> Result<Duration, Trouble> {
-    let left = deadline.saturating_sub(clock::since_boot());
-    if left.is_zero() { Err(Trouble::Lost("no time is left to ask".into())) } else { Ok(left) }
 }

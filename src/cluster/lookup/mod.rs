@@ -16,7 +16,7 @@ mod wait;
 mod waker;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
@@ -164,6 +164,15 @@ fn announce(change: Change) {
 /// What a panic left behind is still in order: nothing here is half done when something can panic.
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The lock again, after a wait that may end early without a reason.
+fn waited<'a, T>(
+    condition: &Condvar,
+    guard: MutexGuard<'a, T>,
+    longest: Duration,
+) -> MutexGuard<'a, T> {
+    condition.wait_timeout(guard, longest).unwrap_or_else(PoisonError::into_inner).0
 }
 
 /// Whether a thread's work ended without a panic.

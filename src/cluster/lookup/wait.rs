@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use super::desk::Desk;
 use super::requests::Id;
-use super::{Answer, locked};
+use super::{Answer, locked, waited};
 use crate::clock;
 use crate::sys::{self, EventFd};
 
@@ -44,10 +44,7 @@ impl Wait {
             if answer.is_some() || left.is_zero() {
                 return answer.take();
             }
-            answer = match self.told.wait_timeout(answer, left) {
-                Ok((answer, _)) => answer,
-                Err(poisoned) => poisoned.into_inner().0,
-            };
+            answer = waited(&self.told, answer, left);
         }
     }
 

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::desk::{Desk, Thread};
 use super::wait::Wait;
-use super::{Answer, contained, locked};
+use super::{Answer, contained, locked, waited};
 use crate::clock;
 use crate::sys;
 
@@ -100,10 +100,7 @@ impl Waker {
                 continue;
             }
             let next = paused.waits.iter().map(|wait| wait.deadline.saturating_sub(now)).min();
-            paused = match self.called.wait_timeout(paused, next.unwrap_or(LONG)) {
-                Ok((paused, _)) => paused,
-                Err(poisoned) => poisoned.into_inner().0,
-            };
+            paused = waited(&self.called, paused, next.unwrap_or(LONG));
         }
     }
 }

@@ -174,7 +174,7 @@ pub(super) fn exchange<'a>(
 }
 
 /// What is left until then.
-pub(super) fn left(deadline: Duration) -> Result<Duration, Trouble> {
+pub(in crate::cluster) fn left(deadline: Duration) -> Result<Duration, Trouble> {
     let left = deadline.saturating_sub(clock::since_boot());
     if left.is_zero() { Err(Trouble::Lost("no time is left".into())) } else { Ok(left) }
 }

@@ -172,7 +172,12 @@ impl Link {
         token: &[u8],
         keep: Duration,
     ) -> Result<(), Trouble> {
-        self.all(self.ring_commands(write, token, keep)).map(drop)
+        let mut set = redis::cmd("HSET");
+        set.arg(&self.names.ring).arg(TOKEN).arg(token);
+        write.iter().for_each(|(field, value)| {
+            set.arg(field).arg(value);
+        });
+        self.all(vec![set, expire(&self.names.ring, keep)]).map(drop)
     }
 
     /// The same, unless the copy has changed since it had the token `known`; whether it was written.
@@ -193,20 +198,6 @@ impl Link {
             eval.arg(field).arg(value);
         });
         self.ask_for(&eval, "EVAL")
-    }
-
-    fn ring_commands(
-        &self,
-        write: &[(Vec<u8>, Vec<u8>)],
-        token: &[u8],
-        keep: Duration,
-    ) -> Vec<Cmd> {
-        let mut set = redis::cmd("HSET");
-        set.arg(&self.names.ring).arg(TOKEN).arg(token);
-        write.iter().for_each(|(field, value)| {
-            set.arg(field).arg(value);
-        });
-        vec![set, expire(&self.names.ring, keep)]
     }
 
     /// Takes fields out of the ring's copy.
@@ -238,14 +229,11 @@ impl Link {
         if !matches!(self.ask(&take)?, Value::Nil) {
             return Ok(true);
         }
-        let mut get = redis::cmd("GET");
-        get.arg(&self.names.maker);
-        let holder: Option<Vec<u8>> = self.ask_for(&get, "GET")?;
-        let is_ours = holder.is_some_and(|holder| holder == node.as_bytes());
-        if is_ours {
-            self.ask(&expire(&self.names.maker.clone(), term))?;
+        let is_maker = self.is_maker(node)?;
+        if is_maker {
+            self.ask(&expire(&self.names.maker, term))?;
         }
-        Ok(is_ours)
+        Ok(is_maker)
     }
 
     /// Leaves the making of keys to another node.
@@ -253,15 +241,19 @@ impl Link {
     /// # Errors
     /// [`Trouble`].
     pub fn leave_maker(&mut self, node: &str) -> Result<(), Trouble> {
-        let mut get = redis::cmd("GET");
-        get.arg(&self.names.maker);
-        let holder: Option<Vec<u8>> = self.ask_for(&get, "GET")?;
-        if holder.is_some_and(|holder| holder == node.as_bytes()) {
+        if self.is_maker(node)? {
             let mut delete = redis::cmd("DEL");
             delete.arg(&self.names.maker);
             self.ask(&delete)?;
         }
         Ok(())
+    }
+
+    fn is_maker(&mut self, node: &str) -> Result<bool, Trouble> {
+        let mut get = redis::cmd("GET");
+        get.arg(&self.names.maker);
+        let holder: Option<Vec<u8>> = self.ask_for(&get, "GET")?;
+        Ok(holder.is_some_and(|holder| holder == node.as_bytes()))
     }
 
     /// Says that this node lives, and what it says.

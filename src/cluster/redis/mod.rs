@@ -16,6 +16,7 @@ mod names;
 mod news;
 mod remote;
 
+pub(in crate::cluster) use dial::left;
 pub use link::{Copy, Link, Outgoing};
 pub use names::Names;
 pub use news::{News, Pace};

@@ -76,7 +76,7 @@ impl Link {
     ///
     /// # Errors
     /// [`Trouble`]. After [`Trouble::Lost`] connect again, and ask again with the same `pace`.
-    pub fn news_at(&mut self, last: (u64, u64), pace: &mut Pace) -> Result<News, Trouble> {
+    pub fn news(&mut self, last: (u64, u64), pace: &mut Pace) -> Result<News, Trouble> {
         if pace.is_stuck() {
             let stepped = self.step_over(last);
             if !matches!(stepped, Err(Trouble::Lost(_))) {
@@ -94,14 +94,6 @@ impl Link {
             Err(_) => {}
         }
         read
-    }
-
-    /// The entries after `last`, as many as are usual.
-    ///
-    /// # Errors
-    /// [`Trouble`].
-    pub fn news(&mut self, last: (u64, u64)) -> Result<News, Trouble> {
-        self.news_at(last, &mut Pace::default())
     }
 
     fn read(&mut self, last: (u64, u64), count: usize) -> Result<News, Trouble> {

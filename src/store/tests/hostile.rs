@@ -44,7 +44,7 @@ fn use_what_the_agent_has(store: &Store) {
             let number = u64::from(meta.authenticated);
             assert_eq!((meta, &*found), (session(number), &value(number, TYPICAL)));
         }
-        store.set_sent(shard, tail.next);
+        store.advance_sent(shard, store.sent(shard), tail.next);
         let elsewhere = Meta { origin: Origin::Elsewhere, ..session(3) };
         let _ = store.accept(&elsewhere, &value(3, TYPICAL), NOW, none);
     }

@@ -29,7 +29,7 @@ fn drain(store: &Store, most: usize) -> (Vec<Record>, bool) {
             let from = store.sent(shard);
             let tail = store.tail(shard, from, most);
             assert!(tail.records.len() <= most);
-            store.set_sent(shard, tail.next);
+            store.advance_sent(shard, store.sent(shard), tail.next);
             records.extend(tail.records);
             lapped |= tail.lapped;
             if tail.next == from {
