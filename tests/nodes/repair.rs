@@ -149,3 +149,30 @@ fn one_key_is_made_for_each_period() {
     assert!(apart < Duration::from_secs(1), "apart for {apart:?}");
     assert!(known() - before <= periods, "{} keys, {periods} periods", known() - before);
 }
+
+#[test]
+fn a_removal_that_redis_did_not_take_is_sent_again_also_where_sessions_are_sent_once() {
+    let redis = RedisServer::start().expect("redis");
+    let middleman = Middleman::start(redis.address()).expect("a middleman");
+    let settings = "[resumption]\nmode = \"stateful\"\nsingle_use = true\n[cluster]\nlookup_budget = \"100ms\"";
+    let node = Realm::at(&middleman.url(&redis.url()), settings).node();
+    let id = node.keep(b"a session");
+    let exist = |keys: &str| {
+        let names = redis.command(&["KEYS", "tlsresume:default:session:*"]);
+        names.is_ok_and(|names| names.is_empty() == (keys == "none"))
+    };
+    soon("the session", || exist("one"));
+
+    soon("up", || node.is_up());
+    // A busy node would be found asking for news, and say nothing more.
+    let mut last = 0;
+    soon("a node at rest", || {
+        let looks = redis.info_commands("xread").expect("counted");
+        std::mem::replace(&mut last, looks) == looks
+    });
+    middleman.behave(Behaviour::BlackHole);
+    node.0.forget_session(&id, now());
+    soon("down", || !node.is_up());
+    middleman.behave(Behaviour::Pass);
+    soon("the removal", || exist("none"));
+}
