@@ -153,7 +153,7 @@ typedef struct TLSRESUME_STATS {
      */
     uint64_t sessions_missed_parse;
     /**
-     * Look-ups refused: a handshake may ask for four.
+     * Look-ups refused: a handshake may ask for four, and wait for the cluster for `cluster.lookup_budget` in all.
      */
     uint64_t sessions_missed_over_limit;
     /**

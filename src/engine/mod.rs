@@ -45,7 +45,7 @@ pub use binding::{Binding, Policy};
 pub use keys::{KeyEntry, KeyKind, KeyState};
 pub use learned::{Accepting, Learned};
 pub use metrics::Report;
-pub use sessions::{Lookup, NewSession, Question, Search, StoredSession};
+pub use sessions::{Lookup, NewSession, Question, Search, StoredSession, Waited};
 pub use tickets::Opening;
 
 pub use crate::cluster::lookup::Asking;

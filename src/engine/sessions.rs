@@ -60,6 +60,10 @@ pub enum Search {
     Asked(Question),
 }
 
+/// How long one handshake has waited for the cluster: all its searches together may wait for `cluster.lookup_budget`.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Waited(Duration);
+
 /// A question to the cluster.
 #[derive(Debug)]
 pub struct Question {
@@ -114,20 +118,22 @@ impl Engine {
         lookup: Lookup,
         now: UnixMillis,
     ) -> Option<StoredSession> {
-        match self.begin_search(id, binding, lookup, Asking::Anyone, now) {
+        let waited = &mut Waited::default();
+        match self.begin_search(id, binding, lookup, Asking::Anyone, waited, now) {
             Search::Over(found) => found,
-            Search::Asked(question) => self.end_search(question, id, binding, lookup, now),
+            Search::Asked(question) => self.end_search(question, id, binding, lookup, waited, now),
         }
     }
 
     /// As [`Engine::find_session`], but leaves the waiting to the caller, who goes on with [`Engine::end_search`]. What
-    /// nobody may ask the cluster for, by `asking`, is absent.
+    /// nobody may ask the cluster for, by `asking`, is absent, and so is what there is no time left to ask for.
     pub fn begin_search(
         &self,
         id: &[u8],
         binding: &Binding,
         lookup: Lookup,
         asking: Asking,
+        waited: &mut Waited,
         now: UnixMillis,
     ) -> Search {
         let found = match self.find_here(id, binding, lookup, now) {
@@ -137,10 +143,11 @@ impl Engine {
             }
             Ok(Here::Elsewhere(lookups, key)) => {
                 let begun = clock::since_boot();
-                match lookups.ask(key, lookup == Lookup::Consume) {
+                match lookups.ask(key, lookup == Lookup::Consume, waited.0) {
                     Asked::Waits(inquiry) => return Search::Asked(Question { inquiry, begun }),
+                    Asked::Answered(Answer::OutOfTime) => Err(Counter::SessionsOverLimit),
                     Asked::Answered(answer) => {
-                        self.count_lookup(&answer, begun);
+                        self.count_lookup(&answer, begun, waited);
                         self.open_answer(answer, id, binding, lookup, now)
                     }
                 }
@@ -157,10 +164,11 @@ impl Engine {
         id: &[u8],
         binding: &Binding,
         lookup: Lookup,
+        waited: &mut Waited,
         now: UnixMillis,
     ) -> Option<StoredSession> {
         let answer = question.inquiry.answer();
-        self.count_lookup(&answer, question.begun);
+        self.count_lookup(&answer, question.begun, waited);
         self.counted(self.open_answer(answer, id, binding, lookup, now))
     }
 
@@ -276,8 +284,9 @@ impl Engine {
         self.cluster.as_ref().and_then(|cluster| cluster.lookups.as_ref())
     }
 
-    fn count_lookup(&self, answer: &Answer, begun: Duration) {
+    fn count_lookup(&self, answer: &Answer, begun: Duration, waited: &mut Waited) {
         let took = clock::since_boot().saturating_sub(begun);
+        waited.0 += took;
         if *answer == Answer::Refused {
             return self.counters().count(Counter::LookupsRefused);
         }

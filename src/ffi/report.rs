@@ -49,7 +49,7 @@ pub struct TLSRESUME_STATS {
     pub sessions_missed_binding: u64,
     /// Sessions that OpenSSL could not parse.
     pub sessions_missed_parse: u64,
-    /// Look-ups refused: a handshake may ask for four.
+    /// Look-ups refused: a handshake may ask for four, and wait for the cluster for `cluster.lookup_budget` in all.
     pub sessions_missed_over_limit: u64,
     /// Live sessions overwritten for want of room.
     pub sessions_evicted: u64,

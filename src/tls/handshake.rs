@@ -11,7 +11,7 @@ use super::ex_data::Place;
 use super::guard::contained;
 use super::sys;
 use crate::clock::UnixMillis;
-use crate::engine::{Accepting, Binding, Engine, Policy};
+use crate::engine::{Accepting, Binding, Engine, Policy, Waited};
 use crate::ring::Age;
 use crate::stats::Counter;
 
@@ -27,6 +27,8 @@ pub(super) struct Handshake {
     random: [u8; RANDOM_LEN],
     tickets: u8,
     lookups: u8,
+    /// For the cluster's answers.
+    pub(super) waited: Waited,
     /// The ticket whose keys were handed out last and whose fate is not known yet.
     pending: Option<Pending>,
     /// The context that the connection had when the client asked to resume.
@@ -108,6 +110,7 @@ impl Handshake {
             random,
             tickets: 0,
             lookups: 0,
+            waited: Waited::default(),
             pending: None,
             accepting: None,
             binding: None,

@@ -40,11 +40,14 @@ pub(super) fn begin(slot: Slot, ssl: *mut SSL, id: &[u8]) -> Search {
         return Search::Over(session::decode(&again.value, again.note, id));
     }
     let (engine, binding, lookup) = (wanted.engine, &wanted.binding, wanted.lookup);
-    let stored = match engine.begin_search(id, binding, lookup, pause::asking(), clock::now()) {
+    let (waited, now) = (&mut handshake.waited, clock::now());
+    let stored = match engine.begin_search(id, binding, lookup, pause::asking(), waited, now) {
         engine::Search::Over(stored) => stored,
         engine::Search::Asked(question) => match pause::prepare(ssl, question) {
             None => return Search::Asked,
-            Some(question) => engine.end_search(question, id, binding, lookup, clock::now()),
+            Some(question) => {
+                engine.end_search(question, id, binding, lookup, waited, clock::now())
+            }
         },
     };
     Search::Over(stored.and_then(|stored| wanted.take_in(stored, id, handshake)))
@@ -57,7 +60,8 @@ pub(super) fn end(slot: Slot, ssl: *mut SSL, id: &[u8]) -> Search {
         let handshake = unsafe { Handshake::of(ssl) }?;
         let wanted = Wanted::of(slot, ssl)?;
         let (engine, binding, lookup) = (wanted.engine, &wanted.binding, wanted.lookup);
-        let stored = engine.end_search(question, id, binding, lookup, clock::now())?;
+        let waited = &mut handshake.waited;
+        let stored = engine.end_search(question, id, binding, lookup, waited, clock::now())?;
         wanted.take_in(stored, id, handshake)
     });
     Search::Over(found.flatten())

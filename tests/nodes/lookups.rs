@@ -352,7 +352,9 @@ fn a_child_does_not_wait_for_what_its_parent_asked() {
     let lookups = lookups(&redis.url(), AMPLE, true);
     until_found(&lookups, 1);
     redis.stop().expect("stopped");
-    let Asked::Waits(inquiry) = lookups.ask(&key(1), false) else { panic!("it is not answered") };
+    let Asked::Waits(inquiry) = lookups.ask(&key(1), false, Duration::ZERO) else {
+        panic!("it is not answered")
+    };
     let mut inquiry = Some(inquiry);
     a_child_sees(|| {
         let (begun, inquiry) = (since_boot(), inquiry.take());

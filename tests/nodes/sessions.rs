@@ -1,6 +1,7 @@
 //! Sessions of one node are found at others.
 
-use tlsresume::engine::Lookup;
+use tlsresume::engine::{Asking, Lookup, Search, Waited};
+use tlsresume::stats::Counter;
 use tlsresume_testkit::redis::RedisServer;
 
 use crate::support::*;
@@ -61,4 +62,27 @@ fn a_used_session_that_is_put_back_stays_used_where_it_was_used() {
     assert!(nodes[1].find(&id, Lookup::Consume).is_some());
     redis.ask(&[b"SET", name.as_bytes(), &sealed]).expect("put back");
     assert!(nodes[1].find(&id, Lookup::Consume).is_none());
+}
+
+#[test]
+fn all_searches_of_one_handshake_wait_for_one_budget() {
+    let mut redis = RedisServer::start().expect("redis");
+    let realm = Realm::pulling(&redis.url(), "");
+    let node = realm.node();
+    soon("the connection", || node.is_up());
+    redis.stop().expect("stopped");
+    let (binding, waited) = (node.binding(), &mut Waited::default());
+    for _ in 0..4 {
+        let id = node.0.new_session_id(now()).expect("an id");
+        let asked = Asking::Anyone;
+        match node.0.begin_search(&id, &binding, Lookup::Keep, asked, waited, now()) {
+            Search::Over(found) => assert!(found.is_none()),
+            Search::Asked(question) => {
+                let none = node.0.end_search(question, &id, &binding, Lookup::Keep, waited, now());
+                assert!(none.is_none());
+            }
+        }
+    }
+    redis.cont().expect("continued");
+    assert_eq!(node.count(Counter::SessionsOverLimit), 3, "{}", node.metrics());
 }

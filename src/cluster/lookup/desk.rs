@@ -101,7 +101,7 @@ impl Desk {
     }
 
     /// Leaves a question for the thread.
-    pub(super) fn ask(self: &Arc<Self>, remote: &Arc<Remote>, id: Id) -> Asked {
+    pub(super) fn ask(self: &Arc<Self>, remote: &Arc<Remote>, id: Id, longest: Duration) -> Asked {
         // Also while the breaker is open: the thread is who finds out that Redis is well again.
         let has_thread = self.ensure_thread(remote);
         let now = clock::since_boot();
@@ -112,29 +112,34 @@ impl Desk {
         if !has_thread || state.over {
             return Asked::Answered(Answer::Unavailable);
         }
-        let wait = Wait::until(now + self.budget);
+        let wait = Wait::until(now + longest);
         let entered = state.requests.enter(id, &wait, now);
         drop(state);
         match entered {
             Entered::Waits => {
                 self.called.notify_one();
-                Asked::Waits(Inquiry::new(Arc::clone(self), id, wait))
+                let is_fair = longest >= self.budget / 2;
+                Asked::Waits(Inquiry::new(Arc::clone(self), id, wait, is_fair))
             }
             Entered::Taken => Asked::Answered(Answer::Absent),
             Entered::Full => Asked::Answered(Answer::Unavailable),
         }
     }
 
-    /// A handshake has waited for as long as it may. What it is told instead of an answer, unless that came just now.
-    pub(super) fn give_up(&self, id: &Id, wait: &Arc<Wait>) -> Answer {
+    /// A handshake has waited for as long as it may; unless that `is_fair`, too short for Redis to be blamed. What it is
+    /// told instead of an answer, unless that came just now.
+    pub(super) fn give_up(&self, id: &Id, wait: &Arc<Wait>, is_fair: bool) -> Answer {
         let now = clock::since_boot();
         let mut state = locked(&self.state);
         // Redis did say that it is not there; what it says next is waited for no longer.
-        if state.requests.leave(id, wait) {
+        if state.requests.leave(id, wait, now) {
             return Answer::Absent;
         }
         if let Some(answer) = wait.told() {
             return answer;
+        }
+        if !is_fair {
+            return Answer::Unavailable;
         }
         let change = state.note_given_up(now, self.budget);
         drop(state);
@@ -146,7 +151,7 @@ impl Desk {
 
     /// A handshake is gone.
     pub(super) fn leave(&self, id: &Id, wait: &Arc<Wait>) {
-        locked(&self.state).requests.leave(id, wait);
+        locked(&self.state).requests.leave(id, wait, clock::since_boot());
     }
 
     /// Has the bell of a wait rung when it is over; `false` without a thread to do so.
@@ -391,7 +396,7 @@ mod tests {
         let wait = Wait::until(Duration::ZERO);
         // As a thread of that process had it at the fork.
         let _state = locked(&desk.state);
-        let inquiry = Inquiry::new(Arc::clone(&desk), ([0; 24], false), wait);
+        let inquiry = Inquiry::new(Arc::clone(&desk), ([0; 24], false), wait, true);
         assert!(inquiry.is_over());
         assert_eq!(inquiry.answer(), Answer::Unavailable);
     }

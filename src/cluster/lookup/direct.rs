@@ -39,8 +39,16 @@ struct Turn<'a> {
 }
 
 impl Direct {
-    pub(super) fn ask(&self, remote: &Remote, budget: Duration, key: &Key, take: bool) -> Answer {
-        let deadline = clock::since_boot() + budget;
+    /// Of the budget `longest` is left.
+    pub(super) fn ask(
+        &self,
+        remote: &Remote,
+        budget: Duration,
+        longest: Duration,
+        key: &Key,
+        take: bool,
+    ) -> Answer {
+        let deadline = clock::since_boot() + longest;
         let mut turn = match self.turn(deadline, budget / 2) {
             Ok(turn) => turn,
             Err(answer) => return answer,

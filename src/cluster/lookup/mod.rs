@@ -42,6 +42,8 @@ pub enum Answer {
     Unavailable,
     /// Redis was not asked: it did not answer others.
     Refused,
+    /// Redis was not asked: who asks has waited for other answers for as long as it may.
+    OutOfTime,
 }
 
 /// What became of a question.
@@ -82,7 +84,7 @@ impl Lookups {
     /// The session of that key, waited for at most the budget. A session that is taken is there for nobody else; who
     /// asks for one that is being taken here is told that it is absent.
     pub fn fetch(&self, key: &Key, take: bool) -> Answer {
-        match self.ask(key, take) {
+        match self.ask(key, take, Duration::ZERO) {
             Asked::Answered(answer) => answer,
             Asked::Waits(inquiry) => inquiry.answer(),
         }
@@ -100,13 +102,18 @@ impl Lookups {
         may
     }
 
-    /// Asks, and leaves the waiting to the caller. Without threads there is nothing to leave.
-    pub fn ask(&self, key: &Key, take: bool) -> Asked {
+    /// Asks, and leaves the waiting to the caller, who has `waited` for other answers: of its budget the rest is left.
+    /// Without threads there is nothing to leave.
+    pub fn ask(&self, key: &Key, take: bool, waited: Duration) -> Asked {
+        let longest = self.budget.saturating_sub(waited);
+        if longest.is_zero() {
+            return Asked::Answered(Answer::OutOfTime);
+        }
         let desk = self.desk();
         if self.threads {
-            desk.ask(&self.remote, (*key, take))
+            desk.ask(&self.remote, (*key, take), longest)
         } else {
-            Asked::Answered(desk.direct().ask(&self.remote, self.budget, key, take))
+            Asked::Answered(desk.direct().ask(&self.remote, self.budget, longest, key, take))
         }
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use super::wait::Wait;
 use super::{Answer, Key};
+use crate::cluster::breaker::Breaker;
 
 /// Which session, and whether it is taken.
 pub(super) type Id = (Key, bool);
@@ -23,13 +24,17 @@ pub(super) const MOST_WAITING: usize = 1024;
 pub(super) const BATCH: usize = 64;
 
 /// An absent session is asked for this often at most, while somebody waits: the node that made it may be about to write
-/// it. The pauses double, so a long wait costs few questions.
+/// it. The pauses double, so a long wait costs few questions. Where that was in vain a few times in a row, say because
+/// Redis is full, few are asked for again ([`Requests::patience`]).
 pub(super) const TRIES: u32 = 10;
 
 #[derive(Default)]
 pub(super) struct Requests {
     by_id: HashMap<Id, Request>,
     waiting: usize,
+    /// Whether it helps to ask again for an absent session: a failure is one that stays absent, a success one that comes,
+    /// and a probe one that is asked for again although that did not help others.
+    patience: Breaker,
 }
 
 /// One session that is looked up.
@@ -74,7 +79,7 @@ impl Requests {
     }
 
     /// One waits no longer, if it still did. Whether Redis said meanwhile that the session is not there.
-    pub(super) fn leave(&mut self, id: &Id, wait: &Arc<Wait>) -> bool {
+    pub(super) fn leave(&mut self, id: &Id, wait: &Arc<Wait>, now: Duration) -> bool {
         let Some(request) = self.by_id.get_mut(id) else { return false };
         let place = request.waits.iter().position(|other| Arc::ptr_eq(other, wait));
         let Some(place) = place else { return false };
@@ -83,6 +88,9 @@ impl Requests {
         let was_asked = request.asked > 0;
         if request.waits.is_empty() && !request.taken_up {
             self.by_id.remove(id);
+            if was_asked {
+                self.note_in_vain(now);
+            }
         }
         was_asked
     }
@@ -133,7 +141,10 @@ impl Requests {
         let mut answers = answers.into_iter();
         for id in batch {
             match answers.next().flatten() {
-                Some(sealed) => self.tell(id, &Answer::Found(sealed)),
+                Some(sealed) => {
+                    self.note_found(id);
+                    self.tell(id, &Answer::Found(sealed));
+                }
                 None if self.comes_again(id, now, pause) => {}
                 None => self.tell(id, &Answer::Absent),
             }
@@ -161,13 +172,39 @@ impl Requests {
         request.waits.iter().for_each(|wait| wait.tell(answer.clone()));
     }
 
-    /// Whether an absent session is asked for again: somebody will still wait then.
+    /// Whether an absent session is asked for again: somebody will still wait then, and it may help.
     fn comes_again(&mut self, id: &Id, now: Duration, pause: Duration) -> bool {
         let Some(request) = self.by_id.get_mut(id) else { return false };
         let due = now + pause * 2u32.saturating_pow(request.asked);
+        let was_again = request.asked > 0;
         request.asked += 1;
         (request.taken_up, request.due) = (false, due);
-        request.asked < TRIES && request.is_wanted(due)
+        let comes = request.asked < TRIES && request.is_wanted(due);
+        match was_again {
+            true if !comes => self.note_in_vain(now),
+            false if comes => return self.may_be_patient(now),
+            _ => {}
+        }
+        comes
+    }
+
+    fn may_be_patient(&mut self, now: Duration) -> bool {
+        let is_probe = self.patience.probe_due(now);
+        if is_probe {
+            // One at a time: it has failed until it succeeds.
+            self.patience.probe_failed(now);
+        }
+        is_probe || self.patience.allows()
+    }
+
+    fn note_found(&mut self, id: &Id) {
+        if self.by_id.get(id).is_some_and(|request| request.asked > 0) {
+            let _ = self.patience.success();
+        }
+    }
+
+    fn note_in_vain(&mut self, now: Duration) {
+        let _ = self.patience.failure(now);
     }
 }
 

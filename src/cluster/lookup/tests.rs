@@ -61,8 +61,8 @@ fn a_request_that_was_left_while_it_was_asked_serves_who_enters_before_the_answe
     let (mut requests, id) = (Requests::default(), (key(1), false));
     let gone = entered(&mut requests, id, 0, 10);
     assert_eq!(requests.take_up(ms(0)), [id]);
-    assert!(!requests.leave(&id, &gone));
-    assert!(!requests.leave(&id, &gone), "twice is as once");
+    assert!(!requests.leave(&id, &gone, ms(0)));
+    assert!(!requests.leave(&id, &gone, ms(0)), "twice is as once");
     let next = entered(&mut requests, id, 20, 30);
     assert_eq!(requests.take_up(ms(20)), [], "it is under way");
     requests.answer(&[id], vec![Some(b"sealed".to_vec())], ms(21), PAUSE);
@@ -79,7 +79,7 @@ fn an_old_answer_is_told_to_nobody_who_asks_later() {
     // It has not fetched its answer yet.
     let next = entered(&mut requests, id, 1, 11);
     assert_eq!(requests.take_up(ms(1)), [id], "asked for anew");
-    assert!(!requests.leave(&id, &slow), "and it takes nobody else's place with it");
+    assert!(!requests.leave(&id, &slow, ms(1)), "and it takes nobody else's place with it");
     requests.answer(&[id], vec![Some(b"sealed".to_vec())], ms(2), PAUSE);
     assert_eq!((slow.told(), next.told()), (Some(Answer::Unavailable), Some(found())));
 }
@@ -109,8 +109,46 @@ fn who_gives_up_knows_whether_redis_had_said_no() {
     let wait = entered(&mut requests, id, 0, 10);
     requests.take_up(ms(0));
     requests.answer(&[id], vec![None], ms(1), PAUSE);
-    assert!(requests.leave(&id, &wait));
+    assert!(requests.leave(&id, &wait, ms(10)));
     assert!(requests.is_empty());
+}
+
+/// One look-up of a session that Redis does not have; whether it was asked for again.
+fn asks_again(requests: &mut Requests, number: usize, now: u64) -> bool {
+    let id = (key(number), false);
+    let wait = entered(requests, id, now, now + 10);
+    assert_eq!(requests.take_up(ms(now)), [id]);
+    requests.answer(&[id], vec![None], ms(now), PAUSE);
+    let again = wait.told().is_none();
+    requests.leave(&id, &wait, ms(now + 10));
+    again
+}
+
+#[test]
+fn where_asking_again_does_not_help_it_is_tried_once_a_second_until_it_does() {
+    let mut requests = Requests::default();
+    for number in 0..3 {
+        assert!(asks_again(&mut requests, number, 0), "{number}");
+    }
+    let tries = |requests: &mut Requests, from| {
+        (from..from + 10_000).filter(|now| asks_again(requests, 9, *now)).count()
+    };
+    let count = tries(&mut requests, 20);
+    assert!((8..=12).contains(&count), "{count} in 10 s");
+    // What Redis has at once does not show that asking again would help.
+    let id = (key(10), false);
+    entered(&mut requests, id, 10_050, 10_060);
+    requests.take_up(ms(10_050));
+    requests.answer(&[id], vec![Some(b"sealed".to_vec())], ms(10_050), PAUSE);
+    assert!(tries(&mut requests, 10_051) <= 12);
+    // The next probe finds its session.
+    let (id, now) = ((key(11), true), 30_000);
+    entered(&mut requests, id, now, now + 10);
+    requests.take_up(ms(now));
+    requests.answer(&[id], vec![None], ms(now), PAUSE);
+    assert_eq!(requests.take_up(ms(now + 2)), [id]);
+    requests.answer(&[id], vec![Some(b"sealed".to_vec())], ms(now + 2), PAUSE);
+    assert!((0..3).all(|number| asks_again(&mut requests, number, now + 3)));
 }
 
 #[test]
@@ -119,11 +157,11 @@ fn what_nobody_waits_for_is_not_asked() {
     let wait = entered(&mut requests, id, 0, 10);
     assert_eq!(requests.next_due(ms(10)), None, "its time is over");
     assert_eq!(requests.take_up(ms(10)), [], "taking it would lose it");
-    requests.leave(&id, &wait);
+    requests.leave(&id, &wait, ms(20));
     assert!(requests.is_empty());
     let wait = entered(&mut requests, id, 20, 30);
     requests.take_up(ms(20));
-    requests.leave(&id, &wait);
+    requests.leave(&id, &wait, ms(20));
     requests.put_back(&[id]);
     assert!(requests.is_empty(), "Redis could not be asked, and need not be again");
 }
@@ -154,7 +192,7 @@ fn no_more_wait_than_are_allowed() {
         (0..MOST_WAITING).map(|it| entered(&mut requests, (key(it % 3), false), 0, 10)).collect();
     let one_more = Wait::until(ms(10));
     assert_eq!(requests.enter((key(1), false), &one_more, ms(0)), Entered::Full);
-    requests.leave(&(key(0), false), &waits[0]);
+    requests.leave(&(key(0), false), &waits[0], ms(0));
     assert_eq!(requests.enter((key(1), false), &one_more, ms(0)), Entered::Waits);
 }
 
@@ -202,9 +240,9 @@ proptest! {
                 }
                 Step::Leave(which) if !waits.is_empty() => {
                     let (id, wait) = waits.swap_remove(which % waits.len());
-                    requests.leave(&id, &wait);
+                    requests.leave(&id, &wait, ms(20));
                     wait.told();
-                    requests.leave(&id, &wait);
+                    requests.leave(&id, &wait, ms(20));
                     prop_assert_eq!(wait.told(), None);
                 }
                 Step::TakeUp if batch.is_empty() => batch = requests.take_up(now),
@@ -232,7 +270,7 @@ proptest! {
         }
         requests.put_back(&batch);
         for (id, wait) in &waits {
-            requests.leave(id, wait);
+            requests.leave(id, wait, now);
         }
         prop_assert!(requests.is_empty());
     }

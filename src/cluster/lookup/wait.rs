@@ -74,11 +74,13 @@ pub struct Inquiry {
     desk: Arc<Desk>,
     id: Id,
     wait: Arc<Wait>,
+    /// The wait is long enough for Redis to answer.
+    is_fair: bool,
 }
 
 impl Inquiry {
-    pub(super) fn new(desk: Arc<Desk>, id: Id, wait: Arc<Wait>) -> Self {
-        Inquiry { desk, id, wait }
+    pub(super) fn new(desk: Arc<Desk>, id: Id, wait: Arc<Wait>, is_fair: bool) -> Self {
+        Inquiry { desk, id, wait, is_fair }
     }
 
     /// The answer, waited for until the budget is over. Not in a child that was forked meanwhile: nobody would tell it,
@@ -87,7 +89,8 @@ impl Inquiry {
         if !self.desk.is_of_this_process() {
             return Answer::Unavailable;
         }
-        self.wait.fetch().unwrap_or_else(|| self.desk.give_up(&self.id, &self.wait))
+        let given_up = || self.desk.give_up(&self.id, &self.wait, self.is_fair);
+        self.wait.fetch().unwrap_or_else(given_up)
     }
 
     /// Whether [`Inquiry::answer`] would return at once.
