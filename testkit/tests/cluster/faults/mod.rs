@@ -3,9 +3,9 @@
 //!
 //! `make test` runs each fault once, with every way of sharing and every kind of session, and checks
 //! all of this but the times of handshakes, which it only reports: other tests keep the machine busy.
-//! `make test-cluster` (`TLSRESUME_DEEP=1`) runs each three times and measures enough handshakes for a
-//! 99th percentile: in each run first with nodes to which nothing happens, then at once with the
-//! others. Each such pair has a ratio, and what is checked is the median of the three.
+//! `make test-cluster` (`TLSRESUME_DEEP=1`) runs each twice and measures enough handshakes for a 99th
+//! percentile: in turns with nodes to which nothing happens and with the others. Each such pair has
+//! a ratio, and what is checked is the median of all pairs.
 
 mod scenario;
 mod sites;
@@ -25,8 +25,8 @@ pub(crate) trait Fault: Sized {
     /// How long it lasts at the least; else as long as everything takes that is tried meanwhile.
     const LASTS: Duration = Duration::ZERO;
 
-    /// Whether Redis goes on answering some or all look-ups: then those for what it could not be told
-    /// wait as long as others do for what is about to come.
+    /// Whether Redis goes on answering some or all look-ups: then some of those for what it could not be
+    /// told wait for what might be about to come.
     const ANSWERS: bool = false;
 
     /// How often keys change, if while it lasts.

@@ -9,7 +9,7 @@ use tlsresume_testkit::load::{LoadReport, TrafficSettings};
 use tlsresume_testkit::matrix::Kind;
 use tlsresume_testkit::{Result, Server, Traffic, alone};
 
-use super::table::{self, Outcome};
+use super::table::{self, Outcome, Pair};
 use super::{Fault, is_deep};
 use crate::nodes::{Cluster, LIMIT, Sharing, addresses, assert_all_served};
 
@@ -20,6 +20,10 @@ const SERVICE: Duration = Duration::from_secs(5);
 
 /// How long clients of a cluster that pushes insist, while Redis is well.
 const INSISTS: Duration = Duration::from_millis(250);
+
+/// How often healthy and faulty nodes take turns while that is measured, and with how many connections.
+const PAIRS: usize = 6;
+const CONNECTIONS: u32 = 200;
 
 /// Two first visits to every node, and as many returns.
 const ROUND: u32 = 12;
@@ -136,7 +140,7 @@ impl Cell<'_> {
 /// Runs it, checks it, and enters it into the table.
 pub(super) fn survives<F: Fault>() -> Result<()> {
     let _alone = alone();
-    let runs = if is_deep() { 3 } else { 1 };
+    let runs = if is_deep() { 2 } else { 1 };
     let outcomes = (0..runs).map(|_| run::<F>()).collect::<Result<Vec<_>>>()?;
     table::enter::<F>(&outcomes);
     Ok(())
@@ -144,7 +148,7 @@ pub(super) fn survives<F: Fault>() -> Result<()> {
 
 /// Once, with a Redis and nodes of its own.
 fn run<F: Fault>() -> Result<Vec<Outcome>> {
-    let measured = if is_deep() { 400 } else { 48 };
+    let (pairs, measured) = if is_deep() { (PAIRS, CONNECTIONS) } else { (1, 48) };
     let mut fault = F::start()?;
     let fleets = Fleet::all(&fault, F::ROTATES)?;
     let cells: Vec<_> = fleets.iter().flat_map(Fleet::cells).collect();
@@ -159,27 +163,25 @@ fn run<F: Fault>() -> Result<Vec<Outcome>> {
     // The first connections are those to nodes that wait for Redis.
     each(&|cell| cell.visits(cell.well(), OPENING))?;
     calm_cells.iter().try_for_each(|calm| calm.visits(calm.well(), OPENING).map(drop))?;
-    let mut healthy = each(&|cell| cell.visits(cell.well(), measured))?;
+    let healthy = each(&|cell| cell.visits(cell.well(), measured))?;
     let visitors = cells.iter().map(Cell::visitor).collect::<Result<Vec<_>>>()?;
 
     begin(&mut fault, &cells)?;
     let began = Instant::now();
     let opening = each(&|cell| cell.visits(cell.traffic(), OPENING))?;
-    let mut faulty = Vec::new();
-    for (nth, cell) in cells.iter().enumerate() {
-        if let Some(calm) = calm_cells.get(nth) {
-            healthy[nth] = calm.visits(calm.traffic(), measured)?;
+    let mut measurements = vec![Vec::new(); cells.len()];
+    for _ in 0..pairs {
+        for (nth, cell) in cells.iter().enumerate() {
+            let healthy = match calm_cells.get(nth) {
+                Some(calm) => calm.visits(calm.traffic(), measured)?,
+                None => healthy[nth].clone(),
+            };
+            let faulty = cell.visits(cell.traffic(), measured)?;
+            measurements[nth].push(Pair { healthy, faulty });
         }
-        faulty.push(cell.visits(cell.traffic(), measured)?);
     }
     while began.elapsed() < F::LASTS {
-        let more = each(&|cell| cell.visits(cell.traffic(), OPENING))?;
-        faulty.iter_mut().zip(&more).for_each(|(all, more)| {
-            // Few handshakes have no percentile worth the name.
-            let (latency, full) = (all.latency_us.clone(), all.full_us.clone());
-            all.add(more);
-            (all.latency_us, all.full_us) = (latency, full);
-        });
+        each(&|cell| cell.visits(cell.traffic(), OPENING))?;
     }
     for (cell, visitor) in cells.iter().zip(&visitors).filter(|(cell, _)| !cell.kind.is_stored()) {
         cell.resumes_everywhere(visitor)?;
@@ -189,9 +191,8 @@ fn run<F: Fault>() -> Result<Vec<Outcome>> {
     let outcomes = cells.iter().zip(services).enumerate().map(|(nth, (cell, service))| Outcome {
         sharing: cell.fleet.sharing,
         kind: cell.kind,
-        healthy: healthy[nth].clone(),
         opening: opening[nth].clone(),
-        faulty: faulty[nth].clone(),
+        pairs: std::mem::take(&mut measurements[nth]),
         service,
     });
     Ok(outcomes.collect())

@@ -23,15 +23,21 @@ const BUDGET_US: f64 = 5000.0;
 pub(super) struct Outcome {
     pub(super) sharing: Sharing,
     pub(super) kind: Kind,
-    pub(super) healthy: LoadReport,
     /// Of the first connections of the fault, when it is not yet known.
     pub(super) opening: LoadReport,
-    pub(super) faulty: LoadReport,
+    pub(super) pairs: Vec<Pair>,
     /// From the end of the fault to full service.
     pub(super) service: Duration,
 }
 
-/// The medians of one cell over all runs.
+/// The same connections to nodes that are well and, at once, to those that are not.
+#[derive(Clone)]
+pub(super) struct Pair {
+    pub(super) healthy: LoadReport,
+    pub(super) faulty: LoadReport,
+}
+
+/// The medians of one cell over all runs, or over all pairs of all runs.
 #[derive(Debug)]
 struct Row {
     fault: &'static str,
@@ -43,8 +49,8 @@ struct Row {
     healthy_us: f64,
     opening_us: f64,
     faulty_us: f64,
-    /// Median of the runs' own, each of which was measured side by side.
     opening_excess_us: f64,
+    /// Medians of the pairs' own.
     ratio: f64,
     excess_us: f64,
     service_ms: f64,
@@ -79,29 +85,28 @@ const HEAD: &str = "fault              | nodes | kind              | handshakes 
 impl Row {
     fn of<F: Fault>(runs: &[Vec<Outcome>], cell: usize) -> Row {
         let outcomes: Vec<_> = runs.iter().map(|run| &run[cell]).collect();
-        let median = |value: &dyn Fn(&Outcome) -> f64| {
-            let mut values: Vec<_> = outcomes.iter().map(|it| value(it)).collect();
-            values.sort_by(f64::total_cmp);
-            values[values.len() / 2]
-        };
+        let pairs: Vec<_> = outcomes.iter().flat_map(|it| &it.pairs).collect();
+        let of_runs = |value: &dyn Fn(&Outcome) -> f64| median(outcomes.iter().map(|it| value(it)));
+        let of_pairs = |value: &dyn Fn(&Pair) -> f64| median(pairs.iter().map(|it| value(it)));
+        let healthy_us = of_pairs(&|it| p99(&it.healthy));
         let first = outcomes[0];
         Row {
             fault: F::NAME,
             sharing: first.sharing,
             kind: first.kind,
-            handshakes: outcomes.iter().map(|it| it.faulty.handshakes).sum(),
-            resumed: outcomes.iter().map(|it| it.faulty.resumed).sum(),
-            healthy_us: median(&|it| p99(&it.healthy)),
-            opening_us: median(&|it| p99(&it.opening)),
-            faulty_us: median(&|it| p99(&it.faulty)),
-            opening_excess_us: median(&|it| p99(&it.opening) - RATIO * p99(&it.healthy)),
-            ratio: median(&|it| p99(&it.faulty) / p99(&it.healthy)),
-            excess_us: median(&|it| p99(&it.faulty) - RATIO * p99(&it.healthy)),
-            service_ms: median(&|it| it.service.as_secs_f64() * 1000.0),
+            handshakes: pairs.iter().map(|it| it.faulty.handshakes).sum(),
+            resumed: pairs.iter().map(|it| it.faulty.resumed).sum(),
+            healthy_us,
+            opening_us: of_runs(&|it| p99(&it.opening)),
+            faulty_us: of_pairs(&|it| p99(&it.faulty)),
+            opening_excess_us: of_runs(&|it| p99(&it.opening) - RATIO * healthy_us),
+            ratio: of_pairs(&|it| p99(&it.faulty) / p99(&it.healthy)),
+            excess_us: of_pairs(&|it| p99(&it.faulty) - RATIO * p99(&it.healthy)),
+            service_ms: of_runs(&|it| it.service.as_secs_f64() * 1000.0),
         }
     }
 
-    /// Pushing nodes never wait. Others wait for the budget until they know better, and also then for
+    /// Pushing nodes never wait. Others wait for the budget until they know better, and now and then for
     /// what a Redis that does answer does not have.
     fn is_quick(&self, answers: bool) -> bool {
         let waits = self.sharing == Sharing::Pull && self.kind.is_stored();
@@ -143,6 +148,12 @@ impl Row {
             "service_ms": self.service_ms,
         })
     }
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<_> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
 }
 
 fn p99(report: &LoadReport) -> f64 {
