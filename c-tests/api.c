@@ -345,8 +345,8 @@ static void check_import(const char *text, int format, const void *data, size_t 
         TLSRESUME *tr = realm_new("[keys]\nactivation_delay = \"0s\"\n");
         SSL_CTX *ctx = attached_server(tr);
         struct visitor visitor = visitor_new(&KIND[k], "a.example");
-        next_millisecond();
         CHECK_SAYING(tlsresume_keys_import(tr, data, len, format) == 1, "%s", text);
+        next_millisecond(); /* when it takes over */
         CHECK(!visit(&visitor, ctx));
         const unsigned char *ticket = NULL;
         size_t ticket_len = 0;

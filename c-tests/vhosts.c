@@ -872,8 +872,8 @@ enum { IMPORTED_LEN = 80, NAME_LEN = 16 };
 static void import_a_key(TLSRESUME *tr, unsigned char key[IMPORTED_LEN])
 {
     random_bytes(key, IMPORTED_LEN);
-    next_millisecond();
     CHECK(tlsresume_keys_import(tr, key, IMPORTED_LEN, TLSRESUME_KEYS_OPENSSL) == 1);
+    next_millisecond(); /* when it takes over */
 }
 
 static bool ticket_is_under(const struct visitor *visitor, const unsigned char *key)
