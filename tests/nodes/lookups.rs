@@ -93,10 +93,6 @@ fn an_answer_comes_within_the_budget_or_not_at_all() {
             Behaviour::Refuse,
             Behaviour::Trickle(Duration::from_millis(20)),
         ] {
-            // Without a thread of ours nothing bounds the whole of an answer that comes byte by byte.
-            if !threads && matches!(behaviour, Behaviour::Trickle(_)) {
-                continue;
-            }
             for connected in [true, false] {
                 middleman.behave(Behaviour::Pass);
                 let lookups = lookups(&url, BUDGET, threads);

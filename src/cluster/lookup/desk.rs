@@ -334,7 +334,7 @@ impl Line<'_> {
         if self.link.is_none() {
             self.has_served = false;
             let mut link = self.remote.connect(CONNECT_LIMIT)?;
-            link.limit(self.limit)?;
+            link.limit(self.limit);
             self.link = Some(link);
         }
         Ok(())

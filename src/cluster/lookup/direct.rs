@@ -2,9 +2,8 @@
 //!
 //! Owns: the process's connection, and whose turn it is. Called by: handshakes. Threads: one asks at a time, the others
 //! wait for their turn no longer than for an answer. Forks: a child connects anew, and never drops what it inherited.
-//! Failure: as for [`super`]. Connecting and each read are bounded by what is left of the budget; a Redis that sends its
-//! answer byte by byte can exceed it, until the breaker opens. All of it runs on the handshake's stack: 34 KiB, and with
-//! an answer that is nested as deep as the client allows 188 KiB, so never in a job of OpenSSL's (`tls::pause`).
+//! Failure: as for [`super`]; connecting and asking end with the budget. All of it runs on the handshake's stack: 34 KiB,
+//! and with an answer that is nested as deep as the parser allows 188 KiB, so never in a job of OpenSSL's (`tls::pause`).
 
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
@@ -114,7 +113,7 @@ impl Turn<'_> {
             Some(link) => link,
             None => remote.connect(left(deadline)?)?,
         };
-        link.limit(left(deadline)?)?;
+        link.limit(left(deadline)?);
         let asked = link.sessions(&[(*key, take)]);
         if !matches!(asked, Err(Trouble::Lost(_))) {
             self.link = Some(link);

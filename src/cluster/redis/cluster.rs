@@ -10,9 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
-use redis::{Cmd, Connection, ConnectionAddr, ConnectionInfo, Value};
+use redis::{Cmd, Value};
 
-use super::dial::{Dialer, exchange, left, set_limit};
+use super::connection::{Connection, Login, left};
+use super::dial::{Address, Dialer};
 use super::{Trouble, fit_for_log};
 use crate::clock;
 
@@ -24,17 +25,13 @@ const REDIRECTS: usize = 4;
 /// Most nodes that are connected to: as many as a cluster should have.
 const NODES: usize = 1024;
 
-/// Host and port.
-type Node = (String, u16);
-
 /// By their first slot: the last one, and who has them.
-type Slots = BTreeMap<u16, (u16, Node)>;
+type Slots = BTreeMap<u16, (u16, Address)>;
 
 /// The nodes that are configured, and how to get in.
 pub(super) struct Seeds {
-    seeds: Vec<ConnectionInfo>,
-    /// How to connect to any other node; its address counts for TLS alone.
-    pattern: ConnectionInfo,
+    seeds: Vec<Address>,
+    login: Login,
     /// Which one is asked first: the one that answered last.
     first: AtomicUsize,
 }
@@ -44,30 +41,25 @@ pub(super) struct Cluster {
     seeds: Arc<Seeds>,
     dialer: Arc<Dialer>,
     slots: Slots,
-    connections: BTreeMap<Node, Connection>,
-    limit: Duration,
+    connections: BTreeMap<Address, Connection>,
 }
 
 /// A command on its way.
 struct Task {
     /// Which one.
     at: usize,
-    node: Node,
+    node: Address,
     /// The node does not have the slot yet.
     asking: bool,
 }
 
 impl Seeds {
-    pub(super) fn new(seeds: Vec<ConnectionInfo>, pattern: ConnectionInfo) -> Self {
-        Seeds { seeds, pattern, first: AtomicUsize::new(0) }
+    pub(super) fn new(seeds: Vec<Address>, login: Login) -> Self {
+        Seeds { seeds, login, first: AtomicUsize::new(0) }
     }
 
-    pub(super) fn addresses(&self) -> impl Iterator<Item = &ConnectionAddr> {
-        self.seeds.iter().map(ConnectionInfo::addr)
-    }
-
-    fn info(&self, (host, port): &Node) -> ConnectionInfo {
-        self.pattern.clone().set_addr(at_host(self.pattern.addr(), host.clone(), *port))
+    pub(super) fn addresses(&self) -> &[Address] {
+        &self.seeds
     }
 
     /// The next connection begins with another node.
@@ -81,23 +73,21 @@ impl Cluster {
     pub(super) fn connect(
         seeds: &Arc<Seeds>,
         dialer: &Arc<Dialer>,
-        limit: Duration,
+        mut deadline: Duration,
     ) -> Result<Self, Trouble> {
         let mut cluster = Cluster {
             seeds: Arc::clone(seeds),
             dialer: Arc::clone(dialer),
             slots: Slots::new(),
             connections: BTreeMap::new(),
-            limit,
         };
         let mut last = Trouble::Lost("no node is configured".into());
-        let mut left = limit;
         let count = seeds.seeds.len();
         let begin = seeds.first.load(Ordering::Relaxed);
         for nth in 0..count {
             let at = begin.wrapping_add(nth) % count;
-            let share = if nth + 1 < count { left / 2 } else { left };
-            match cluster.enter(&seeds.seeds[at], share, &mut left) {
+            let parts = if nth + 1 < count { 2 } else { 1 };
+            match cluster.enter(&seeds.seeds[at], parts, &mut deadline) {
                 Ok(()) => {
                     seeds.first.store(at, Ordering::Relaxed);
                     return Ok(cluster);
@@ -109,37 +99,29 @@ impl Cluster {
         Err(last)
     }
 
-    /// Asks one of the configured nodes, and takes the time it took off what is left.
+    /// Asks one of the configured nodes, which gets one part of the time that is left.
     fn enter(
         &mut self,
-        seed: &ConnectionInfo,
-        share: Duration,
-        left_of_all: &mut Duration,
+        seed: &Address,
+        parts: u32,
+        deadline: &mut Duration,
     ) -> Result<(), Trouble> {
-        let route = self.dialer.find(seed)?;
-        let begin = clock::since_boot();
-        let deadline = begin + share;
-        let asked = route.connect(share).and_then(|mut connection| {
-            let node = node_of(seed.addr());
-            let slots = ask_for_slots(&mut connection, &node.0, deadline)?;
-            Ok((node, connection, slots))
-        });
-        *left_of_all = left_of_all.saturating_sub(clock::since_boot().saturating_sub(begin));
-        let (node, connection, slots) = asked?;
-        self.slots = slots;
-        self.connections.insert(node, connection);
+        let route = self.dialer.find(seed, deadline)?;
+        let share = clock::since_boot() + left(*deadline)? / parts;
+        let mut connection = route.connect(Some(&self.seeds.login), share)?;
+        self.slots = ask_for_slots(&mut connection, seed, share)?;
+        self.connections.insert(seed.clone(), connection);
         Ok(())
-    }
-
-    /// How long each later call may take.
-    pub(super) fn limit(&mut self, limit: Duration) {
-        self.limit = limit;
     }
 
     /// Has all commands executed, and returns their answers, errors among them, in their order. Those for one node are
     /// executed in their order.
-    pub(super) fn all(&mut self, commands: &[Cmd]) -> Result<Vec<Value>, Trouble> {
-        let answers = self.carry_out(commands);
+    pub(super) fn all(
+        &mut self,
+        commands: &[Cmd],
+        deadline: Duration,
+    ) -> Result<Vec<Value>, Trouble> {
+        let answers = self.carry_out(commands, deadline);
         if answers.is_err() {
             // What this node said of the others may be why.
             self.seeds.turn();
@@ -147,8 +129,11 @@ impl Cluster {
         answers
     }
 
-    fn carry_out(&mut self, commands: &[Cmd]) -> Result<Vec<Value>, Trouble> {
-        let mut deadline = clock::since_boot() + self.limit;
+    fn carry_out(
+        &mut self,
+        commands: &[Cmd],
+        mut deadline: Duration,
+    ) -> Result<Vec<Value>, Trouble> {
         let mut answers = vec![Value::Nil; commands.len()];
         let task = |(at, command): (usize, &Cmd)| {
             Ok(Task { at, node: self.node_for(command)?, asking: false })
@@ -160,7 +145,7 @@ impl Cluster {
             for (node, tasks) in by_node(open) {
                 let said = self.ask(&node, commands, &tasks, &mut deadline)?;
                 for (task, answer) in tasks.into_iter().zip(said) {
-                    match sent_on_to(&answer, &node.0) {
+                    match sent_on_to(&answer, &node) {
                         Some((node, asking)) => sent_on.push(Task { node, asking, ..task }),
                         None => answers[task.at] = answer,
                     }
@@ -178,9 +163,8 @@ impl Cluster {
     /// A slot that is on its way does not change the map; one that has moved does.
     fn learn(&mut self, sent_on: &[Task], deadline: &mut Duration) -> Result<(), Trouble> {
         let Some(moved) = sent_on.iter().find(|task| !task.asking) else { return Ok(()) };
-        let until = *deadline;
         let connection = self.connection(&moved.node, deadline)?;
-        let slots = ask_for_slots(connection, &moved.node.0, until.max(*deadline))?;
+        let slots = ask_for_slots(connection, &moved.node, *deadline)?;
         self.connections.retain(|node, _| slots.values().any(|(_, owner)| owner == node));
         self.slots = slots;
         Ok(())
@@ -188,18 +172,17 @@ impl Cluster {
 
     fn ask(
         &mut self,
-        node: &Node,
+        node: &Address,
         commands: &[Cmd],
         tasks: &[Task],
         deadline: &mut Duration,
     ) -> Result<Vec<Value>, Trouble> {
         let connection = self.connection(node, deadline)?;
-        set_limit(connection, left(*deadline)?)?;
         let asking = redis::cmd("ASKING");
         let sent = tasks.iter().flat_map(|task| {
             task.asking.then_some(&asking).into_iter().chain([&commands[task.at]])
         });
-        let mut said = exchange(connection, sent, *deadline)?.into_iter();
+        let mut said = connection.exchange(sent, *deadline)?.into_iter();
         let answer = |task: &Task| {
             // The answer to ASKING itself says nothing.
             let skipped = usize::from(task.asking);
@@ -210,7 +193,7 @@ impl Cluster {
 
     fn connection(
         &mut self,
-        node: &Node,
+        node: &Address,
         deadline: &mut Duration,
     ) -> Result<&mut Connection, Trouble> {
         if self.connections.len() >= NODES {
@@ -219,15 +202,13 @@ impl Cluster {
         match self.connections.entry(node.clone()) {
             Entry::Occupied(known) => Ok(known.into_mut()),
             Entry::Vacant(free) => {
-                let begin = clock::since_boot();
-                let route = self.dialer.find(&self.seeds.info(node))?;
-                *deadline += clock::since_boot().saturating_sub(begin);
-                Ok(free.insert(route.connect(left(*deadline)?)?))
+                let route = self.dialer.find(node, deadline)?;
+                Ok(free.insert(route.connect(Some(&self.seeds.login), *deadline)?))
             }
         }
     }
 
-    fn node_for(&self, command: &Cmd) -> Result<Node, Trouble> {
+    fn node_for(&self, command: &Cmd) -> Result<Address, Trouble> {
         let Some(key) = key_of(command) else { return self.any_node() };
         let slot = slot_of(&key);
         let owner = self.slots.range(..=slot).next_back();
@@ -238,33 +219,13 @@ impl Cluster {
     }
 
     /// Whom we talk to anyway.
-    fn any_node(&self) -> Result<Node, Trouble> {
+    fn any_node(&self) -> Result<Address, Trouble> {
         let known = self.connections.keys().chain(self.slots.values().map(|(_, node)| node)).next();
         known.cloned().ok_or_else(|| Trouble::Lost("the cluster has no nodes".into()))
     }
 }
 
-/// The same kind of address at another host.
-pub(super) fn at_host(pattern: &ConnectionAddr, host: String, port: u16) -> ConnectionAddr {
-    match pattern {
-        ConnectionAddr::TcpTls { tls_params, .. } => {
-            let tls_params = tls_params.clone();
-            ConnectionAddr::TcpTls { host, port, insecure: false, tls_params }
-        }
-        _ => ConnectionAddr::Tcp(host, port),
-    }
-}
-
-fn node_of(address: &ConnectionAddr) -> Node {
-    match address {
-        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
-            (host.clone(), *port)
-        }
-        other => (other.to_string(), 0),
-    }
-}
-
-fn by_node(tasks: Vec<Task>) -> BTreeMap<Node, Vec<Task>> {
+fn by_node(tasks: Vec<Task>) -> BTreeMap<Address, Vec<Task>> {
     let mut nodes = BTreeMap::<_, Vec<_>>::new();
     for task in tasks {
         nodes.entry(task.node.clone()).or_default().push(task);
@@ -274,13 +235,12 @@ fn by_node(tasks: Vec<Task>) -> BTreeMap<Node, Vec<Task>> {
 
 fn ask_for_slots(
     connection: &mut Connection,
-    asked: &str,
+    asked: &Address,
     deadline: Duration,
 ) -> Result<Slots, Trouble> {
-    set_limit(connection, left(deadline)?)?;
     let mut question = redis::cmd("CLUSTER");
     question.arg("SLOTS");
-    let answer = exchange(connection, [&question], deadline)?.pop().unwrap_or(Value::Nil);
+    let answer = connection.exchange([&question], deadline)?.pop().unwrap_or(Value::Nil);
     if let Value::ServerError(error) = &answer {
         let why = fit_for_log(error.details().unwrap_or_default());
         return Err(Trouble::Lost(format!("CLUSTER SLOTS: {} {why}", fit_for_log(error.code()))));
@@ -289,7 +249,7 @@ fn ask_for_slots(
 }
 
 /// Lists of first and last slot, then of what has them: host and port. The masters come first.
-fn slots_in(answer: Value, asked: &str) -> Option<Slots> {
+fn slots_in(answer: Value, asked: &Address) -> Option<Slots> {
     let Value::Array(ranges) = answer else { return None };
     if ranges.len() > usize::from(SLOTS) {
         return None;
@@ -297,7 +257,7 @@ fn slots_in(answer: Value, asked: &str) -> Option<Slots> {
     ranges.into_iter().map(|range| range_in(range, asked)).collect()
 }
 
-fn range_in(range: Value, asked: &str) -> Option<(u16, (u16, Node))> {
+fn range_in(range: Value, asked: &Address) -> Option<(u16, (u16, Address))> {
     let Value::Array(range) = range else { return None };
     let [Value::Int(first), Value::Int(last), Value::Array(master), ..] = &range[..] else {
         return None;
@@ -310,16 +270,19 @@ fn range_in(range: Value, asked: &str) -> Option<(u16, (u16, Node))> {
         _ => return None,
     };
     let (first, last) = (u16::try_from(*first).ok()?, u16::try_from(*last).ok()?);
-    Some((first, (last, (host_or(host, asked), u16::try_from(*port).ok()?))))
+    Some((first, (last, at(host, u16::try_from(*port).ok()?, asked))))
 }
 
 /// A node that does not know what it is called is where it was asked.
-fn host_or(host: &str, asked: &str) -> String {
-    if host.is_empty() { asked.to_owned() } else { host.to_owned() }
+fn at(host: &str, port: u16, asked: &Address) -> Address {
+    match asked {
+        Address::Host(asked, _) if host.is_empty() => Address::Host(asked.clone(), port),
+        _ => Address::Host(host.to_owned(), port),
+    }
 }
 
 /// Where the command was not executed but would be, and whether that node does not have the slot yet.
-fn sent_on_to(answer: &Value, asked: &str) -> Option<(Node, bool)> {
+fn sent_on_to(answer: &Value, asked: &Address) -> Option<(Address, bool)> {
     let Value::ServerError(error) = answer else { return None };
     let asking = match error.code() {
         "ASK" => true,
@@ -328,7 +291,7 @@ fn sent_on_to(answer: &Value, asked: &str) -> Option<(Node, bool)> {
     };
     let (_, place) = error.details()?.split_once(' ')?;
     let (host, port) = place.rsplit_once(':')?;
-    Some(((host_or(host, asked), port.parse().ok()?), asking))
+    Some((at(host, port.parse().ok()?, asked), asking))
 }
 
 /// What decides who executes it.
@@ -368,6 +331,10 @@ fn crc16(bytes: &[u8]) -> u16 {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn host(name: &str, port: u16) -> Address {
+        Address::Host(name.into(), port)
+    }
 
     fn command(words: &[&str]) -> Cmd {
         let mut command = redis::cmd(words[0]);
@@ -409,23 +376,23 @@ mod tests {
             let master = Value::Array(vec![Value::BulkString(b"a".to_vec()), Value::Int(port)]);
             Value::Array(vec![Value::Int(first), Value::Int(last), master])
         };
-        let map = |range| slots_in(Value::Array(vec![range]), "asked");
-        assert_eq!(map(range(1, 9, 70)), Some(Slots::from([(1, (9, ("a".into(), 70)))])));
+        let map = |range| slots_in(Value::Array(vec![range]), &host("asked", 6379));
+        assert_eq!(map(range(1, 9, 70)), Some(Slots::from([(1, (9, host("a", 70)))])));
         for bad in [range(-1, 9, 70), range(1, 70_000, 70), range(1, 9, 70_000), Value::Nil] {
             assert_eq!(map(bad), None);
         }
-        assert_eq!(slots_in(Value::Nil, "asked"), None);
+        assert_eq!(slots_in(Value::Nil, &host("asked", 6379)), None);
     }
 
     #[test]
     fn only_the_answers_that_name_another_node_send_a_command_on() {
         let said = |line: &str| {
             let answer = redis::parse_redis_value(format!("-{line}\r\n").as_bytes());
-            sent_on_to(&answer.expect("an answer"), "asked")
+            sent_on_to(&answer.expect("an answer"), &host("asked", 6379))
         };
-        assert_eq!(said("MOVED 7 a:70"), Some((("a".into(), 70), false)));
-        assert_eq!(said("ASK 7 ::1:70"), Some((("::1".into(), 70), true)));
-        assert_eq!(said("MOVED 7 :70"), Some((("asked".into(), 70), false)));
+        assert_eq!(said("MOVED 7 a:70"), Some((host("a", 70), false)));
+        assert_eq!(said("ASK 7 ::1:70"), Some((host("::1", 70), true)));
+        assert_eq!(said("MOVED 7 :70"), Some((host("asked", 70), false)));
         for line in ["MOVED 7", "MOVED 7 a:b", "TRYAGAIN later", "CLUSTERDOWN none", "ERR MOVED"] {
             assert_eq!(said(line), None, "{line}");
         }

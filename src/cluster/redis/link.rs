@@ -1,15 +1,14 @@
 //! A connection, and the few things that are done with it.
 
 use std::collections::BTreeMap;
-use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
 
-use redis::{Cmd, FromRedisValue, PushInfo, PushKind, ServerError, Value};
+use redis::{Cmd, FromRedisValue, Value};
 
 use super::cluster::Cluster;
-use super::dial::{exchange, set_limit};
+use super::connection::Connection;
 use super::news::ENTRY;
-use super::{Names, Trouble};
+use super::{Names, Trouble, refused};
 use crate::clock::{self, UnixMillis};
 
 /// Most entries that the stream keeps, roughly: what a node may miss while it is cut off, and take in when it joins.
@@ -50,7 +49,7 @@ pub struct Copy {
 
 /// A connection to a server, or to all servers of a cluster.
 pub(super) enum Wire {
-    Server(Box<redis::Connection>),
+    Server(Box<Connection>),
     Cluster(Box<Cluster>),
 }
 
@@ -58,15 +57,15 @@ pub(super) enum Wire {
 pub struct Link {
     wire: Wire,
     pub(super) names: Names,
-    /// How long each answer is waited for.
+    /// How long a call may take.
     limit: Duration,
-    /// Where what Redis tells unasked ends up, if it does on this connection: a notice may come between two answers.
-    notices: Option<Receiver<PushInfo>>,
+    /// Redis tells on this connection when there is news.
+    is_told: bool,
 }
 
 impl Link {
     pub(super) fn new(wire: Wire, names: Names, limit: Duration) -> Self {
-        Link { wire, names, limit, notices: None }
+        Link { wire, names, limit, is_told: false }
     }
 
     /// Asks to be told when there is news. A cluster does not tell, and permissions may lack: then it is polled.
@@ -74,21 +73,16 @@ impl Link {
     /// # Errors
     /// [`Trouble`].
     pub fn listen(&mut self) -> Result<(), Trouble> {
-        let Wire::Server(connection) = &mut self.wire else { return Ok(()) };
-        let mut subscribe = redis::cmd("SUBSCRIBE");
-        subscribe.arg(&self.names.notices);
-        connection.send_packed_command(&subscribe.get_packed_command())?;
-        if matches!(connection.recv_response()?, Value::Push { .. }) {
-            let (sender, receiver) = mpsc::channel();
-            connection.set_push_sender(sender);
-            self.notices = Some(receiver);
+        let until = self.until();
+        if let Wire::Server(connection) = &mut self.wire {
+            self.is_told = connection.subscribe(&self.names.notices, until)?;
         }
         Ok(())
     }
 
     /// Whether Redis tells on this connection when there is news.
     pub fn is_told(&self) -> bool {
-        self.notices.is_some()
+        self.is_told
     }
 
     /// Waits until Redis tells that there is news; `false` when it does not for so long.
@@ -96,41 +90,28 @@ impl Link {
     /// # Errors
     /// [`Trouble`].
     pub fn wait_for_notice(&mut self, longest: Duration) -> Result<bool, Trouble> {
-        let limit = self.limit;
-        if self.has_notice() {
-            return Ok(true);
-        }
-        let Wire::Server(connection) = &mut self.wire else { return Ok(false) };
-        connection.set_read_timeout(Some(longest))?;
-        let mut listener = connection.as_pubsub();
-        let told = listener.get_message();
-        // Dropped, it would end the subscription; it owns nothing else.
-        std::mem::forget(listener);
-        connection.set_read_timeout(Some(limit))?;
-        match told {
-            Ok(_) => Ok(self.has_notice()),
-            Err(error) if error.is_timeout() => Ok(false),
-            Err(error) => Err(error.into()),
+        match &mut self.wire {
+            Wire::Server(connection) => connection.wait(longest),
+            Wire::Cluster(_) => Ok(false),
         }
     }
 
     /// Whether there were notices since this was asked last.
-    pub fn has_notice(&self) -> bool {
-        let all = self.notices.iter().flat_map(Receiver::try_iter);
-        all.filter(|push| push.kind == PushKind::Message).count() > 0
+    pub fn has_notice(&mut self) -> bool {
+        match &mut self.wire {
+            Wire::Server(connection) => connection.was_told(),
+            Wire::Cluster(_) => false,
+        }
     }
 
-    /// Waits no longer than this for each answer from now on.
-    ///
-    /// # Errors
-    /// [`Trouble`].
-    pub fn limit(&mut self, limit: Duration) -> Result<(), Trouble> {
+    /// A call takes no longer than this from now on.
+    pub fn limit(&mut self, limit: Duration) {
         self.limit = limit;
-        match &mut self.wire {
-            Wire::Server(connection) => set_limit(connection, limit)?,
-            Wire::Cluster(cluster) => cluster.limit(limit),
-        }
-        Ok(())
+    }
+
+    /// When a call that begins now has to be over.
+    pub(super) fn until(&self) -> Duration {
+        clock::since_boot() + self.limit
     }
 
     /// Does nothing but prove that Redis answers.
@@ -138,7 +119,7 @@ impl Link {
     /// # Errors
     /// [`Trouble`].
     pub fn ping(&mut self) -> Result<(), Trouble> {
-        self.ask(&redis::cmd("PING")).map(drop)
+        self.ask(&redis::cmd("PING"), self.until()).map(drop)
     }
 
     /// The token of the ring's copy alone: whether it moved.
@@ -148,7 +129,7 @@ impl Link {
     pub fn ring_token(&mut self) -> Result<Option<Vec<u8>>, Trouble> {
         let mut get = redis::cmd("HGET");
         get.arg(&self.names.ring).arg(TOKEN);
-        self.ask_for(&get, "HGET")
+        self.ask_for(&get, "HGET", self.until())
     }
 
     /// The ring's copy.
@@ -177,7 +158,7 @@ impl Link {
         write.iter().for_each(|(field, value)| {
             set.arg(field).arg(value);
         });
-        self.all(vec![set, expire(&self.names.ring, keep)]).map(drop)
+        self.all(vec![set, expire(&self.names.ring, keep)], self.until()).map(drop)
     }
 
     /// The same, unless the copy has changed since it had the token `known`; whether it was written.
@@ -197,7 +178,7 @@ impl Link {
         write.iter().for_each(|(field, value)| {
             eval.arg(field).arg(value);
         });
-        self.ask_for(&eval, "EVAL")
+        self.ask_for(&eval, "EVAL", self.until())
     }
 
     /// Takes fields out of the ring's copy.
@@ -207,7 +188,7 @@ impl Link {
     pub fn take_from_ring(&mut self, fields: &[Vec<u8>]) -> Result<(), Trouble> {
         let mut delete = redis::cmd("HDEL");
         delete.arg(&self.names.ring).arg(fields);
-        self.ask(&delete).map(drop)
+        self.ask(&delete, self.until()).map(drop)
     }
 
     /// What time it is for Redis.
@@ -215,7 +196,7 @@ impl Link {
     /// # Errors
     /// [`Trouble`].
     pub fn time(&mut self) -> Result<UnixMillis, Trouble> {
-        let (seconds, _): (u64, u64) = self.ask_for(&redis::cmd("TIME"), "TIME")?;
+        let (seconds, _): (u64, u64) = self.ask_for(&redis::cmd("TIME"), "TIME", self.until())?;
         Ok(UnixMillis::from_secs(seconds))
     }
 
@@ -224,14 +205,15 @@ impl Link {
     /// # Errors
     /// [`Trouble`].
     pub fn be_maker(&mut self, node: &str, term: Duration) -> Result<bool, Trouble> {
+        let until = self.until();
         let mut take = redis::cmd("SET");
         take.arg(&self.names.maker).arg(node).arg("NX").arg("PX").arg(millis(term));
-        if !matches!(self.ask(&take)?, Value::Nil) {
+        if !matches!(self.ask(&take, until)?, Value::Nil) {
             return Ok(true);
         }
-        let is_maker = self.is_maker(node)?;
+        let is_maker = self.is_maker(node, until)?;
         if is_maker {
-            self.ask(&expire(&self.names.maker, term))?;
+            self.ask(&expire(&self.names.maker, term), until)?;
         }
         Ok(is_maker)
     }
@@ -241,18 +223,19 @@ impl Link {
     /// # Errors
     /// [`Trouble`].
     pub fn leave_maker(&mut self, node: &str) -> Result<(), Trouble> {
-        if self.is_maker(node)? {
+        let until = self.until();
+        if self.is_maker(node, until)? {
             let mut delete = redis::cmd("DEL");
             delete.arg(&self.names.maker);
-            self.ask(&delete)?;
+            self.ask(&delete, until)?;
         }
         Ok(())
     }
 
-    fn is_maker(&mut self, node: &str) -> Result<bool, Trouble> {
+    fn is_maker(&mut self, node: &str, until: Duration) -> Result<bool, Trouble> {
         let mut get = redis::cmd("GET");
         get.arg(&self.names.maker);
-        let holder: Option<Vec<u8>> = self.ask_for(&get, "GET")?;
+        let holder: Option<Vec<u8>> = self.ask_for(&get, "GET", until)?;
         Ok(holder.is_some_and(|holder| holder == node.as_bytes()))
     }
 
@@ -263,7 +246,7 @@ impl Link {
     pub fn beat(&mut self, node: &str, sealed: &[u8], keep: Duration) -> Result<(), Trouble> {
         let mut set = redis::cmd("HSET");
         set.arg(&self.names.nodes).arg(node).arg(sealed);
-        self.all(vec![set, expire(&self.names.nodes, keep)]).map(drop)
+        self.all(vec![set, expire(&self.names.nodes, keep)], self.until()).map(drop)
     }
 
     /// What every node said last.
@@ -282,7 +265,7 @@ impl Link {
     pub fn forget_nodes(&mut self, nodes: &[Vec<u8>]) -> Result<(), Trouble> {
         let mut delete = redis::cmd("HDEL");
         delete.arg(&self.names.nodes).arg(nodes);
-        self.ask(&delete).map(drop)
+        self.ask(&delete, self.until()).map(drop)
     }
 
     /// Writes a batch. On an error none or some of it was written; writing it again does no harm, except where a session
@@ -298,18 +281,19 @@ impl Link {
         if commands.is_empty() {
             return Ok(());
         }
-        self.all(commands)?;
-        self.tell();
+        let until = self.until();
+        self.all(commands, until)?;
+        self.tell(until);
         Ok(())
     }
 
     /// Tells whoever listens that there is news: they read it themselves, a notice has no authority. Without permission
     /// to tell, the others find it when they look.
-    fn tell(&mut self) {
-        if self.is_told() {
+    fn tell(&mut self, until: Duration) {
+        if self.is_told {
             let mut publish = redis::cmd("PUBLISH");
             publish.arg(&self.names.notices).arg("");
-            let _ = self.ask(&publish);
+            let _ = self.ask(&publish, until);
         }
     }
 
@@ -326,7 +310,7 @@ impl Link {
             get.arg(self.names.session(key));
             get
         };
-        let answers = self.all(wanted.iter().map(command).collect())?;
+        let answers = self.all(wanted.iter().map(command).collect(), self.until())?;
         let sealed = |answer| Option::from_redis_value(answer).map_err(|_| Trouble::garbage("GET"));
         answers.into_iter().map(sealed).collect()
     }
@@ -354,36 +338,36 @@ impl Link {
 
     /// A hash, unless it is larger than ours are.
     fn hash(&mut self, name: &str) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Trouble> {
+        let until = self.until();
         let mut count = redis::cmd("HLEN");
         count.arg(name);
-        if self.ask_for::<u64>(&count, "HLEN")? > FIELDS {
+        if self.ask_for::<u64>(&count, "HLEN", until)? > FIELDS {
             return Err(Trouble::Refused(format!("{name} has more than {FIELDS} fields")));
         }
         let mut get = redis::cmd("HGETALL");
         get.arg(name);
-        self.ask_for(&get, "HGETALL")
+        self.ask_for(&get, "HGETALL", until)
     }
 
     pub(super) fn ask_for<T: FromRedisValue>(
         &mut self,
         command: &Cmd,
         name: &str,
+        until: Duration,
     ) -> Result<T, Trouble> {
-        T::from_redis_value(self.ask(command)?).map_err(|_| Trouble::garbage(name))
+        T::from_redis_value(self.ask(command, until)?).map_err(|_| Trouble::garbage(name))
     }
 
-    pub(super) fn ask(&mut self, command: &Cmd) -> Result<Value, Trouble> {
-        let answers = self.all(vec![command.clone()])?;
+    pub(super) fn ask(&mut self, command: &Cmd, until: Duration) -> Result<Value, Trouble> {
+        let answers = self.all(vec![command.clone()], until)?;
         answers.into_iter().next().ok_or_else(|| Trouble::garbage("a command"))
     }
 
     /// Sends all commands, then reads all answers. The first error is the result.
-    fn all(&mut self, commands: Vec<Cmd>) -> Result<Vec<Value>, Trouble> {
+    fn all(&mut self, commands: Vec<Cmd>, until: Duration) -> Result<Vec<Value>, Trouble> {
         let answers = match &mut self.wire {
-            Wire::Server(connection) => {
-                exchange(connection, &commands, clock::since_boot() + 2 * self.limit)?
-            }
-            Wire::Cluster(cluster) => cluster.all(&commands)?,
+            Wire::Server(connection) => connection.exchange(&commands, until)?,
+            Wire::Cluster(cluster) => cluster.all(&commands, until)?,
         };
         answers.into_iter().map(sound).collect()
     }
@@ -395,11 +379,6 @@ fn sound(answer: Value) -> Result<Value, Trouble> {
         Value::ServerError(error) => Err(refused(&error)),
         answer => Ok(answer),
     }
-}
-
-fn refused(error: &ServerError) -> Trouble {
-    let text = format!("{} {}", error.code(), error.details().unwrap_or_default());
-    Trouble::of_server(error.code(), &text)
 }
 
 fn expire(key: &str, keep: Duration) -> Cmd {

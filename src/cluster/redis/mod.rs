@@ -3,20 +3,24 @@
 //! Owns: addresses and credentials ([`Remote`]), connections ([`Link`]), which node of a cluster is asked, and the names
 //! of what is kept there (drawn in docs/redis-layout.md). Called by: the agent's thread and the look-up thread; by a
 //! handshake only where the configuration says so, and then no name of a host is looked up. Threads: a link belongs to one.
-//! Forks: a link made before a fork is of no use after it. Failure: a [`Trouble`]; every call ends within the time limit
-//! that its connection was made with, per answer (with a cluster: per call), apart from what looking up names takes.
+//! Forks: a link made before a fork is of no use after it. Failure: a [`Trouble`]; every call ends within the limit
+//! that its connection was made with, whatever Redis sends, apart from looking up names.
 //!
-//! What comes from Redis counts as hostile: it is bounded where it is read and opened by who asked for it.
+//! What comes from Redis counts as hostile: time and memory are bounded where it is read (`connection.rs`), and it is
+//! opened by who asked for it.
 
-mod authorities;
 mod cluster;
+mod connection;
 mod dial;
 mod link;
 mod names;
 mod news;
 mod remote;
+#[cfg(test)]
+mod tests;
+mod tls;
 
-pub(in crate::cluster) use dial::left;
+pub(in crate::cluster) use connection::left;
 pub use link::{Copy, Link, Outgoing};
 pub use names::Names;
 pub use news::{News, Pace};
@@ -48,6 +52,18 @@ impl From<redis::RedisError> for Trouble {
     }
 }
 
+impl From<std::io::Error> for Trouble {
+    fn from(error: std::io::Error) -> Self {
+        Trouble::Lost(fit_for_log(&error.to_string()))
+    }
+}
+
+/// An error that Redis answered with.
+fn refused(error: &redis::ServerError) -> Trouble {
+    let text = format!("{} {}", error.code(), error.details().unwrap_or_default());
+    Trouble::of_server(error.code(), &text)
+}
+
 /// What another process says, as far as it may stand in a line of ours: not its control characters, not at any length,
 /// and not our own command, which an unknown one is answered with, password and all.
 fn fit_for_log(text: &str) -> String {
@@ -74,21 +90,5 @@ impl Trouble {
     /// An answer that is not what the command is documented to answer.
     fn garbage(command: &str) -> Self {
         Trouble::Lost(format!("answers {command} with something else"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_another_says_forges_no_line_and_shows_no_password() {
-        let said =
-            "ERR unknown command 'HELLO', with args beginning with: '3' 'AUTH' 'default' 'hunter2'";
-        let shown = fit_for_log(said);
-        assert!(!shown.contains("hunter2") && shown.contains("HELLO"), "{shown}");
-        let shown = fit_for_log("first\r\ntlsresume: error: all is lost\u{1b}[2J");
-        assert!(!shown.chars().any(char::is_control), "{shown:?}");
-        assert_eq!(fit_for_log(&"x".repeat(5000)).len(), MOST_TEXT);
     }
 }

@@ -4,6 +4,8 @@
 //! is told of news is cut where it would be larger than what is allowed for that. So as many entries are asked for at
 //! once as went well lately, and an entry that alone is too large is stepped over: no node writes such entries.
 
+use std::time::Duration;
+
 use redis::streams::{StreamId, StreamReadReply};
 use redis::{FromRedisValue, Value};
 
@@ -77,8 +79,9 @@ impl Link {
     /// # Errors
     /// [`Trouble`]. After [`Trouble::Lost`] connect again, and ask again with the same `pace`.
     pub fn news(&mut self, last: (u64, u64), pace: &mut Pace) -> Result<News, Trouble> {
+        let until = self.until();
         if pace.is_stuck() {
-            let stepped = self.step_over(last);
+            let stepped = self.step_over(last, until);
             if !matches!(stepped, Err(Trouble::Lost(_))) {
                 // From here on it is tried again, be it with the same entry.
                 pace.failures = 0;
@@ -87,7 +90,7 @@ impl Link {
                 return Ok(news);
             }
         }
-        let read = self.read(last, pace.count);
+        let read = self.read(last, pace.count, until);
         match &read {
             Ok(_) => pace.went_well(),
             Err(Trouble::Lost(_)) => pace.went_wrong(),
@@ -96,10 +99,10 @@ impl Link {
         read
     }
 
-    fn read(&mut self, last: (u64, u64), count: usize) -> Result<News, Trouble> {
+    fn read(&mut self, last: (u64, u64), count: usize, until: Duration) -> Result<News, Trouble> {
         let mut read = redis::cmd("XREAD");
         read.arg("COUNT").arg(count).arg("STREAMS").arg(&self.names.stream).arg(text(last));
-        let reply: Option<StreamReadReply> = self.ask_for(&read, "XREAD")?;
+        let reply: Option<StreamReadReply> = self.ask_for(&read, "XREAD", until)?;
         let ids = reply.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids);
         let mut news = News::default();
         for mut id in ids {
@@ -112,10 +115,10 @@ impl Link {
     }
 
     /// The next entry, if it is one that is too large: its id alone.
-    fn step_over(&mut self, last: (u64, u64)) -> Result<Option<News>, Trouble> {
+    fn step_over(&mut self, last: (u64, u64), until: Duration) -> Result<Option<News>, Trouble> {
         let mut measure = redis::cmd("EVAL");
         measure.arg(MEASURE).arg(1).arg(&self.names.stream).arg(text(last));
-        let next: Option<(String, usize)> = self.ask_for(&measure, "EVAL")?;
+        let next: Option<(String, usize)> = self.ask_for(&measure, "EVAL", until)?;
         let Some((id, size)) = next else { return Ok(None) };
         if size <= LARGE {
             return Ok(None);
@@ -131,7 +134,8 @@ impl Link {
     pub fn newest(&mut self) -> Result<(u64, u64), Trouble> {
         let mut read = redis::cmd("XREVRANGE");
         read.arg(&self.names.stream).arg("+").arg("-").arg("COUNT").arg(1);
-        let reply = redis::streams::StreamRangeReply::from_redis_value(self.ask(&read)?);
+        let reply =
+            redis::streams::StreamRangeReply::from_redis_value(self.ask(&read, self.until())?);
         let reply = reply.map_err(|_| Trouble::garbage("XREVRANGE"))?;
         match reply.ids.first() {
             None => Ok((0, 0)),

@@ -276,7 +276,7 @@ impl<'a> Agent<'a> {
     /// Whether it is time to look into the stream: an idle node waits to be told.
     fn is_news_likely(&mut self) -> bool {
         let now = clock::since_boot();
-        self.was_told |= self.link.as_ref().is_some_and(Link::has_notice);
+        self.was_told |= self.link.as_mut().is_some_and(Link::has_notice);
         let waits_to_be_told = self.link.as_ref().is_some_and(Link::is_told)
             && now >= self.busy_until
             && now < self.look_due

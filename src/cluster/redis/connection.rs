@@ -1,0 +1,319 @@
+//! One connection to one server: whatever comes over it, or does not come, an exchange ends at its deadline.
+//!
+//! Owns: the socket, TLS on it, the parser with what it has read, and whether there was a notice. Called by:
+//! `link.rs` and `cluster.rs`, by `dial.rs` to make it. Threads: one. Forks: a child that drops what it inherited closes
+//! its own descriptor and says nothing to the server. Failure: after an error other than a wait that was over, the
+//! connection is of no more use.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::{Cmd, Parser, PushKind, RedisResult, Value};
+use rustls::pki_types::ServerName;
+use rustls::{ClientConfig, ClientConnection, StreamOwned};
+use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
+use zeroize::Zeroizing;
+
+use super::{Trouble, refused};
+use crate::clock;
+use crate::secret::Secret;
+
+/// Most bytes that are read in one exchange: several times what the largest batch of ours is answered with. Where that
+/// is not enough for a part of the stream, `news.rs` asks for a smaller one.
+const MOST_BYTES: usize = 8 << 20;
+
+/// Most lines among them. No value is without one, and each takes far more memory than its three bytes.
+const MOST_LINES: usize = 1 << 17;
+
+/// Most that is written at once. For each piece of that size the system waits no longer than it was told; for a larger
+/// one on a Unix socket it begins anew with each part.
+const PIECE: usize = 16 << 10;
+
+/// A connection that nobody uses is one that every router between may forget.
+const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// Who we are, and what we want.
+#[derive(Clone, Default)]
+pub(super) struct Login {
+    pub(super) user: Option<String>,
+    pub(super) password: Option<Secret>,
+    pub(super) database: i64,
+}
+
+/// A connection to a server.
+pub(super) struct Connection {
+    stream: Stream,
+    /// Keeps what it has read of a value that is not whole yet.
+    parser: Parser,
+    room: Room,
+    /// There was a notice.
+    told: bool,
+}
+
+enum Stream {
+    Plain(Timed),
+    Tls(Box<StreamOwned<ClientConnection, Timed>>),
+}
+
+/// A socket on which nothing takes longer than until its deadline, however small the parts in which it happens.
+struct Timed {
+    socket: Socket,
+    deadline: Duration,
+}
+
+/// What may still be read.
+struct Room {
+    bytes: usize,
+    lines: usize,
+}
+
+/// What is read, as long as there is room.
+struct Bounded<'a> {
+    stream: &'a mut Stream,
+    room: &'a mut Room,
+}
+
+impl Connection {
+    /// Connects, with TLS if there is a configuration for it, under the name that the certificate must have. All of it
+    /// ends at `deadline`.
+    pub(super) fn open(
+        address: &SockAddr,
+        tls: Option<(&str, &Arc<ClientConfig>)>,
+        deadline: Duration,
+    ) -> Result<Self, Trouble> {
+        let mut timed = Timed::connect(address, deadline)?;
+        let stream = match tls {
+            None => Stream::Plain(timed),
+            Some((host, config)) => {
+                let lost =
+                    |error: &dyn std::fmt::Display| Trouble::Lost(format!("{host}: {error}"));
+                let name = ServerName::try_from(host.to_owned()).map_err(|error| lost(&error))?;
+                let client = ClientConnection::new(Arc::clone(config), name);
+                let mut client = client.map_err(|error| lost(&error))?;
+                client.complete_io(&mut timed)?;
+                Stream::Tls(Box::new(StreamOwned::new(client, timed)))
+            }
+        };
+        let room = Room::default();
+        Ok(Connection { stream, parser: Parser::new(), room, told: false })
+    }
+
+    /// Only in this version of the protocol news come on the connection that commands go over.
+    pub(super) fn log_in(&mut self, login: &Login, deadline: Duration) -> Result<(), Trouble> {
+        let database = login.database.to_string();
+        let mut hello = vec![&b"HELLO"[..], b"3"];
+        if let Some(password) = &login.password {
+            let user = login.user.as_deref().unwrap_or("default");
+            hello.extend([b"AUTH", user.as_bytes(), password.expose()]);
+        }
+        let select = [&b"SELECT"[..], database.as_bytes()];
+        let all = [&hello[..], &select];
+        let commands = if login.database == 0 { &all[..1] } else { &all[..] };
+        for answer in self.round(&packed(commands), commands.len(), deadline)? {
+            if let Value::ServerError(error) = answer {
+                return Err(Trouble::Lost(refused(&error).to_string()));
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends all commands, then reads all answers, errors among them.
+    pub(super) fn exchange<'a>(
+        &mut self,
+        commands: impl IntoIterator<Item = &'a Cmd>,
+        deadline: Duration,
+    ) -> Result<Vec<Value>, Trouble> {
+        let (mut packed, mut count) = (Vec::new(), 0);
+        for command in commands {
+            command.write_packed_command(&mut packed);
+            count += 1;
+        }
+        self.round(&packed, count, deadline)
+    }
+
+    fn round(
+        &mut self,
+        packed: &[u8],
+        count: usize,
+        deadline: Duration,
+    ) -> Result<Vec<Value>, Trouble> {
+        self.send(packed, deadline)?;
+        let mut answers = Vec::with_capacity(count);
+        while answers.len() < count {
+            match self.read()? {
+                Value::Push { .. } => {}
+                answer => answers.push(answer),
+            }
+        }
+        self.room = Room::default();
+        Ok(answers)
+    }
+
+    /// Asks to be told of what is published there; whether that is granted.
+    pub(super) fn subscribe(&mut self, channel: &str, deadline: Duration) -> Result<bool, Trouble> {
+        self.send(&packed(&[&[b"SUBSCRIBE", channel.as_bytes()]]), deadline)?;
+        loop {
+            match self.read()? {
+                Value::Push { kind: PushKind::Subscribe, .. } => return Ok(true),
+                Value::Push { .. } => {}
+                _ => return Ok(false),
+            }
+        }
+    }
+
+    /// Waits for a notice; `false` when there was none for so long. What has come of one by then is not lost.
+    pub(super) fn wait(&mut self, longest: Duration) -> Result<bool, Trouble> {
+        self.stream.timed().deadline = clock::since_boot() + longest;
+        while !self.told {
+            match self.read() {
+                // Whoever waits again and again reads no more of one value than in an exchange.
+                Ok(Value::Push { .. }) => self.room = Room::default(),
+                Ok(_) => return Err(Trouble::garbage("nothing")),
+                Err(error) if error.is_timeout() => return Ok(false),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(self.was_told())
+    }
+
+    /// Whether there was a notice since this was asked last.
+    pub(super) fn was_told(&mut self) -> bool {
+        std::mem::take(&mut self.told)
+    }
+
+    /// Begins an exchange.
+    fn send(&mut self, packed: &[u8], deadline: Duration) -> Result<(), Trouble> {
+        self.stream.timed().deadline = deadline;
+        self.room = Room::default();
+        match &mut self.stream {
+            Stream::Plain(timed) => timed.write_all(packed)?,
+            Stream::Tls(tls) => tls.write_all(packed).and_then(|()| tls.flush())?,
+        }
+        Ok(())
+    }
+
+    fn read(&mut self) -> RedisResult<Value> {
+        let Connection { stream, parser, room, told } = self;
+        let value = parser.parse_value(Bounded { stream, room })?;
+        *told |= matches!(value, Value::Push { kind: PushKind::Message, .. });
+        Ok(value)
+    }
+}
+
+impl Stream {
+    fn timed(&mut self) -> &mut Timed {
+        match self {
+            Stream::Plain(timed) => timed,
+            Stream::Tls(tls) => &mut tls.sock,
+        }
+    }
+}
+
+impl Timed {
+    fn connect(address: &SockAddr, deadline: Duration) -> io::Result<Self> {
+        let socket = Socket::new(address.domain(), Type::STREAM, None)?;
+        let timed = Timed { socket, deadline };
+        if address.domain() == Domain::UNIX {
+            // While the queue is full, connect(2) waits, as long as for a write.
+            timed.retry(|socket, left| {
+                socket.set_write_timeout(Some(left))?;
+                socket.connect(address)
+            })?;
+        } else {
+            timed.socket.connect_timeout(address, left(deadline)?)?;
+            timed.socket.set_tcp_nodelay(true)?;
+            timed.socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
+        }
+        Ok(timed)
+    }
+
+    /// Tells the system how long it may take, as often as it takes.
+    fn retry<T>(
+        &self,
+        mut attempt: impl FnMut(&Socket, Duration) -> io::Result<T>,
+    ) -> io::Result<T> {
+        loop {
+            match attempt(&self.socket, left(self.deadline)?) {
+                Err(error)
+                    if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
+                done => return done,
+            }
+        }
+    }
+}
+
+impl Read for Timed {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.retry(|mut socket, left| {
+            socket.set_read_timeout(Some(left))?;
+            socket.read(buffer)
+        })
+    }
+}
+
+impl Write for Timed {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let piece = &bytes[..bytes.len().min(PIECE)];
+        self.retry(|socket, left| {
+            socket.set_write_timeout(Some(left))?;
+            // A server that is gone must not end this process by a signal.
+            socket.send_with_flags(piece, libc::MSG_NOSIGNAL)
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+impl Default for Room {
+    fn default() -> Self {
+        Room { bytes: MOST_BYTES, lines: MOST_LINES }
+    }
+}
+
+impl Read for Bounded<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = match self.stream {
+            Stream::Plain(timed) => timed.read(buffer)?,
+            Stream::Tls(tls) => tls.read(buffer)?,
+        };
+        let lines = buffer[..count].iter().filter(|byte| **byte == b'\n').count();
+        match (self.room.bytes.checked_sub(count), self.room.lines.checked_sub(lines)) {
+            (Some(bytes), Some(lines)) => *self.room = Room { bytes, lines },
+            _ => return Err(io::Error::other("answers with more than was asked for")),
+        }
+        Ok(count)
+    }
+}
+
+/// What is left until then.
+pub(in crate::cluster) fn left(deadline: Duration) -> io::Result<Duration> {
+    // The system takes zero for no limit.
+    const LEAST: Duration = Duration::from_millis(1);
+    let left = deadline.saturating_sub(clock::since_boot());
+    if left.is_zero() {
+        return Err(io::Error::new(ErrorKind::TimedOut, "no answer in time"));
+    }
+    Ok(left.max(LEAST))
+}
+
+/// As they are sent; wiped, for a password may be among the words.
+fn packed(commands: &[&[&[u8]]]) -> Zeroizing<Vec<u8>> {
+    /// More than a number of 64 bits and what stands around it.
+    const FRAME: usize = 32;
+    let words = commands.iter().flat_map(|words| words.iter());
+    let size: usize = words.map(|word| word.len() + FRAME).sum();
+    // It does not grow: what it grew out of would not be wiped.
+    let mut packed = Zeroizing::new(Vec::with_capacity(size + commands.len() * FRAME));
+    for words in commands {
+        packed.extend(format!("*{}\r\n", words.len()).into_bytes());
+        for word in *words {
+            packed.extend(format!("${}\r\n", word.len()).into_bytes());
+            packed.extend_from_slice(word);
+            packed.extend_from_slice(b"\r\n");
+        }
+    }
+    packed
+}
