@@ -139,10 +139,11 @@ fn an_answer_that_comes_byte_by_byte_ends_at_the_limit() {
 fn answers_one_after_the_other_end_at_the_limit_of_the_call() {
     let remote = answering(|stream| {
         std::thread::sleep(LIMIT * 2 / 3);
-        let _ = stream.write_all(b":0\r\n");
+        let _ = stream.write_all(b"$4\r\nnode\r\n");
     });
     let mut link = linked(&remote, LIMIT);
-    lost_at_the_limit(|| link.beats());
+    // It asks who makes the keys, then removes that.
+    lost_at_the_limit(|| link.leave_maker("node"));
 }
 
 #[test]
@@ -183,6 +184,18 @@ fn answers_that_would_fill_the_memory_are_cut_off() {
         assert!(matches!(answer, Err(Trouble::Lost(_))), "{begin:?}: {answer:?}");
         assert!(clock::since_boot() - begun < AMPLE, "{begin:?}: {answer:?}");
     }
+}
+
+#[test]
+fn many_small_values_are_cut_off_before_they_take_much_more_memory_than_they_have_bytes() {
+    let remote = answering(|stream| {
+        let all = [b"*2000000000\r\n".to_vec(), b":1\r\n".repeat(150_000)].concat();
+        let _ = stream.write_all(&all);
+    });
+    let mut link = linked(&remote, AMPLE);
+    let begun = clock::since_boot();
+    assert!(link.ping().is_err());
+    assert!(clock::since_boot() - begun < AMPLE);
 }
 
 #[test]
