@@ -86,7 +86,8 @@ fn split_urls(text: &str) -> Vec<String> {
 }
 
 fn is_redis_url(url: &str) -> bool {
-    const SCHEMES: [&str; 4] = ["redis", "rediss", "redis+unix", "redis+sentinel"];
+    const SCHEMES: [&str; 5] =
+        ["redis", "rediss", "redis+unix", "redis+sentinel", "rediss+sentinel"];
     url.split_once("://").is_some_and(|(scheme, rest)| {
         SCHEMES.contains(&scheme) && !rest.is_empty() && rest.chars().all(|c| c.is_ascii_graphic())
     })

@@ -49,7 +49,7 @@ const PATH: &str = "the path of a file";
 const PATHS: &str = "a list of paths";
 const ENDPOINTS: &str = "a list of host:port";
 const REDIS: &str = "redis://HOST or rediss://HOST (several with commas: the nodes of a Redis Cluster), \
-                     redis+unix://PATH, redis+sentinel://HOST,HOST/MASTER";
+                     redis+unix://PATH, redis+sentinel://HOST,HOST/MASTER or rediss+sentinel://HOST,HOST/MASTER";
 
 /// Every setting, in the order of the documentation. In a variable the elements of a list are separated by commas, and
 /// an empty variable counts as not set.

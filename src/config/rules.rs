@@ -21,6 +21,7 @@ pub(super) fn broken(config: &Config) -> Option<Breach> {
         .or_else(|| single_use(config))
         .or_else(|| pull(config))
         .or_else(|| half_a_certificate(&config.redis))
+        .or_else(|| certificates_without_tls(&config.redis))
 }
 
 fn breach(key: &'static str, problem: impl Into<String>) -> Option<Breach> {
@@ -106,6 +107,24 @@ fn half_a_certificate(redis: &Redis) -> Option<Breach> {
         (None, Some(_)) => breach("redis.key_file", "needs redis.cert_file, which is not set"),
         _ => None,
     }
+}
+
+/// Whoever sets one of these files means TLS, and must not get less for a letter that is missing.
+fn certificates_without_tls(redis: &Redis) -> Option<Breach> {
+    let first =
+        redis.url.first().filter(|_| !redis.url.iter().any(|it| it.starts_with("rediss")))?;
+    let remedy = match first.split_once("://")?.0 {
+        "redis+unix" => "a Unix socket has none",
+        "redis+sentinel" => "write rediss+sentinel://",
+        _ => "write rediss://",
+    };
+    let files = [
+        ("redis.ca_file", &redis.ca_file),
+        ("redis.cert_file", &redis.cert_file),
+        ("redis.key_file", &redis.key_file),
+    ];
+    let (key, _) = files.iter().find(|(_, file)| file.is_some())?;
+    breach(key, format!("needs TLS, which redis.url does not ask for: {remedy}"))
 }
 
 /// The keys that are set and turn a transport on.

@@ -40,7 +40,7 @@ const SAMPLES: [(&str, &str, &str); 34] = [
     ("cluster.agent", "external", r#""external""#),
     ("cluster.sessions", "pull", r#""pull""#),
     ("cluster.lookup_budget", "1ms", r#""1000us""#),
-    ("redis.url", "redis://a:1,redis://b", r#""redis://a:1, redis://b""#),
+    ("redis.url", "rediss://a:1,redis://b", r#""rediss://a:1, redis://b""#),
     ("redis.password_file", "/pw", r#""/pw""#),
     ("redis.ca_file", "/ca", r#""/ca""#),
     ("redis.cert_file", "/cert", r#""/cert""#),
@@ -85,7 +85,7 @@ fn samples() -> Config {
             lookup_budget: Duration::from_millis(1),
         },
         redis: Redis {
-            url: list(&["redis://a:1", "redis://b"]),
+            url: list(&["rediss://a:1", "redis://b"]),
             password_file: path("/pw"),
             ca_file: path("/ca"),
             cert_file: path("/cert"),
@@ -241,6 +241,7 @@ fn commas_separate_redis_addresses_but_not_sentinels_or_parts_of_a_password() {
     };
     for one in [
         "redis+sentinel://a:1,b:2/main",
+        "rediss+sentinel://a,b/main",
         "redis://:p,w@h",
         "redis+unix:///run/redis.sock",
         "rediss://h/1",

@@ -100,6 +100,17 @@ fn tls_finds_a_host_by_its_name_and_trusts_nobody_but_whom_it_is_told_to() {
 }
 
 #[test]
+fn a_cluster_over_tls() {
+    let certificates = Mutual::new().expect("certificates");
+    let cluster = RedisCluster::start_with_tls(&certificates).expect("a cluster");
+    let mut realm = Realm::at(&cluster.url(), "");
+    let (cert, key) = (&certificates.client.certificate, &certificates.client.key);
+    realm.redis =
+        format!("ca_file = {:?}\ncert_file = {cert:?}\nkey_file = {key:?}", certificates.authority);
+    serves(realm);
+}
+
+#[test]
 fn a_server_that_another_authority_vouches_for_is_refused() {
     let [ours, others] = [(); 2].map(|()| Mutual::new().expect("certificates"));
     let redis = RedisServer::settings().tls(&others).start().expect("redis");

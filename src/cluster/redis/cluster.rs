@@ -273,10 +273,10 @@ fn range_in(range: Value, asked: &Address) -> Option<(u16, (u16, Address))> {
     Some((first, (last, at(host, u16::try_from(*port).ok()?, asked))))
 }
 
-/// A node that does not know what it is called is where it was asked.
+/// A node that does not know what it, or another one, is called means where it was asked.
 fn at(host: &str, port: u16, asked: &Address) -> Address {
     match asked {
-        Address::Host(asked, _) if host.is_empty() => Address::Host(asked.clone(), port),
+        Address::Host(asked, _) if ["", "?"].contains(&host) => Address::Host(asked.clone(), port),
         _ => Address::Host(host.to_owned(), port),
     }
 }
@@ -393,6 +393,7 @@ mod tests {
         assert_eq!(said("MOVED 7 a:70"), Some((host("a", 70), false)));
         assert_eq!(said("ASK 7 ::1:70"), Some((host("::1", 70), true)));
         assert_eq!(said("MOVED 7 :70"), Some((host("asked", 70), false)));
+        assert_eq!(said("MOVED 7 ?:70"), Some((host("asked", 70), false)));
         for line in ["MOVED 7", "MOVED 7 a:b", "TRYAGAIN later", "CLUSTERDOWN none", "ERR MOVED"] {
             assert_eq!(said(line), None, "{line}");
         }

@@ -59,10 +59,11 @@ impl Remote {
     /// [`Error::Config`] for an address, certificate or key that cannot be used. No text holds a password.
     pub fn new(urls: &[String], credentials: &Credentials, realm: &str) -> Result<Self> {
         let (target, is_secure) = match urls {
-            [url] => match url.strip_prefix("redis+sentinel://") {
-                // Without an authority of its own, a group of sentinels is not asked over TLS.
-                Some(rest) => (sentinels(rest, credentials)?, credentials.ca.is_some()),
-                None => {
+            [url] => match url.split_once("+sentinel://") {
+                Some((scheme @ ("redis" | "rediss"), rest)) => {
+                    (sentinels(rest, credentials)?, scheme == "rediss")
+                }
+                _ => {
                     let Place { address, login, is_secure } = place(url, credentials)?;
                     (Target::Server(address, login), is_secure)
                 }
@@ -266,6 +267,7 @@ mod tests {
             &["rediss://redis.example:6380"],
             &["redis+unix:///run/redis.sock"],
             &["redis+sentinel://a,b:26380/mymaster"],
+            &["rediss+sentinel://a,b/mymaster"],
             &["redis+sentinel://user:word@a,b/mymaster/2"],
             &["redis://a:7000", "redis://b:7000"],
         ] {

@@ -19,9 +19,9 @@ fn what_is_shown_gives_the_same_configuration() {
     let samples = SAMPLES.iter().filter(|(key, _, _)| *key != "redis.url");
     let text: String =
         samples.map(|(key, _, value)| format!("{key} = {value}\n")).collect::<String>()
-            + "redis.url = \"redis://host\"\n";
+            + "redis.url = \"rediss://host\"\n";
     let config = Config::from_toml(&text, "text", &|_| None).unwrap();
-    let shown = shown(&config).replace("(hidden)", "redis://host");
+    let shown = shown(&config).replace("(hidden)", "rediss://host");
     assert_eq!(Config::from_toml(&shown, "shown", &|_| None).unwrap(), config);
     let odd = Memory { size: (1 << 20) + 1, ..Memory::default() };
     for config in [Config::default(), Config { memory: odd, ..Config::default() }] {

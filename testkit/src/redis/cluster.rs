@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use super::{LIMIT, RedisServer, Reply};
+use super::{LIMIT, RedisServer, RedisSettings, Reply};
+use crate::installed::certs::{Files, Mutual};
 use crate::net::ReservedPort;
 use crate::{Result, wait_until};
 
@@ -37,7 +38,22 @@ pub struct Migration<'a> {
 impl RedisCluster {
     /// Starts them, and waits until each knows who has which slot.
     pub fn start() -> Result<RedisCluster> {
-        let nodes = (0..MASTERS).map(|_| Node::start()).collect::<Result<_>>()?;
+        RedisCluster::with(&RedisServer::settings())
+    }
+
+    /// The same with TLS, between the masters too.
+    pub fn start_with_tls(certificates: &Mutual) -> Result<RedisCluster> {
+        let Files { certificate, key, .. } = &certificates.client;
+        let settings = RedisServer::settings()
+            .tls(certificates)
+            .config("tls-cluster yes")
+            .config(format!("tls-client-cert-file {}", certificate.display()))
+            .config(format!("tls-client-key-file {}", key.display()));
+        RedisCluster::with(&settings)
+    }
+
+    fn with(settings: &RedisSettings) -> Result<RedisCluster> {
+        let nodes = (0..MASTERS).map(|_| Node::start(settings)).collect::<Result<_>>()?;
         let cluster = RedisCluster { nodes };
         cluster.deal_out_slots()?;
         cluster.introduce()?;
@@ -152,9 +168,10 @@ impl Migration<'_> {
 }
 
 impl Node {
-    fn start() -> Result<Node> {
+    fn start(settings: &RedisSettings) -> Result<Node> {
         let bus = ReservedPort::new()?;
-        let server = RedisServer::settings()
+        let server = settings
+            .clone()
             .config("cluster-enabled yes")
             .config("cluster-config-file nodes.conf")
             .config("cluster-node-timeout 2000")
