@@ -100,14 +100,17 @@ fn tls_finds_a_host_by_its_name_and_trusts_nobody_but_whom_it_is_told_to() {
 }
 
 #[test]
-fn a_cluster_over_tls() {
+fn a_cluster_and_sentinels_over_tls() {
     let certificates = Mutual::new().expect("certificates");
     let cluster = RedisCluster::start_with_tls(&certificates).expect("a cluster");
-    let mut realm = Realm::at(&cluster.url(), "");
-    let (cert, key) = (&certificates.client.certificate, &certificates.client.key);
-    realm.redis =
-        format!("ca_file = {:?}\ncert_file = {cert:?}\nkey_file = {key:?}", certificates.authority);
-    serves(realm);
+    let group = SentinelGroup::start_with_tls(&certificates).expect("sentinels");
+    for url in [cluster.url(), group.url()] {
+        let mut realm = Realm::at(&url, "");
+        let (cert, key) = (&certificates.client.certificate, &certificates.client.key);
+        let authority = &certificates.authority;
+        realm.redis = format!("ca_file = {authority:?}\ncert_file = {cert:?}\nkey_file = {key:?}");
+        serves(realm);
+    }
 }
 
 #[test]

@@ -86,11 +86,9 @@ impl Connection {
         let stream = match tls {
             None => Stream::Plain(timed),
             Some((host, config)) => {
-                let lost =
-                    |error: &dyn std::fmt::Display| Trouble::Lost(format!("{host}: {error}"));
-                let name = ServerName::try_from(host.to_owned()).map_err(|error| lost(&error))?;
+                let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
                 let client = ClientConnection::new(Arc::clone(config), name);
-                let mut client = client.map_err(|error| lost(&error))?;
+                let mut client = client.map_err(io::Error::other)?;
                 client.complete_io(&mut timed)?;
                 Stream::Tls(Box::new(StreamOwned::new(client, timed)))
             }
@@ -157,7 +155,8 @@ impl Connection {
             match self.read()? {
                 Value::Push { kind: PushKind::Subscribe, .. } => return Ok(true),
                 Value::Push { .. } => {}
-                _ => return Ok(false),
+                Value::ServerError(_) => return Ok(false),
+                _ => return Err(Trouble::garbage("SUBSCRIBE")),
             }
         }
     }
@@ -169,7 +168,7 @@ impl Connection {
             match self.read() {
                 // Whoever waits again and again reads no more of one value than in an exchange.
                 Ok(Value::Push { .. }) => self.room = Room::default(),
-                Ok(_) => return Err(Trouble::garbage("nothing")),
+                Ok(_) => return Err(Trouble::Lost("answers what was not asked".into())),
                 Err(error) if error.is_timeout() => return Ok(false),
                 Err(error) => return Err(error.into()),
             }

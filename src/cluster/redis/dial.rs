@@ -140,7 +140,8 @@ impl Route<'_> {
         let mut last = Trouble::Lost("there is no address".into());
         let mut open = u32::try_from(self.places.len()).unwrap_or(u32::MAX);
         for place in &self.places {
-            let share = clock::since_boot() + left(deadline)? / open;
+            let Ok(left) = left(deadline) else { break };
+            let share = clock::since_boot() + left / open;
             let connected = Connection::open(place, self.tls, share).and_then(|mut connection| {
                 login.map_or(Ok(()), |login| connection.log_in(login, share))?;
                 Ok(connection)

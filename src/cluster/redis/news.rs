@@ -1,8 +1,9 @@
 //! Reading the stream, in answers that Redis can give.
 //!
-//! How large an answer becomes, only Redis knows beforehand. It may be too large to come in time, and a connection that
-//! is told of news is cut where it would be larger than what is allowed for that. So as many entries are asked for at
-//! once as went well lately, and an entry that alone is too large is stepped over: no node writes such entries.
+//! How large an answer becomes, only Redis knows beforehand. It may be too large to come in time or to be read at all,
+//! and a connection that is told of news is cut where it would be larger than what is allowed for that. So as many
+//! entries are asked for at once as went well lately, and an entry that alone is too large is stepped over: no node
+//! writes such entries.
 
 use std::time::Duration;
 

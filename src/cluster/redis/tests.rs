@@ -10,7 +10,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rustls::{HandshakeKind, ServerConfig, ServerConnection, StreamOwned};
 use socket2::{Domain, SockAddr, Socket, Type};
 use tlsresume_testkit::installed::certs::Mutual;
 
@@ -92,6 +92,21 @@ fn plain(address: SocketAddr) -> Remote {
 fn secure(address: SocketAddr, certificates: &Mutual) -> Remote {
     let ca = Some(fs::read(&certificates.authority).expect("read"));
     remote(&format!("rediss://{address}"), &Credentials { ca, ..Credentials::default() })
+}
+
+/// A server's side of TLS.
+fn speaking(certificates: &Mutual) -> Arc<ServerConfig> {
+    let pem = |path| fs::read(path).expect("read");
+    let certificate = CertificateDer::from_pem_slice(&pem(&certificates.server.certificate));
+    let chain = vec![certificate.expect("a certificate")];
+    let key = PrivateKeyDer::from_pem_slice(&pem(&certificates.server.key)).expect("a key");
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .expect("versions")
+        .with_no_client_auth()
+        .with_single_cert(chain, key);
+    Arc::new(config.expect("a configuration"))
 }
 
 /// It is lost, and not before it had its time, nor long after.
@@ -229,7 +244,18 @@ fn a_server_that_does_not_read_or_reads_slowly_is_written_to_until_the_limit() {
             std::thread::sleep(PAUSE);
         }
     });
+    let certificates = Mutual::new().expect("certificates");
+    let config = speaking(&certificates);
+    let tls = server(move |stream| {
+        let tls = ServerConnection::new(Arc::clone(&config)).expect("a server");
+        let mut tls = StreamOwned::new(tls, stream);
+        let _ = tls.read(&mut [0; 4096]).and_then(|_| tls.write_all(b"+OK\r\n"));
+        while tls.read(&mut [0; 4096]).is_ok_and(|count| count > 0) {
+            std::thread::sleep(PAUSE);
+        }
+    });
     for remote in [
+        secure(tls, &certificates),
         answering(|_| std::thread::sleep(AMPLE)),
         answering(|_| std::thread::sleep(PAUSE)),
         remote(&format!("redis+unix://{}", path.display()), &Credentials::default()),
@@ -292,17 +318,7 @@ fn a_notice_in_two_halves_is_seen() {
 #[test]
 fn a_notice_in_two_halves_of_a_tls_record_is_seen() {
     let certificates = Mutual::new().expect("certificates");
-    let pem = |path| fs::read(path).expect("read");
-    let certificate = CertificateDer::from_pem_slice(&pem(&certificates.server.certificate));
-    let chain = vec![certificate.expect("a certificate")];
-    let key = PrivateKeyDer::from_pem_slice(&pem(&certificates.server.key)).expect("a key");
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_no_client_auth()
-        .with_single_cert(chain, key);
-    let config = Arc::new(config.expect("a configuration"));
+    let config = speaking(&certificates);
     let (go_on, wait) = mpsc::channel::<()>();
     let wait = Arc::new(Mutex::new(wait));
     let address = server(move |stream| {
@@ -323,4 +339,22 @@ fn a_notice_in_two_halves_of_a_tls_record_is_seen() {
         tls.write_all(b"+PONG\r\n").expect("written");
     });
     is_seen_in_halves(&secure(address, &certificates), &go_on);
+}
+
+#[test]
+fn no_tls_session_is_kept_for_another_connection() {
+    let certificates = Mutual::new().expect("certificates");
+    let config = speaking(&certificates);
+    let (made, kinds) = mpsc::channel();
+    let address = server(move |stream| {
+        let tls = ServerConnection::new(Arc::clone(&config)).expect("a server");
+        let mut tls = StreamOwned::new(tls, stream);
+        let _ = tls.read(&mut [0; 4096]).and_then(|_| tls.write_all(b"+OK\r\n"));
+        made.send(tls.conn.handshake_kind()).expect("there");
+    });
+    let remote = secure(address, &certificates);
+    for _ in 0..2 {
+        remote.connect(AMPLE).map(drop).expect("let in");
+        assert_eq!(kinds.recv(), Ok(Some(HandshakeKind::Full)));
+    }
 }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use rustls::client::Resumption;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
@@ -22,7 +23,7 @@ pub(super) fn client(credentials: &Credentials) -> Result<Arc<ClientConfig>> {
         .with_safe_default_protocol_versions()
         .map_err(|error| Error::Config(format!("redis.url: {error}")))?
         .with_root_certificates(authorities);
-    let config = match &credentials.client {
+    let mut config = match &credentials.client {
         None => builder.with_no_client_auth(),
         Some((certificate, key)) => {
             let chain = certificates("redis.cert_file", certificate)?;
@@ -33,6 +34,8 @@ pub(super) fn client(credentials: &Credentials) -> Result<Arc<ClientConfig>> {
                 .map_err(|error| Error::Config(format!("redis.key_file: {error}")))?
         }
     };
+    // What is kept of sessions has a lock, which a thread that is not in the child may have at a fork.
+    config.resumption = Resumption::disabled();
     Ok(Arc::new(config))
 }
 

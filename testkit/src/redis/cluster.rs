@@ -3,7 +3,7 @@
 use std::net::SocketAddr;
 
 use super::{LIMIT, RedisServer, RedisSettings, Reply};
-use crate::installed::certs::{Files, Mutual};
+use crate::installed::certs::Mutual;
 use crate::net::ReservedPort;
 use crate::{Result, wait_until};
 
@@ -43,13 +43,7 @@ impl RedisCluster {
 
     /// The same with TLS, between the masters too.
     pub fn start_with_tls(certificates: &Mutual) -> Result<RedisCluster> {
-        let Files { certificate, key, .. } = &certificates.client;
-        let settings = RedisServer::settings()
-            .tls(certificates)
-            .config("tls-cluster yes")
-            .config(format!("tls-client-cert-file {}", certificate.display()))
-            .config(format!("tls-client-key-file {}", key.display()));
-        RedisCluster::with(&settings)
+        RedisCluster::with(&RedisServer::settings().tls(certificates))
     }
 
     fn with(settings: &RedisSettings) -> Result<RedisCluster> {

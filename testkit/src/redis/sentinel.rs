@@ -2,7 +2,8 @@
 
 use std::net::SocketAddr;
 
-use super::{LIMIT, RedisServer};
+use super::{LIMIT, RedisServer, RedisSettings};
+use crate::installed::certs::Mutual;
 use crate::{Result, wait_until};
 
 const NAME: &str = "mymaster";
@@ -13,22 +14,31 @@ const SENTINELS: usize = 3;
 pub struct SentinelGroup {
     sentinels: Vec<RedisServer>,
     servers: [RedisServer; 2],
+    scheme: &'static str,
 }
 
 impl SentinelGroup {
     /// Starts all of them, and waits until a failover could begin.
     pub fn start() -> Result<SentinelGroup> {
-        let master = RedisServer::start()?;
+        SentinelGroup::with(&RedisServer::settings(), "redis")
+    }
+
+    /// The same with TLS, also among them.
+    pub fn start_with_tls(certificates: &Mutual) -> Result<SentinelGroup> {
+        SentinelGroup::with(&RedisServer::settings().tls(certificates), "rediss")
+    }
+
+    fn with(settings: &RedisSettings, scheme: &'static str) -> Result<SentinelGroup> {
+        let master = settings.clone().start()?;
         let port = master.address().port();
-        let replica =
-            RedisServer::settings().config(format!("replicaof 127.0.0.1 {port}")).start()?;
+        let replica = settings.clone().config(format!("replicaof 127.0.0.1 {port}")).start()?;
         // A sentinel asks for replicas once in ten seconds only: let there be one when it comes.
         wait_until("the replica", LIMIT, || {
             let online = |state: String| state.contains("state=online");
             master.info("replication", "slave0").is_ok_and(|it| it.is_some_and(online))
         })?;
-        let sentinels = (0..SENTINELS).map(|_| sentinel(port)).collect::<Result<_>>()?;
-        let group = SentinelGroup { sentinels, servers: [master, replica] };
+        let sentinels = (0..SENTINELS).map(|_| sentinel(settings, port)).collect::<Result<_>>()?;
+        let group = SentinelGroup { sentinels, servers: [master, replica], scheme };
         wait_until("the sentinels to know all", LIMIT, || group.sentinels.iter().all(knows_all))?;
         Ok(group)
     }
@@ -36,7 +46,7 @@ impl SentinelGroup {
     /// Where clients find it.
     pub fn url(&self) -> String {
         let addresses: Vec<_> = self.sentinels.iter().map(|it| it.address().to_string()).collect();
-        format!("redis+sentinel://{}/{NAME}", addresses.join(","))
+        format!("{}+sentinel://{}/{NAME}", self.scheme, addresses.join(","))
     }
 
     /// The sentinels.
@@ -90,8 +100,9 @@ impl SentinelGroup {
 }
 
 /// A sentinel that notices and acts as soon as it can.
-fn sentinel(master: u16) -> Result<RedisServer> {
-    RedisServer::settings()
+fn sentinel(settings: &RedisSettings, master: u16) -> Result<RedisServer> {
+    settings
+        .clone()
         .sentinel()
         .config(format!("sentinel monitor {NAME} 127.0.0.1 {master} 2"))
         .config(format!("sentinel down-after-milliseconds {NAME} 500"))

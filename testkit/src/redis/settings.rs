@@ -59,7 +59,7 @@ impl RedisSettings {
         self
     }
 
-    /// The port speaks TLS and asks clients for a certificate.
+    /// The port speaks TLS and asks clients for a certificate; so do other servers that it talks to.
     #[must_use]
     pub fn tls(mut self, certificates: &Mutual) -> RedisSettings {
         self.tls = Some(certificates.clone());
@@ -137,6 +137,10 @@ impl RedisSettings {
             line("tls-key-file", &files.server.key.display());
             line("tls-ca-cert-file", &files.authority.display());
             line("tls-auth-clients", &"yes");
+            line("tls-client-cert-file", &files.client.certificate.display());
+            line("tls-client-key-file", &files.client.key.display());
+            line("tls-cluster", &"yes");
+            line("tls-replication", &"yes");
         }
         match &self.password {
             Some(password) if self.users.is_empty() => line("requirepass", password),
