@@ -14,7 +14,7 @@ use redis::{Cmd, Value};
 
 use super::connection::{Connection, Login, left};
 use super::dial::{Address, Dialer};
-use super::{Trouble, fit_for_log};
+use super::{Trouble, refused};
 use crate::clock;
 
 const SLOTS: u16 = 16_384;
@@ -242,8 +242,7 @@ fn ask_for_slots(
     question.arg("SLOTS");
     let answer = connection.exchange([&question], deadline)?.pop().unwrap_or(Value::Nil);
     if let Value::ServerError(error) = &answer {
-        let why = fit_for_log(error.details().unwrap_or_default());
-        return Err(Trouble::Lost(format!("CLUSTER SLOTS: {} {why}", fit_for_log(error.code()))));
+        return Err(Trouble::Lost(format!("CLUSTER SLOTS: {}", refused(error))));
     }
     slots_in(answer, asked).ok_or_else(|| Trouble::garbage("CLUSTER SLOTS"))
 }

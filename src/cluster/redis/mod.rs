@@ -42,13 +42,7 @@ pub enum Trouble {
 
 impl From<redis::RedisError> for Trouble {
     fn from(error: redis::RedisError) -> Self {
-        let text = fit_for_log(&error.to_string());
-        match error.kind() {
-            redis::ErrorKind::Server(_) | redis::ErrorKind::Extension => {
-                Trouble::of_server(error.code().unwrap_or_default(), &text)
-            }
-            _ => Trouble::Lost(text),
-        }
+        Trouble::Lost(fit_for_log(&error.to_string()))
     }
 }
 

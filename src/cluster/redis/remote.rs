@@ -12,7 +12,7 @@ use super::cluster::{Cluster, Seeds};
 use super::connection::{Connection, Login, left};
 use super::dial::{Address, Dialer};
 use super::link::{Link, Wire};
-use super::{Names, Trouble, fit_for_log, tls};
+use super::{Names, Trouble, refused, tls};
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::secret::Secret;
@@ -164,11 +164,7 @@ fn ask_for_master(
     question.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
     let answer = connection.exchange([&question], deadline)?.pop().unwrap_or(Value::Nil);
     if let Value::ServerError(error) = &answer {
-        let why = fit_for_log(error.details().unwrap_or_default());
-        return Err(Trouble::Lost(format!(
-            "a sentinel answers {} {why}",
-            fit_for_log(error.code())
-        )));
+        return Err(Trouble::Lost(format!("a sentinel answers {}", refused(error))));
     }
     let answer: Option<(String, u16)> =
         FromRedisValue::from_redis_value(answer).map_err(|_| Trouble::garbage("SENTINEL"))?;
