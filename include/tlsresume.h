@@ -481,7 +481,8 @@ int tlsresume_keys_rotate(TLSRESUME *tr);
  *
  * @param tr    Instance.
  * @param name  16 bytes: the key's name, which is how its tickets begin. NULL: every key.
- * @return 1 on success; 0 on failure: tr is NULL, no key of that name is known, or 256 single keys are revoked already.
+ * @return 1 on success; 0 on failure: tr is NULL, no key of that name is known, 256 single keys are revoked already, or
+ *         (every key) other nodes would not believe it, because this host's clock differs too much from Redis's.
  *
  * Thread and fork safety: as tlsresume_keys_import().
  *
@@ -496,7 +497,8 @@ int tlsresume_keys_revoke(TLSRESUME *tr, const unsigned char name[16]);
  * their session themselves are not affected: tlsresume_keys_revoke(tr, NULL) ends those.
  *
  * @param tr  Instance.
- * @return 1 on success; 0 on failure: tr is NULL, or another process kept the ring for 2 s.
+ * @return 1 on success; 0 on failure: tr is NULL, another process kept the ring for 2 s, or other nodes would not believe
+ *         it, because this host's clock differs too much from Redis's.
  *
  * Thread and fork safety: as tlsresume_keys_import().
  *

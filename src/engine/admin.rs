@@ -14,11 +14,18 @@ use crate::clock::{self, UnixMillis};
 use crate::config::{Config, KeyFormat, KeySource};
 use crate::error::{Error, Result};
 use crate::ring::file::{self, FileKey, Format, KeyFile};
-use crate::ring::{KeyName, Material, Record};
+use crate::ring::{CLOCKS_DIFFER, KeyName, Material, Record};
 use crate::secret::Secret;
 
 /// How long a request waits for another process that is changing the ring.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// How long Redis is asked what time it is.
+const ANSWER: Duration = Duration::from_millis(750);
+
+/// A clock that differs by more from Redis's says nothing about all nodes. Half of what others take for wrong: theirs
+/// may differ too.
+const SOUND: Duration = Duration::from_secs(CLOCKS_DIFFER.as_secs() / 2);
 
 /// Longest key file and secret file.
 const MAX_FILE: usize = 64 * 1024;
@@ -57,28 +64,75 @@ impl Engine {
     /// Refuses the key of that name from now on, or with `None` every key made so far; new ones take their place.
     ///
     /// # Errors
-    /// No key of that name is known, too many single keys are revoked already, or the system gives no randomness.
+    /// No key of that name is known, too many single keys are revoked already, the clock is not one that other nodes
+    /// would believe ([`Engine::flush_sessions`]), or the system gives no randomness.
     pub fn revoke_keys(&self, name: Option<KeyName>) -> Result<()> {
         let now = clock::now();
+        let Some(name) = name else { return self.revoke_all_keys(now) };
         self.change_ring(PATIENCE, |ring| {
-            let revoked = match name {
-                None => ring.revoke_all(now),
-                Some(name) if ring.knows(&name) => ring.revoke(name, now)?,
-                Some(_) => return Err(Error::Ring("no key of that name is in the ring")),
-            };
-            self.maintained(&revoked, now)
+            if !ring.knows(&name) {
+                return Err(Error::Ring("no key of that name is in the ring"));
+            }
+            self.maintained(&ring.revoke(name, now)?, now)
         })
+    }
+
+    fn revoke_all_keys(&self, now: UnixMillis) -> Result<()> {
+        let since = self.time_for_all(now)?;
+        let derives = self.config.keys.source == KeySource::Derived;
+        let mut is_believed = true;
+        self.change_ring(PATIENCE, |ring| {
+            let revoked = ring.revoke_all(since, derives);
+            is_believed = revoked.is_believed(&self.schedule, now);
+            self.maintained(&revoked, now)
+        })?;
+        self.said_to_all(is_believed)
     }
 
     /// Forgets every stored session, also those that other nodes bring later.
     ///
     /// # Errors
-    /// Another process kept the ring for too long.
+    /// Another process kept the ring for too long; or this host's clock differs from Redis's by so much that other nodes
+    /// would not do what they are told, and then nothing is done here either.
     pub fn flush_sessions(&self) -> Result<()> {
         let now = clock::now();
-        self.change_ring(PATIENCE, |ring| Ok(ring.flush_sessions(now)))?;
+        let since = self.time_for_all(now)?;
+        let mut is_believed = true;
+        self.change_ring(PATIENCE, |ring| {
+            let flushed = ring.flush_sessions(since);
+            is_believed = flushed.is_believed(&self.schedule, now);
+            Ok(flushed)
+        })?;
         self.store.clear();
-        Ok(())
+        self.said_to_all(is_believed)
+    }
+
+    /// What counts as now when everything made so far is refused on all nodes. Where Redis does not answer, this host's
+    /// clock is all there is.
+    fn time_for_all(&self, now: UnixMillis) -> Result<UnixMillis> {
+        let Some(cluster) = &self.cluster else { return Ok(now) };
+        match cluster.remote.connect(ANSWER).and_then(|mut link| link.time()) {
+            Ok(place) => latest_of_both(now, place),
+            Err(trouble) => {
+                log::warn!(
+                    "redis: not reached: {trouble}; this node refuses what it was told to, other nodes do when both \
+                     reach Redis, and only if this host's clock is right"
+                );
+                Ok(now)
+            }
+        }
+    }
+
+    /// An earlier request, made while the clock was wrong, may keep every later one from being believed elsewhere.
+    fn said_to_all(&self, is_believed: bool) -> Result<()> {
+        if self.cluster.is_none() || is_believed {
+            return Ok(());
+        }
+        Err(Error::Ring(
+            "done on this node only: all keys were revoked, or sessions flushed, here while this host's clock was far \
+             ahead, and other nodes refuse what is said of the future; ask another node, and let this one begin with \
+             empty memory (stop its servers, remove memory.path)",
+        ))
     }
 
     /// Makes the ring's imported keys those of `keys.files`.
@@ -105,6 +159,24 @@ impl Engine {
         };
         keys.keys.iter().enumerate().map(record).collect()
     }
+}
+
+/// The later of both clocks, so that nothing escapes that was made meanwhile elsewhere; unless one must be wrong.
+fn latest_of_both(own: UnixMillis, place: UnixMillis) -> Result<UnixMillis> {
+    if own > place + SOUND {
+        return Err(Error::Ring(
+            "nothing was done: this host's clock is more than 30 minutes ahead of Redis's, and other nodes would refuse \
+             what is said of the future; set this host's clock (NTP), or that of Redis's host if it is behind, and try \
+             again",
+        ));
+    }
+    if place > own + SOUND {
+        return Err(Error::Ring(
+            "nothing was done: this host's clock is more than 30 minutes behind Redis's, and what other nodes made since \
+             would go on; set this host's clock (NTP), or that of Redis's host if it is ahead, and try again",
+        ));
+    }
+    Ok(own.max(place))
 }
 
 /// Activation times of keys whose order a file gives: one that only opens, one that encrypts, one that will later.
@@ -188,4 +260,25 @@ pub(super) fn read_file(path: &Path) -> Result<(Zeroizing<Vec<u8>>, UnixMillis)>
     }
     let modified = meta.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
     Ok((data, UnixMillis(0) + modified.unwrap_or_default()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_all_nodes_are_told_has_a_time_that_all_believe_or_is_not_said() {
+        let now = UnixMillis::from_secs(1_700_000_000);
+        let minute = Duration::from_secs(60);
+        assert_eq!(latest_of_both(now, now - minute).expect("sound"), now);
+        assert_eq!(
+            latest_of_both(now, now + minute).expect("sound"),
+            now + minute,
+            "nothing escapes"
+        );
+        for (place, word) in [(now - minute * 31, "ahead"), (now + minute * 31, "behind")] {
+            let said = latest_of_both(now, place).expect_err("refused").to_string();
+            assert!(said.contains(word) && said.contains("NTP"), "{said}");
+        }
+    }
 }

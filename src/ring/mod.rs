@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+mod admission;
 pub mod derive;
 pub mod file;
 pub mod key;
@@ -25,6 +26,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use admission::CLOCKS_DIFFER;
 pub use key::{Digest, KeyName, TicketKey};
 pub use record::{Material, Record};
 pub use schedule::Schedule;
@@ -199,41 +201,6 @@ impl Ring {
         merged
     }
 
-    /// Merges what arrived from another node. Left out, and counted, are records whose time is over, keys that activate
-    /// and watermarks that lie further ahead than any node with this schedule makes them (a wrong clock elsewhere
-    /// poisons nobody), and keys for which there is no room.
-    #[must_use]
-    pub fn admit(&self, arrived: &Ring, schedule: &Schedule, now: UnixMillis) -> (Ring, usize) {
-        let (horizon, id_horizon) = (schedule.horizon(now), schedule.for_ids().horizon(now));
-        // Those that are over give way, when the limits are kept.
-        let living = self.records().filter(|record| now < record.accept_until).count();
-        let mut room = MAX_RECORDS.saturating_sub(living);
-        let mut refused = 0;
-        let mut fits = |record: &&Arc<Record>| {
-            let limit = match record.material {
-                Material::Ticket(_) => horizon,
-                Material::SessionId(_) => id_horizon,
-            };
-            let is_new = !self.knows(&record.name());
-            let fits =
-                now < record.accept_until && record.activates <= limit && !(is_new && room == 0);
-            room -= usize::from(fits && is_new);
-            refused += usize::from(!fits);
-            fits
-        };
-        let records: Vec<_> = arrived.records().filter(&mut fits).cloned().collect();
-        let mut checked = Ring { tickets: Vec::new(), ids: Vec::new(), ..arrived.clone() };
-        for watermark in [&mut checked.keys_since, &mut checked.sessions_since] {
-            if *watermark > horizon {
-                *watermark = UnixMillis(0);
-                refused += 1;
-            }
-        }
-        // After the watermarks: one that is not believed keeps no key out.
-        checked.adopt(records.into_iter());
-        (self.merge(&checked), refused)
-    }
-
     /// The ring with more records in it.
     ///
     /// # Errors
@@ -276,16 +243,27 @@ impl Ring {
         Ok(ring)
     }
 
-    /// The ring without any key made so far, on every node that it reaches. Derived keys count as made when they
-    /// activate: those of periods to come stay.
+    /// The ring without any key made so far, on every node that it reaches. Where this node derives its keys they count
+    /// as made when they activate: those of periods to come stay.
+    ///
+    /// A key that was made by a clock which is out of everybody's sight (ours, once) is refused by its name instead: a
+    /// watermark behind it would be believed nowhere else.
     #[must_use]
-    pub fn revoke_all(&self, now: UnixMillis) -> Ring {
-        let is_made = |record: &&Arc<Record>| record.imported || record.made < record.activates;
-        let made = self.records().filter(is_made).map(|record| record.made);
+    pub fn revoke_all(&self, now: UnixMillis, derives: bool) -> Ring {
+        let latest = self.latest_making(now);
+        let is_made =
+            |record: &&Arc<Record>| !derives || record.imported || record.made != record.activates;
+        let (made, unlikely): (Vec<_>, Vec<_>) =
+            self.records().filter(is_made).partition(|record| record.made <= latest);
+        let made = made.into_iter().map(|record| record.made);
         let newest = made.chain([now, self.keys_since]).max().unwrap_or(now);
         let mut ring = self.clone();
         ring.keys_since = newest + Duration::from_millis(1);
+        for record in unlikely {
+            ring.revoked.insert(record.name(), record.accept_until.max(now) + REVOCATION_OUTLIVES);
+        }
         ring.adopt(self.records().cloned());
+        ring.keep_within_limits();
         ring
     }
 

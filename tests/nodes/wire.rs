@@ -9,6 +9,8 @@ use tlsresume::clock;
 use tlsresume::cluster::redis::{Credentials, Link, Pace, Remote, Trouble};
 use tlsresume_testkit::redis::RedisServer;
 
+use crate::support::Realm;
+
 const LIMIT: Duration = Duration::from_millis(400);
 
 /// What a busy machine may add.
@@ -230,4 +232,31 @@ fn an_answer_that_redis_cuts_off_is_asked_for_in_parts_and_too_large_entries_are
         }
     }
     panic!("stuck after {seen} entries, with {pace:?}");
+}
+
+#[test]
+fn nobody_is_told_that_all_nodes_refuse_what_they_will_not_believe() {
+    // By this Redis it is 2023, and then a century later.
+    for (time, word) in [("1700000000", "ahead"), ("4855000000", "behind")] {
+        let fake = Fake::start(move |command, _| {
+            command.starts_with("TIME").then(|| format!("*2\r\n$10\r\n{time}\r\n$1\r\n0\r\n"))
+        });
+        let node = Realm::at(&fake.url(), "").engine(None);
+        let name = node.issue().expect("a key");
+        for said in [node.0.revoke_keys(None), node.0.flush_sessions()] {
+            let said = said.expect_err("refused").to_string();
+            assert!(said.contains("nothing was done") && said.contains(word), "{said}");
+        }
+        assert!(node.opens(name));
+        node.0.revoke_keys(Some(tlsresume::ring::KeyName(name))).expect("needs no clock");
+    }
+}
+
+#[test]
+fn where_redis_does_not_answer_all_keys_are_revoked_all_the_same() {
+    let silent = Fake::start(|_, _| None);
+    let node = Realm::at(&silent.url(), "").engine(None);
+    let name = node.issue().expect("a key");
+    in_time(|| node.0.revoke_keys(None)).expect("done here");
+    assert!(!node.opens(name));
 }

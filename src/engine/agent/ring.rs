@@ -12,7 +12,7 @@ use crate::config::KeySource;
 use crate::engine::cluster::Exchange;
 use crate::engine::view::NO_RANDOMNESS;
 use crate::ring::sharing::Field;
-use crate::ring::{Material, Ring, Schedule, wire};
+use crate::ring::{CLOCKS_DIFFER, Material, Ring, Schedule, wire};
 use crate::stats::Counter;
 use crate::sys;
 
@@ -34,9 +34,6 @@ const FIRST_KEYS_LOOK: Duration = Duration::from_millis(10);
 
 /// How long another process may keep the ring's lease.
 const PATIENCE: Duration = Duration::from_secs(1);
-
-/// Clocks that differ by more are wrong.
-const CLOCKS_DIFFER: Duration = Duration::from_secs(3600);
 
 /// What others may look up is not written again sooner than so long after the last time.
 const RESEND: Duration = Duration::from_secs(30);

@@ -11,6 +11,7 @@ use crate::cluster::redis::Outgoing;
 use crate::cluster::seal::Label;
 use crate::engine::cluster::Exchange;
 use crate::log::Once;
+use crate::ring::CLOCKS_DIFFER;
 use crate::stats::Counter;
 use crate::store::{Kind, Meta, NotInserted, Origin, Record};
 
@@ -42,9 +43,6 @@ const PATIENCE: Duration = Duration::from_millis(20);
 
 /// The longest lifetime that any node may have configured, and room for a clock.
 const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600 + 3600);
-
-/// A session that was authenticated later than that by our clock escapes a flush.
-const CLOCKS_DIFFER: Duration = Duration::from_secs(3600);
 
 impl Agent<'_> {
     /// Sends what is new in the store's logs; how many records there were.
@@ -271,6 +269,7 @@ impl super::Engine {
         if expires <= now || authenticated < self.current(now).ring.sessions_since() {
             return refuse(Counter::TransportRejectedExpired);
         }
+        // One that was authenticated later by our clock would escape a flush.
         if expires > now + LONGEST || authenticated > now + CLOCKS_DIFFER {
             return refuse(Counter::TransportRejectedClock);
         }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::support::*;
 use crate::clock::UnixMillis;
-use crate::ring::{MAX_RECORDS, Ring};
+use crate::ring::{CLOCKS_DIFFER, KeyName, MAX_RECORDS, Record, Ring};
 
 proptest! {
     #[test]
@@ -33,8 +33,9 @@ proptest! {
 fn keys_that_activate_further_ahead_than_anybody_makes_them_are_refused_and_counted() {
     let node = Node::started(HOURLY, 1, START);
     let horizon = START + HOURLY.rotate * (HOURLY.ahead + 1) + HOURLY.activation_delay;
-    let last = ticket(1, horizon, UnixMillis::MAX);
-    let beyond = ticket(2, UnixMillis(horizon.0 + 1), UnixMillis::MAX);
+    let made = |record: Record| Record { made: START, ..record };
+    let last = made(ticket(1, horizon, UnixMillis::MAX));
+    let beyond = made(ticket(2, UnixMillis(horizon.0 + 1), UnixMillis::MAX));
     let arrived = Ring::default().with([last.clone(), beyond.clone()]).unwrap();
     let (admitted, refused) = node.ring.admit(&arrived, &HOURLY, START);
     assert_eq!(refused, 1);
@@ -62,11 +63,11 @@ fn refused_keys_that_the_node_has_itself_stay() {
 fn a_wrong_clock_elsewhere_revokes_nothing_here() {
     let node = Node::started(HOURLY, 1, START);
     let year = HOUR * 24 * 365;
-    let wrong = Ring::default().revoke_all(START + year).flush_sessions(START + year);
+    let wrong = Ring::default().revoke_all(START + year, false).flush_sessions(START + year);
     let (admitted, refused) = node.ring.admit(&wrong, &HOURLY, START);
     assert_eq!(admitted, node.ring, "watermarks of next year are not believed");
     assert_eq!(refused, 2);
-    let right = Ring::default().revoke_all(START + seconds(5)).flush_sessions(START);
+    let right = Ring::default().revoke_all(START + seconds(5), false).flush_sessions(START);
     let (admitted, refused) = node.ring.admit(&right, &HOURLY, START);
     assert_eq!((admitted.records().count(), refused), (0, 0), "those of now are");
     assert_eq!(admitted.sessions_since(), START);
@@ -92,4 +93,60 @@ fn keys_that_are_over_leave_a_full_ring_for_those_that_arrive() {
     arrived.ring = admitted;
     arrived.maintain(later);
     assert!(arrived.ring.records().count() < 10, "and are forgotten at once where they are many");
+}
+
+/// What somebody writes who has an old secret, or a clock that is ahead: active now, made tomorrow.
+fn made_at(name: u8, made: UnixMillis) -> Record {
+    Record { made, ..ticket(name, START, START + HOUR * 24) }
+}
+
+#[test]
+fn a_key_made_in_the_future_is_refused_and_counted_and_so_cannot_escape_a_revocation_of_all() {
+    let mut node = Node::started(HOURLY, 1, START);
+    let tomorrow = made_at(1, START + HOUR * 24);
+    let ahead = made_at(2, START + CLOCKS_DIFFER);
+    let arrived = Ring::default().with([tomorrow.clone(), ahead.clone()]).unwrap();
+    let (admitted, refused) = node.ring.admit(&arrived, &HOURLY, START);
+    assert_eq!(refused, 1);
+    assert!(!admitted.knows(&tomorrow.name()));
+    assert!(admitted.knows(&ahead.name()), "clocks may differ by so much");
+
+    node.ring = admitted.revoke_all(START, false);
+    node.maintain(START);
+    let (again, refused) = node.ring.admit(&arrived, &HOURLY, START);
+    assert_eq!(again, node.ring, "neither comes back");
+    assert_eq!(refused, 1);
+    let (again, _) = node.ring.admit(&arrived, &HOURLY, START + HOUR * 23);
+    assert!(!again.knows(&ahead.name()));
+}
+
+#[test]
+fn keys_made_after_a_revocation_by_a_clock_that_is_ahead_are_taken_in_with_it() {
+    let mut theirs = Node::started(HOURLY, 1, START);
+    theirs.ring = theirs.ring.revoke_all(START + HOUR * 2, false);
+    theirs.maintain(START);
+    let (admitted, refused) =
+        Node::started(HOURLY, 2, START).ring.admit(&theirs.ring, &HOURLY, START);
+    assert_eq!((&admitted, refused), (&theirs.ring, 0));
+    let without: Vec<_> = theirs.ring.records().map(|record| Record::clone(record)).collect();
+    let arrived = Ring::default().with(without).unwrap();
+    let (alone, _) = Ring::default().admit(&arrived, &HOURLY, START);
+    assert_eq!(alone.records().count(), 0, "but not without it");
+}
+
+#[test]
+fn revoking_all_says_nothing_that_others_refuse_also_where_a_key_was_made_far_ahead() {
+    let mut node = Node::started(HOURLY, 1, START);
+    let year = START + HOUR * 24 * 365;
+    let far = Record { activates: year, accept_until: year + HOUR, ..made_at(9, year) };
+    node.ring = node.ring.with([far.clone()]).unwrap();
+    let before = node.ring.clone();
+    node.ring = node.ring.revoke_all(START, false);
+    assert_eq!(node.ring.records().count(), 0);
+    assert!(node.ring.is_believed(&HOURLY, START));
+    let (other, refused) = Ring::default().admit(&node.ring, &HOURLY, START);
+    assert_eq!(refused, 0, "the watermark is believed");
+    let (late, _) = other.admit(&before, &HOURLY, year);
+    assert!(!late.knows(&KeyName([9; 16])), "also when its time has come");
+    assert!(!before.revoke_all(year, false).is_believed(&HOURLY, START));
 }

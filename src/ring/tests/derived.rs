@@ -98,7 +98,7 @@ const KNOWN_ID_KEY: &str = "9ee80016b86ba7de0d348c470f1962c9";
 fn revoking_all_derived_keys_leaves_those_of_periods_to_come() {
     let secret = Secret::new(&[5; 32]);
     let before = ring_at(&HOURLY, START);
-    let revoked = before.revoke_all(START);
+    let revoked = before.revoke_all(START, true);
     let after = derived(&revoked, &secret, "realm", &HOURLY, START).unwrap();
     let old = name_in_use(&before, START).unwrap();
     assert!(!after.knows(&old));

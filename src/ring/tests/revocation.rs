@@ -95,7 +95,7 @@ fn revoking_all_refuses_every_key_also_those_that_turn_up_later() {
     let mut node = two_hours_old();
     let before = node.ring.clone();
     let unseen = Node::started(HOURLY, 99, UnixMillis(NOW.0 - 1)).ring;
-    node.ring = node.ring.revoke_all(NOW);
+    node.ring = node.ring.revoke_all(NOW, false);
     node.maintain(NOW);
     let refuses_all = |ring: &Ring| {
         let mut old = before.records().chain(unseen.records());
@@ -116,11 +116,11 @@ fn revoking_all_refuses_every_key_also_those_that_turn_up_later() {
 fn revoking_all_in_the_millisecond_of_the_making_refuses_it_too() {
     let mut node = Node::started(HOURLY, 1, NOW);
     let made = node.ring.clone();
-    node.ring = node.ring.revoke_all(NOW);
+    node.ring = node.ring.revoke_all(NOW, false);
     node.maintain(NOW);
     assert!(made.records().all(|record| !node.ring.knows(&record.name())));
     let first = node.ring.clone();
-    node.ring = node.ring.revoke_all(NOW);
+    node.ring = node.ring.revoke_all(NOW, false);
     node.maintain(NOW);
     assert!(first.records().all(|record| !node.ring.knows(&record.name())), "and once more");
     assert!(node.ring.encrypting(NOW).is_some() && node.ring.id_key(NOW).is_some());
@@ -130,7 +130,7 @@ fn revoking_all_in_the_millisecond_of_the_making_refuses_it_too() {
 fn revoking_all_covers_keys_made_by_a_clock_that_was_fast() {
     let mut node = Node::started(HOURLY, 1, NOW + HOUR);
     let fast = node.ring.clone();
-    node.ring = node.ring.revoke_all(NOW);
+    node.ring = node.ring.revoke_all(NOW, false);
     node.maintain(NOW);
     assert!(fast.records().all(|record| !node.ring.knows(&record.name())));
     assert!(node.ring.encrypting(NOW).is_some(), "and there are new ones");
@@ -139,7 +139,7 @@ fn revoking_all_covers_keys_made_by_a_clock_that_was_fast() {
 #[test]
 fn a_clock_put_right_after_everything_was_revoked_still_gets_keys() {
     let mut node = two_hours_old();
-    node.ring = node.ring.revoke_all(NOW + HOUR);
+    node.ring = node.ring.revoke_all(NOW + HOUR, false);
     node.keep_up(NOW);
     assert!(node.ring.encrypting(NOW).is_some());
     assert!(node.ring.id_key(NOW).is_some());

@@ -207,7 +207,7 @@ fn a_field_with_the_key_of_another_name_is_refused_and_left_alone() {
     let part = |record| Ring::default().with([record]).unwrap();
     let field = Field::Key(right.name());
     let both = part(right.clone()).merge(&part(other.clone()));
-    let revoking = part(right.clone()).revoke_all(START - HOUR * 3);
+    let revoking = part(right.clone()).revoke_all(START - HOUR * 3, false);
     for content in [part(other), both, revoking, Ring::default()] {
         let copy = Copied::from([(field, content)]);
         let exchange = node.ring.exchange(&copy, &HOURLY, START);
@@ -286,7 +286,7 @@ fn what_is_revoked_leaves_the_copy_and_stays_away() {
     assert!(is_revoked(&other.ring, name, START));
     assert!(other.publish.is_empty());
     // Both watermarks and names come through one field, from two writers.
-    let both = Ring::default().revoke_all(START - HOUR).exchange(&copy, &HOURLY, START);
+    let both = Ring::default().revoke_all(START - HOUR, false).exchange(&copy, &HOURLY, START);
     write(&mut copy, &both);
     assert!(is_revoked(&Ring::default().exchange(&copy, &HOURLY, START).ring, name, START));
     assert!(other.ring.exchange(&copy, &HOURLY, START).publish.is_empty());
@@ -296,7 +296,7 @@ fn what_is_revoked_leaves_the_copy_and_stays_away() {
 fn a_watermark_that_is_not_believed_keeps_no_key_out() {
     let node = Node::started(HOURLY, 1, START);
     let mut copy = copy_of(&node.ring);
-    copy.extend(Ring::default().revoke_all(START + HOUR * 9000).parts());
+    copy.extend(Ring::default().revoke_all(START + HOUR * 9000, false).parts());
     let exchange = Ring::default().exchange(&copy, &HOURLY, START);
     assert_eq!((exchange.ring, exchange.refused), (node.ring, 1));
     assert!(exchange.superfluous.is_empty() && exchange.publish.is_empty());

@@ -89,7 +89,7 @@ impl World {
                 node.maintain(now);
             }),
             Event::RevokeAll(node) => self.change(node % count, |node, now| {
-                node.ring = node.ring.revoke_all(now);
+                node.ring = node.ring.revoke_all(now, false);
                 node.maintain(now);
             }),
         }
