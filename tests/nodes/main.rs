@@ -3,6 +3,7 @@
 mod agent;
 mod control;
 mod faults;
+mod junk;
 mod lookups;
 mod places;
 mod repair;

@@ -7,18 +7,13 @@ use redis::{Cmd, FromRedisValue, Value};
 
 use super::cluster::Cluster;
 use super::connection::Connection;
+use super::hash::TOKEN;
 use super::news::ENTRY;
 use super::{Names, Trouble, refused};
 use crate::clock::{self, UnixMillis};
 
 /// Most entries that the stream keeps, roughly: what a node may miss while it is cut off, and take in when it joins.
 const STREAM_LENGTH: u32 = 65_536;
-
-/// Most fields of a hash that are read: twice as many as any ring has parts, or than nodes are expected.
-const FIELDS: u64 = 4096;
-
-/// The field of the ring's hash that changes with every change of it.
-const TOKEN: &str = "token";
 
 /// Compares the token of the ring's copy, then writes fields; a missing token is an empty argument.
 const WRITE_AFTER: &str = "\
@@ -120,27 +115,6 @@ impl Link {
     /// [`Trouble`].
     pub fn ping(&mut self) -> Result<(), Trouble> {
         self.ask(&redis::cmd("PING"), self.until()).map(drop)
-    }
-
-    /// The token of the ring's copy alone: whether it moved.
-    ///
-    /// # Errors
-    /// [`Trouble`].
-    pub fn ring_token(&mut self) -> Result<Option<Vec<u8>>, Trouble> {
-        let mut get = redis::cmd("HGET");
-        get.arg(&self.names.ring).arg(TOKEN);
-        self.ask_for(&get, "HGET", self.until())
-    }
-
-    /// The ring's copy.
-    ///
-    /// # Errors
-    /// [`Trouble`], also when it is larger than any copy of ours.
-    pub fn ring(&mut self) -> Result<Copy, Trouble> {
-        let name = self.names.ring.clone();
-        let mut parts = self.hash(&name)?;
-        let token = parts.remove(TOKEN.as_bytes());
-        Ok(Copy { token, parts })
     }
 
     /// Writes parts of the ring under a new token, all at once.
@@ -249,15 +223,6 @@ impl Link {
         self.all(vec![set, expire(&self.names.nodes, keep)], self.until()).map(drop)
     }
 
-    /// What every node said last.
-    ///
-    /// # Errors
-    /// [`Trouble`].
-    pub fn beats(&mut self) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Trouble> {
-        let name = self.names.nodes.clone();
-        self.hash(&name)
-    }
-
     /// Takes nodes off the list that have not been heard of.
     ///
     /// # Errors
@@ -334,19 +299,6 @@ impl Link {
                 delete
             }
         }
-    }
-
-    /// A hash, unless it is larger than ours are.
-    fn hash(&mut self, name: &str) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Trouble> {
-        let until = self.until();
-        let mut count = redis::cmd("HLEN");
-        count.arg(name);
-        if self.ask_for::<u64>(&count, "HLEN", until)? > FIELDS {
-            return Err(Trouble::Refused(format!("{name} has more than {FIELDS} fields")));
-        }
-        let mut get = redis::cmd("HGETALL");
-        get.arg(name);
-        self.ask_for(&get, "HGETALL", until)
     }
 
     pub(super) fn ask_for<T: FromRedisValue>(

@@ -12,6 +12,7 @@
 mod cluster;
 mod connection;
 mod dial;
+mod hash;
 mod link;
 mod names;
 mod news;
@@ -21,6 +22,7 @@ mod tests;
 mod tls;
 
 pub(in crate::cluster) use connection::left;
+pub use hash::{Hash, Page};
 pub use link::{Copy, Link, Outgoing};
 pub use names::Names;
 pub use news::{News, Pace};

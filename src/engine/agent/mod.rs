@@ -7,6 +7,7 @@
 //! first handshake of a node ([`start`]).
 
 mod nodes;
+mod reading;
 mod ring;
 mod sessions;
 pub(super) mod start;
@@ -313,7 +314,7 @@ impl<'a> Agent<'a> {
         link.listen()?;
         self.link = Some(link);
         self.ring.begin_anew();
-        self.nodes.beat_at_once();
+        self.nodes.begin_anew();
         (self.refused_until, self.well_from) = (now, now);
         if self.health != Health::Unknown || self.cluster.has_older_secrets {
             // What we wrote may be lost, or sealed with a secret that is about to go.

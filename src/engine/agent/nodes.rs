@@ -3,9 +3,13 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
+use sha2::{Digest, Sha256};
+
+use super::reading::{Fields, Reading};
 use super::{Agent, Pass};
 use crate::clock::{self, UnixMillis};
 use crate::cluster::message::Heartbeat;
+use crate::cluster::redis::Hash;
 use crate::cluster::seal::Label;
 use crate::log::Once;
 use crate::stats::{Counter, Gauge};
@@ -33,9 +37,16 @@ const KEEP: Duration = Duration::from_secs(3600);
 pub(super) struct Nodes {
     /// By the name that it has in Redis: the last sequence number, when that was news, and the ring's digest then.
     heard: HashMap<Vec<u8>, Heard>,
+    /// What does not open, by name: a digest of it, and since when it is there. A node whose secret this one has not
+    /// writes anew with every beat, and is left alone; what stays the same is nobody's.
+    strange: HashMap<Vec<u8>, (Fingerprint, Duration)>,
+    reading: Reading,
     beat_due: Duration,
     listen_due: Duration,
 }
+
+/// Tells one value of a field from the next; who makes two alike has his field deleted.
+type Fingerprint = [u8; 8];
 
 struct Heard {
     sequence: u64,
@@ -52,8 +63,7 @@ impl Agent<'_> {
             self.nodes.beat_due = now + BEAT;
             self.beat()?;
         }
-        if now >= self.nodes.listen_due {
-            self.listen(now)?;
+        if now >= self.nodes.listen_due && self.listen(now)? {
             let many = u32::try_from(self.nodes.heard.len()).unwrap_or(u32::MAX);
             self.nodes.listen_due = now + LISTEN.max(LISTEN_PER_NODE.saturating_mul(many));
         }
@@ -80,8 +90,13 @@ impl Agent<'_> {
         Ok(())
     }
 
-    fn listen(&mut self, now: Duration) -> Pass<()> {
-        let beats = self.link()?.beats()?;
+    /// Whether all were heard; if not, the next pass goes on.
+    fn listen(&mut self, now: Duration) -> Pass<bool> {
+        let mut reading = std::mem::take(&mut self.nodes.reading);
+        let Some(beats) = self.read(Hash::Nodes, &mut reading)? else {
+            self.nodes.reading = reading;
+            return Ok(false);
+        };
         for (name, sealed) in &beats {
             let plain = self.open_sealed(Label::Control, name, sealed);
             match plain.map(|plain| Heartbeat::decode(&plain)) {
@@ -89,18 +104,22 @@ impl Agent<'_> {
                     self.compare_clocks(&heartbeat);
                     self.nodes.hear(name, &heartbeat, now);
                 }
-                Some(None) => self.engine.counters().count(Counter::TransportRejectedFormat),
-                None => {}
+                unknown => {
+                    if unknown.is_some() {
+                        self.engine.counters().count(Counter::TransportRejectedFormat);
+                    }
+                    self.nodes.see(name, sealed, now);
+                }
             }
         }
-        self.nodes.heard.retain(|name, _| beats.contains_key(name));
+        self.nodes.keep_only(&beats);
         self.report(now);
         let gone = self.nodes.gone(now);
-        self.nodes.heard.retain(|name, _| !gone.contains(name));
+        self.nodes.forget(&gone);
         if !gone.is_empty() {
-            self.link()?.forget_nodes(&gone)?;
+            self.link()?.take_out(Hash::Nodes, &gone)?;
         }
-        Ok(())
+        Ok(true)
     }
 
     /// Keys and sessions live by the clock: those of the nodes must agree.
@@ -137,6 +156,12 @@ fn millis(time: Duration) -> u64 {
 }
 
 impl Nodes {
+    /// A new connection: what was read on the last one may be of another Redis.
+    pub(super) fn begin_anew(&mut self) {
+        self.reading = Reading::default();
+        self.beat_at_once();
+    }
+
     /// Nothing proves better that Redis takes what is written.
     pub(super) fn beat_at_once(&mut self) {
         self.beat_due = Duration::ZERO;
@@ -154,8 +179,60 @@ impl Nodes {
         }
     }
 
+    /// A heartbeat that this node cannot read. What was heard of that node before still counts: its number tells an old
+    /// heartbeat that is put back.
+    fn see(&mut self, name: &[u8], sealed: &[u8], at: Duration) {
+        let fingerprint = *Sha256::digest(sealed).first_chunk().expect("8 of 32 bytes");
+        let (known, since) = self.strange.entry(name.to_vec()).or_insert((fingerprint, at));
+        if *known != fingerprint {
+            (*known, *since) = (fingerprint, at);
+        }
+    }
+
+    /// What is not there any more needs no watching.
+    fn keep_only(&mut self, beats: &Fields) {
+        self.heard.retain(|name, _| beats.contains_key(name));
+        self.strange.retain(|name, _| beats.contains_key(name) && !self.heard.contains_key(name));
+    }
+
+    fn forget(&mut self, gone: &[Vec<u8>]) {
+        for name in gone {
+            self.heard.remove(name);
+            self.strange.remove(name);
+        }
+    }
+
     fn gone(&self, now: Duration) -> Vec<Vec<u8>> {
-        let gone = self.heard.iter().filter(|(_, heard)| now - heard.at > GONE);
+        let heard = self.heard.iter().map(|(name, heard)| (name, heard.at));
+        let strange = self.strange.iter().map(|(name, (_, since))| (name, *since));
+        let gone = heard.chain(strange).filter(|(_, at)| now.saturating_sub(*at) > GONE);
         gone.map(|(name, _)| name.clone()).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(seconds: u64) -> Duration {
+        Duration::from_secs(1000 + seconds)
+    }
+
+    #[test]
+    fn what_nobody_can_read_goes_when_it_stays_the_same_for_longer_than_a_node_may_be_silent() {
+        let mut nodes = Nodes::default();
+        for second in (0..=120).step_by(2) {
+            nodes.see(b"dead", b"garbage", at(second));
+            // Of a node that has a secret which is not here yet.
+            nodes.see(b"alive", format!("beat {second}").as_bytes(), at(second));
+            assert!(nodes.gone(at(second)).is_empty());
+        }
+        nodes.see(b"alive", b"beat 121", at(121));
+        let gone = nodes.gone(at(121));
+        assert_eq!(gone, [b"dead".to_vec()]);
+        nodes.forget(&gone);
+        nodes.keep_only(&Fields::from([(b"alive".to_vec(), Vec::new())]));
+        assert!(nodes.gone(at(122)).is_empty());
+        assert_eq!(nodes.gone(at(242)), [b"alive".to_vec()], "dead since");
     }
 }

@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::reading::Reading;
 use super::{Agent, Pass};
 use crate::clock::{self, UnixMillis};
 use crate::cluster::message::Entry;
-use crate::cluster::redis::{Copy, Outgoing};
+use crate::cluster::redis::{Copy, Hash, Outgoing};
 use crate::cluster::seal::{Label, NONCE_LEN};
 use crate::config::KeySource;
 use crate::engine::cluster::Exchange;
@@ -53,6 +54,8 @@ pub(super) struct Progress {
     generation: u64,
     /// When the token is looked at next.
     poll: Duration,
+    /// What is read of the copy so far, and the token that it had before.
+    reading: (Option<Vec<u8>>, Reading),
     /// Somebody said that the copy changed.
     pub(super) noticed: bool,
     /// Since when the first keys of another node are waited for.
@@ -140,7 +143,10 @@ impl Agent<'_> {
 
     fn exchange_rings(&mut self) -> Pass<()> {
         self.ring.noticed = false;
-        let copy = self.link()?.ring()?;
+        let Some(copy) = self.read_copy()? else {
+            self.ring.noticed = true;
+            return Ok(());
+        };
         self.note_epoch(copy.epoch());
         let parts = self.open(&copy);
         let is_maker = self.be_maker()?;
@@ -166,6 +172,19 @@ impl Agent<'_> {
         }
         self.engine.store.note_first_copy();
         self.publish(&copy, &parts, &schedule, now)
+    }
+
+    /// The copy; `None` while some of it is still to be read. Its token is read first: what changes meanwhile moves it.
+    fn read_copy(&mut self) -> Pass<Option<Copy>> {
+        let (mut token, mut reading) = std::mem::take(&mut self.ring.reading);
+        if reading.is_new() {
+            token = self.link()?.ring_token()?;
+        }
+        let Some(parts) = self.read(Hash::Ring, &mut reading)? else {
+            self.ring.reading = (token, reading);
+            return Ok(None);
+        };
+        Ok(Some(Copy { token, parts }))
     }
 
     /// Whether another node is about to make the first keys of all.

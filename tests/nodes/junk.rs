@@ -1,0 +1,80 @@
+//! Somebody fills what the nodes share with something else: they find what is theirs, and take the rest out.
+
+use tlsresume::stats::{Counter, Gauge};
+use tlsresume_testkit::redis::RedisServer;
+
+use crate::support::*;
+
+const RING: &str = "tlsresume:{default}:ring";
+const NODES: &str = "tlsresume:{default}:nodes";
+
+/// Writes fields whose names begin so, each with a value of so many bytes.
+fn fill(redis: &RedisServer, hash: &str, begin: &str, count: u32, length: u32) {
+    const FILL: &str = "\
+        for nth = 1, tonumber(ARGV[2]) do \
+            redis.call('HSET', KEYS[1], ARGV[1] .. string.format('%015d', nth), \
+                string.rep('x', tonumber(ARGV[3]))) \
+        end";
+    let (count, length) = (count.to_string(), length.to_string());
+    redis.command(&["EVAL", FILL, "1", hash, begin, &count, &length]).expect("filled");
+}
+
+fn fields(redis: &RedisServer, hash: &str) -> u64 {
+    redis.command(&["HLEN", hash]).expect("answered").parse().expect("a number")
+}
+
+/// Nodes that are there, and one that joins, agree and see each other, whatever else is in the hashes.
+fn go_on_in_spite_of(fill: impl Fn(&RedisServer)) -> ([Node; 3], RedisServer) {
+    let redis = RedisServer::start().expect("redis");
+    let realm = Realm::on(&redis, "");
+    let [one, two]: [Node; 2] = realm.nodes();
+    fill(&redis);
+    one.0.rotate_keys().expect("rotated");
+    let nodes = [one, two, realm.node()];
+    agree(&nodes);
+    let id = nodes[0].keep(b"a session");
+    nodes[2].finds_soon(&id);
+    soon("three nodes", || {
+        nodes.iter().all(|node| {
+            let report = node.0.report(now());
+            (report.gauge(Gauge::Nodes), report.gauge(Gauge::NodesOutOfSync)) == (3, 0)
+        })
+    });
+    (nodes, redis)
+}
+
+#[test]
+fn fields_that_are_not_ours_stop_nothing_and_go() {
+    for count in [4097, 100_000] {
+        let (nodes, redis) = go_on_in_spite_of(|redis| {
+            fill(redis, RING, "junk", count, 20);
+            fill(redis, NODES, "junk", count, 20);
+        });
+        soon("the end of it", || fields(&redis, RING) < 30 && fields(&redis, NODES) == 3);
+        let counted: u64 =
+            nodes.iter().map(|node| node.count(Counter::TransportRejectedFormat)).sum();
+        assert_eq!(counted, 2 * u64::from(count), "each by the one that took it out");
+    }
+}
+
+#[test]
+fn fields_with_our_names_stop_nothing_and_only_some_of_them_stay() {
+    // Sealed by nobody, and under names that keys and nodes have.
+    let (_nodes, redis) = go_on_in_spite_of(|redis| {
+        fill(redis, RING, "kk", 20_000, 100);
+        fill(redis, NODES, "0", 20_000, 100);
+    });
+    soon("fewer", || fields(&redis, RING) < 5000 && fields(&redis, NODES) < 5000);
+}
+
+#[test]
+fn values_that_are_too_long_are_not_read() {
+    let (_nodes, redis) = go_on_in_spite_of(|redis| {
+        fill(redis, RING, "kk", 40, 1 << 20);
+        fill(redis, NODES, "0", 40, 1 << 20);
+        redis.command(&["HSET", RING, "token", &"x".repeat(1 << 20)]).expect("set");
+    });
+    soon("the end of them", || fields(&redis, RING) < 30 && fields(&redis, NODES) == 3);
+    let token = || redis.command(&["HGET", RING, "token"]).expect("answered");
+    soon("a token of ours", || token().len() < 100);
+}
