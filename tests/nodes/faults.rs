@@ -282,3 +282,29 @@ fn one_that_does_not_tell_is_asked() {
     }
     assert!(nodes.iter().all(Node::is_up));
 }
+
+#[test]
+fn one_that_cuts_every_connection_is_told_of_once_and_not_hurried() {
+    let said =
+        alone("faults::one_that_cuts_every_connection_is_told_of_once_and_not_hurried", || {
+            let redis = RedisServer::start().expect("redis");
+            let nodes: [Node; 1] = Realm::on(&redis, "").nodes();
+            let begun = instant();
+            let mut cuts = 0;
+            while begun.elapsed() < Duration::from_secs(6) {
+                soon("up", || nodes[0].is_up());
+                for kind in ["normal", "pubsub"] {
+                    redis.command(&["CLIENT", "KILL", "TYPE", kind]).expect("cut");
+                }
+                soon("the cut", || !nodes[0].is_up());
+                cuts += 1;
+            }
+            assert!((4..16).contains(&cuts), "{cuts} connections in 6 s");
+            agree(&nodes);
+            nodes.into_iter().for_each(end);
+        });
+    let Some(said) = said else { return };
+    for line in [DOWN, UP_AGAIN[0]] {
+        assert_eq!(said.lines().filter(|it| it.contains(line)).count(), 1, "{said}");
+    }
+}

@@ -6,6 +6,7 @@
 //! until it starts one. Failure: Redis is tried again for ever, at most once a second; nothing waits for it but the
 //! first handshake of a node ([`start`]).
 
+mod health;
 mod nodes;
 mod reading;
 mod ring;
@@ -27,6 +28,7 @@ use crate::stats::{Counter, Gauge};
 use crate::store::AgentLease;
 use crate::sys;
 
+use health::{Health, Say, State};
 use nodes::Nodes;
 
 /// How long the lease lasts that a dead agent leaves behind.
@@ -55,6 +57,10 @@ const GATHER: Duration = Duration::from_millis(1);
 /// Pauses between attempts to connect.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
 const LAST_RETRY: Duration = Duration::from_secs(1);
+
+/// How long a connection must be well before the next pause is a short one again: Redis may take connections and close
+/// each soon after.
+const SETTLED: Duration = Duration::from_secs(5);
 
 /// Pause after Redis refused something, and how long it must refuse nothing to count as well again: near the limit of its
 /// memory it takes some writes and refuses others.
@@ -90,8 +96,8 @@ struct Agent<'a> {
     /// When the next attempt to connect is due, and how long after it the one after that.
     retry: (Duration, Duration),
     health: Health,
-    /// Since when Redis is not reached, if it is not.
-    down_since: Duration,
+    /// Since when there is this connection.
+    linked: Duration,
     ring: ring::Progress,
     nodes: Nodes,
     busy_until: Duration,
@@ -112,19 +118,6 @@ struct Agent<'a> {
     first_shard: usize,
     /// It is over, but for what is still to be said.
     is_leaving: bool,
-}
-
-/// How Redis does, as log and metrics have it. Each change is one line.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Health {
-    /// It was not asked yet.
-    Unknown,
-    /// It does what it is asked.
-    Up,
-    /// It answers, and refuses: no memory, no permission, no disk.
-    Refusing,
-    /// It does not answer.
-    Down,
 }
 
 impl Engine {
@@ -201,8 +194,8 @@ impl<'a> Agent<'a> {
             node: NodeId(engine.store.node_id()),
             link: None,
             retry: (now, FIRST_RETRY),
-            health: Health::Unknown,
-            down_since: now,
+            health: Health::new(),
+            linked: now,
             ring: ring::Progress::default(),
             nodes: Nodes::default(),
             busy_until: now,
@@ -313,10 +306,11 @@ impl<'a> Agent<'a> {
         let mut link = self.cluster.remote.connect(ANSWER)?;
         link.listen()?;
         self.link = Some(link);
+        self.linked = now;
         self.ring.begin_anew();
         self.nodes.begin_anew();
         (self.refused_until, self.well_from) = (now, now);
-        if self.health != Health::Unknown || self.cluster.has_older_secrets {
+        if self.health.state() != State::Unknown || self.cluster.has_older_secrets {
             // What we wrote may be lost, or sealed with a secret that is about to go.
             self.resend.0 = true;
         }
@@ -332,14 +326,17 @@ impl<'a> Agent<'a> {
             self.refused_until = now + REFUSED_RETRY / 5;
             return;
         }
-        self.retry.1 = FIRST_RETRY;
-        match self.turn(Health::Up) {
-            Health::Up => {}
-            Health::Unknown => log::info!("redis: reached; this process is the node's agent"),
-            Health::Refusing => log::warn!("redis: refuses nothing any more"),
-            Health::Down => {
-                let seconds = now.saturating_sub(self.down_since).as_secs();
-                log::warn!("redis: reached again after {seconds} s");
+        if now >= self.linked + SETTLED {
+            self.retry.1 = FIRST_RETRY;
+        }
+        let say = self.health.note_well(now);
+        self.show_health();
+        match say {
+            Say::Nothing | Say::Trouble(_) => {}
+            Say::Reached => log::info!("redis: reached; this process is the node's agent"),
+            Say::Over(State::Refusing, _) => log::warn!("redis: refuses nothing any more"),
+            Say::Over(_, after) => {
+                log::warn!("redis: reached again after {} s", after.as_secs());
             }
         }
     }
@@ -350,8 +347,13 @@ impl<'a> Agent<'a> {
         self.refused_until = now + REFUSED_RETRY;
         self.well_from = now + STEADY;
         self.nodes.beat_at_once();
-        if self.turn(Health::Refusing) != Health::Refusing {
-            log::warn!("redis: refuses what this node asks: {trouble}; what cannot be sent waits");
+        let say = self.health.note_trouble(State::Refusing, now);
+        self.show_health();
+        if let Say::Trouble(untold) = say {
+            log::warn!(
+                "redis: refuses what this node asks: {trouble}; what cannot be sent waits{}",
+                before_that(untold)
+            );
         }
     }
 
@@ -362,18 +364,19 @@ impl<'a> Agent<'a> {
         self.retry = (now + self.retry.1, (self.retry.1 * 2).min(LAST_RETRY));
         // Whoever waits for the ring of the others waits in vain.
         self.engine.store.note_first_copy();
-        if self.turn(Health::Down) != Health::Down {
-            self.down_since = now;
+        let say = self.health.note_trouble(State::Down, now);
+        self.show_health();
+        if let Say::Trouble(untold) = say {
             log::warn!(
-                "redis: not reached: {trouble}; keys and sessions of this node are not shared until it is"
+                "redis: not reached: {trouble}; keys and sessions of this node are not shared until it is{}",
+                before_that(untold)
             );
         }
     }
 
-    /// Enters a state of health; which one it was before.
-    fn turn(&mut self, health: Health) -> Health {
-        self.engine.store.set_gauge(Gauge::TransportUp, u64::from(health == Health::Up));
-        std::mem::replace(&mut self.health, health)
+    fn show_health(&self) {
+        let is_up = self.health.state() == State::Up;
+        self.engine.store.set_gauge(Gauge::TransportUp, u64::from(is_up));
     }
 
     /// Until a session is made, or it is time to look what others did.
@@ -407,6 +410,14 @@ impl<'a> Agent<'a> {
             let _ = link.leave_maker(&name);
             let _ = link.forget_nodes(&[name.into_bytes()]);
         }
+    }
+}
+
+/// What a line adds of trouble that had none.
+fn before_that(untold: u32) -> String {
+    match untold {
+        0 => String::new(),
+        _ => format!(" (it came and went {untold} times since it was last told of)"),
     }
 }
 
