@@ -46,17 +46,21 @@ const KEY_LEN: usize = 32;
 pub enum Label {
     /// The ring.
     Ring = 0,
-    /// A session, or its removal.
+    /// A session on its way to every node.
     Session = 1,
     /// What nodes tell about themselves.
     Control = 2,
     /// The mark that an early-data ticket was seen.
     Strike = 3,
+    /// A session that waits to be looked up. It is not one that every node takes in: where a session may be used once
+    /// only, whoever has Redis could hand out what one node is to take away.
+    Lookup = 4,
 }
 
 impl Label {
     /// All of them, by number.
-    pub const ALL: [Label; 4] = [Label::Ring, Label::Session, Label::Control, Label::Strike];
+    pub const ALL: [Label; 5] =
+        [Label::Ring, Label::Session, Label::Control, Label::Strike, Label::Lookup];
 
     fn name(self) -> &'static str {
         match self {
@@ -64,6 +68,7 @@ impl Label {
             Label::Session => "session",
             Label::Control => "control",
             Label::Strike => "strike",
+            Label::Lookup => "lookup",
         }
     }
 }

@@ -239,7 +239,7 @@ impl Engine {
         let (Answer::Found(sealed), Some(cluster)) = (answer, &self.cluster) else {
             return Err(Counter::SessionsAbsent);
         };
-        let plain = self.open_sealed(cluster, Label::Session, key, &sealed);
+        let plain = self.open_sealed(cluster, Label::Lookup, key, &sealed);
         let admitted = plain.and_then(|plain| self.admit_session(key, &plain, now));
         let (meta, value) = admitted.ok_or(Counter::SessionsAbsent)?;
         if lookup == Lookup::Consume {

@@ -166,6 +166,36 @@ fn what_is_moved_is_refused_and_counted() {
 }
 
 #[test]
+fn what_is_moved_from_the_stream_under_a_key_or_back_is_refused_and_counted() {
+    let redis = RedisServer::start().expect("redis");
+    let (pushing, pulling) = (Realm::on(&redis, ""), Realm::pulling(&redis.url(), ""));
+    let nodes = [pushing.node(), pushing.node(), pulling.node(), pulling.node()];
+    agree(&nodes);
+
+    // From the stream, where a node that pulls would look.
+    let id = nodes[0].keep(b"a session");
+    nodes[1].finds_soon(&id);
+    let sealed = entry(&redis, 0)[ENTRY_SEALED..].to_vec();
+    redis.command(&["DEL", STREAM]).expect("deleted");
+    let joined = pulling.node();
+    let name = session_name("default", &id);
+    redis.ask(&[b"SET", name.as_bytes(), &sealed]).expect("set");
+    let before = rejected(&joined)[2];
+    assert!(joined.find(&id, Lookup::Keep).is_none());
+    assert_eq!(rejected(&joined)[2], before + 1);
+
+    // And into the stream, where every node that pushes would find it.
+    let id = nodes[2].keep(b"another");
+    nodes[3].finds_soon(&id);
+    let sealed = redis.ask(&["GET", &session_name("default", &id)]).expect("answered");
+    let sealed = sealed.bytes().expect("a value");
+    let before = rejected(&nodes[1])[2];
+    add(&redis, &[&[1, 1][..], &[0xee; 8], &id[..24], sealed].concat());
+    soon("a refusal", || rejected(&nodes[1])[2] > before);
+    assert!(nodes[1].find(&id, Lookup::Keep).is_none());
+}
+
+#[test]
 fn what_is_replayed_under_another_realm_is_refused_and_counted() {
     let redis = RedisServer::start().expect("redis");
     let realm = Realm::on(&redis, "realm = \"a\"");

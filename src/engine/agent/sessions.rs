@@ -190,7 +190,7 @@ impl Agent<'_> {
                 let Some(plain) = message(meta, value).encode() else { return Vec::new() };
                 let item = match exchange {
                     Exchange::Keyed => self
-                        .seal(Label::Session, &meta.key, &plain)
+                        .seal(Label::Lookup, &meta.key, &plain)
                         .map(|sealed| Outgoing::Session(meta.key, sealed, expires.since(now))),
                     _ => entry(message::Kind::Session, Label::Session, &plain),
                 };
