@@ -221,7 +221,7 @@ typedef struct TLSRESUME_STATS {
      */
     uint64_t transport_received;
     /**
-     * Sessions and removals that were to be sent and were not.
+     * Sessions and removals that were lost on the way: not sent, or gone before they were read.
      */
     uint64_t transport_dropped;
     /**

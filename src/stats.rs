@@ -58,7 +58,7 @@ pub enum Counter {
     TransportSent,
     /// Records of other nodes that arrived.
     TransportReceived,
-    /// Records that were to be sent and were not.
+    /// Records that were lost on the way: not sent, or gone before they were read.
     TransportDropped,
     /// What arrived and is no message of ours.
     TransportRejectedFormat,

@@ -178,7 +178,11 @@ impl Text {
         let totals = [
             ("transport_sent_total", "Records sent to other nodes", Counter::TransportSent),
             ("transport_received_total", "Records of other nodes", Counter::TransportReceived),
-            ("transport_dropped_total", "Records that were not sent", Counter::TransportDropped),
+            (
+                "transport_dropped_total",
+                "Records that were lost on the way",
+                Counter::TransportDropped,
+            ),
         ];
         for (name, help, counter) in totals {
             self.family(name, "counter", help);

@@ -83,7 +83,7 @@ pub struct TLSRESUME_STATS {
     pub transport_sent: u64,
     /// Sessions and removals of other nodes that arrived.
     pub transport_received: u64,
-    /// Sessions and removals that were to be sent and were not.
+    /// Sessions and removals that were lost on the way: not sent, or gone before they were read.
     pub transport_dropped: u64,
     /// What arrived and is no message of this library, or of another version.
     pub transport_rejected_format: u64,

@@ -176,3 +176,47 @@ fn a_removal_that_redis_did_not_take_is_sent_again_also_where_sessions_are_sent_
     middleman.behave(Behaviour::Pass);
     soon("the removal", || exist("none"));
 }
+
+#[test]
+fn a_stream_that_was_cut_off_behind_a_node_is_noticed_once_and_an_emptied_one_is_not() {
+    const TEST: &str =
+        "repair::a_stream_that_was_cut_off_behind_a_node_is_noticed_once_and_an_emptied_one_is_not";
+    let said = alone(TEST, || {
+        let redis = RedisServer::start().expect("redis");
+        let middleman = Middleman::start(redis.address()).expect("a middleman");
+        let near = Realm::on(&redis, "").node();
+        let far = Realm::at(&middleman.url(&redis.url()), "").node();
+        let nodes = [near, far];
+        agree(&nodes);
+        nodes[1].finds_soon(&nodes[0].keep(b"before"));
+        let away = |harm: &dyn Fn()| {
+            middleman.behave(Behaviour::Refuse);
+            soon("to be noticed", || !nodes[1].is_up());
+            let sent = nodes[0].count(Counter::TransportSent);
+            let missed = [nodes[0].keep(b"one"), nodes[0].keep(b"two")];
+            soon("both sent", || nodes[0].count(Counter::TransportSent) >= sent + 2);
+            harm();
+            middleman.behave(Behaviour::Pass);
+            agree(&nodes);
+            nodes[1].finds_soon(&nodes[0].keep(b"after"));
+            let missed = missed.map(|id| nodes[1].find(&id, Lookup::Keep).is_none());
+            (missed.contains(&true), nodes[1].count(Counter::TransportDropped))
+        };
+        assert_eq!(away(&|| ()), (false, 0));
+        let trim = |most: &str| redis.command(&["XTRIM", STREAM, "MAXLEN", most]).expect("trimmed");
+        assert_eq!(away(&|| drop(trim("1"))), (true, 1));
+        assert_eq!(away(&|| drop(trim("0"))), (true, 2));
+        assert_eq!(nodes[0].count(Counter::TransportDropped), 0, "it had read all");
+        redis.command(&["FLUSHALL"]).expect("flushed");
+        agree(&nodes);
+        nodes[1].finds_soon(&nodes[0].keep(b"anew"));
+        assert_eq!(nodes[1].count(Counter::TransportDropped), 2);
+        nodes.into_iter().for_each(end);
+    });
+    let Some(said) = said else { return };
+    assert_eq!(
+        said.lines().filter(|line| line.contains("was cut off before")).count(),
+        1,
+        "{said}"
+    );
+}

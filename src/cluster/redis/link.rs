@@ -9,11 +9,8 @@ use super::cluster::Cluster;
 use super::connection::Connection;
 use super::hash::TOKEN;
 use super::news::ENTRY;
-use super::{Names, Trouble, refused};
+use super::{Names, STREAM_LENGTH, Trouble, refused};
 use crate::clock::{self, UnixMillis};
-
-/// Most entries that the stream keeps, roughly: what a node may miss while it is cut off, and take in when it joins.
-const STREAM_LENGTH: u32 = 65_536;
 
 /// Compares the token of the ring's copy, then writes fields; a missing token is an empty argument.
 const WRITE_AFTER: &str = "\

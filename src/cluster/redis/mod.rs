@@ -12,6 +12,7 @@
 mod cluster;
 mod connection;
 mod dial;
+mod gap;
 mod hash;
 mod link;
 mod names;
@@ -27,6 +28,9 @@ pub use link::{Copy, Link, Outgoing};
 pub use names::Names;
 pub use news::{News, Pace};
 pub use remote::{Credentials, Remote};
+
+/// Most entries that the stream keeps, roughly: what a node may miss while it is cut off, and take in when it joins.
+const STREAM_LENGTH: u32 = 65_536;
 
 /// Why Redis did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -149,7 +149,7 @@ fn text((time, sequence): (u64, u64)) -> String {
     format!("{time}-{sequence}")
 }
 
-fn entry_id(id: &str) -> Option<(u64, u64)> {
+pub(super) fn entry_id(id: &str) -> Option<(u64, u64)> {
     let (time, sequence) = id.split_once('-')?;
     Some((time.parse().ok()?, sequence.parse().ok()?))
 }

@@ -114,6 +114,9 @@ struct Agent<'a> {
     resend: (bool, Option<Duration>),
     /// What was noted as sent, and was not: removals, with single use.
     unsent: Vec<Outgoing>,
+    /// How far the stream was read when entries after that were found missing; and when that was told last.
+    gap: (u64, u64),
+    gap_told: Option<Duration>,
     /// The shard whose turn it is to be first.
     first_shard: usize,
     /// It is over, but for what is still to be said.
@@ -206,6 +209,8 @@ impl<'a> Agent<'a> {
             well_from: now,
             resend: (false, None),
             unsent: Vec::new(),
+            gap: (0, 0),
+            gap_told: None,
             first_shard: 0,
             is_leaving: false,
         }

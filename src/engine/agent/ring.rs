@@ -357,9 +357,14 @@ impl Agent<'_> {
         }
     }
 
-    /// A stream that begins anew, or an older one put back, ends before what we have read.
+    /// Entries that were cut off before they were read are noticed here: at a new connection, and now and then while
+    /// there are some left to read. A stream that begins anew, or an older one put back, ends before what we have read.
     pub(super) fn look_at_stream(&mut self) -> Pass<()> {
         let newest = self.link()?.newest()?;
+        let cursor = self.engine.store.stream_cursor();
+        if newest != cursor && cursor != self.gap && self.link()?.lacks_some_after(cursor)? {
+            self.note_gap(cursor);
+        }
         if newest < self.engine.store.stream_cursor() {
             self.engine.store.set_stream_cursor(newest);
         }

@@ -21,6 +21,9 @@ const BATCH: usize = 256;
 /// Most removals that are kept to be sent again, where the log's position does not remember them.
 const MOST_UNSENT: usize = 4096;
 
+/// A gap in the stream is told of no sooner after another one.
+const GAP_AGAIN: Duration = Duration::from_secs(60);
+
 /// What is sent in one exchange.
 #[derive(Default)]
 struct Batch {
@@ -151,6 +154,22 @@ impl Agent<'_> {
                 "redis: sessions were overwritten before they were sent; raise memory.size to keep more of them"
             );
         }
+    }
+
+    /// The stream was cut off behind what was read: how many entries are gone, nobody knows. Told once a minute at most,
+    /// and of each gap once.
+    pub(super) fn note_gap(&mut self, cursor: (u64, u64)) {
+        self.gap = cursor;
+        self.engine.counters().count(Counter::TransportDropped);
+        let now = clock::since_boot();
+        if self.gap_told.is_some_and(|told| now < told + GAP_AGAIN) {
+            return;
+        }
+        self.gap_told = Some(now);
+        log::warn!(
+            "redis: the stream was cut off before this node had read it: sessions and removals of other nodes are \
+             missing here; was this node away for long, or does something trim the stream?"
+        );
     }
 
     /// Takes in what others wrote; how many entries there were.
