@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use serde::Serialize;
+use tlsresume::clock::UnixMillis;
 use tlsresume::ring::KeyName;
 use tlsresume::ring::sharing::Field;
 
@@ -12,6 +13,8 @@ use super::Millis;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Ticket {
     pub(crate) key: KeyName,
+    /// When its key counts as made.
+    pub(crate) made: UnixMillis,
     pub(crate) issuer: usize,
     pub(crate) issued: Millis,
     /// Until when its session lives, by the clock of its issuer.
@@ -39,6 +42,7 @@ pub(crate) struct Report {
     pub(crate) hours: f64,
     pub(crate) faults: u64,
     pub(crate) restarts: u64,
+    pub(crate) revocations: u64,
     pub(crate) tickets_issued: u64,
     /// Presented to a reachable node, with an issuer that was in touch: claim 1.
     pub(crate) tickets_tried: u64,

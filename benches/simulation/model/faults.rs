@@ -13,6 +13,8 @@ pub(crate) enum Fault {
     Restored,
     /// Some nodes start anew, with nothing, after being away for a while.
     Restart { share: u64, away: Millis },
+    /// An administrator revokes the key that encrypts, or all keys.
+    Revocation { all: bool },
     /// The node that makes the keys dies.
     MakerDies { away: Millis },
 }
@@ -20,7 +22,7 @@ pub(crate) enum Fault {
 impl Fault {
     /// One of all; a period is `rotate` long.
     pub(crate) fn any(chance: &mut Chance, rotate: Millis) -> Fault {
-        match chance.below(10) {
+        match chance.below(12) {
             0..=2 => {
                 Fault::Partition { share: chance.between(50, 600), lasts: some(chance, rotate) }
             }
@@ -30,11 +32,12 @@ impl Fault {
             6..=7 => {
                 Fault::Restart { share: chance.between(20, 500), away: chance.between(50, 60_000) }
             }
+            8..=9 => Fault::Revocation { all: chance.below(3) == 0 },
             _ => Fault::MakerDies { away: chance.between(50, rotate) },
         }
     }
 
-    /// Whether it is not to happen while nodes are cut off: the model's documentation says why.
+    /// Whether it is not to happen while few nodes can make up for it: the model's documentation says why.
     pub(crate) fn loses_contents(self) -> bool {
         matches!(self, Fault::Emptied | Fault::Restored)
     }

@@ -6,6 +6,7 @@ use tlsresume::ring::{KeyName, Material, Ring, Schedule};
 
 use super::place::{Contents, LEASE};
 use super::random::Chance;
+use super::world::Revoked;
 use super::{Millis, SETTLES};
 
 /// The simulation's zero.
@@ -29,11 +30,14 @@ pub(crate) struct Node {
     pub(crate) life: u32,
     pub(crate) up: bool,
     pub(crate) cut_off: bool,
+    pub(crate) cut_since: Millis,
     /// Since when it has been up and not cut off.
     pub(crate) connected: Millis,
     pub(crate) started: Millis,
     /// When it sent the last question whose answer was that the copy has everything that it has.
     pub(crate) contact: Option<Millis>,
+    /// When it revoked something last: that, and the keys that followed, are news to everybody.
+    revoked: Option<Millis>,
     pub(crate) has_first_copy: bool,
     /// The token that it read before the copy that it took in last; none after it wrote, so that it reads once more.
     pub(crate) seen: Option<u64>,
@@ -57,9 +61,11 @@ impl Node {
             life: 0,
             up: false,
             cut_off: false,
+            cut_since: 0,
             connected: 0,
             started: 0,
             contact: None,
+            revoked: None,
             has_first_copy: false,
             seen: None,
             unpublished: false,
@@ -71,9 +77,9 @@ impl Node {
 
     /// A new life with nothing.
     pub(crate) fn start(&mut self, now: Millis) {
-        let (schedule, skew, life, cut_off) =
-            (self.schedule, self.skew, self.life + 1, self.cut_off);
-        *self = Node { schedule, skew, life, cut_off, ..Node::new(schedule, &mut Chance::new(0)) };
+        let Node { schedule, skew, cut_off, cut_since, .. } = *self;
+        let new = Node::new(schedule, &mut Chance::new(0));
+        *self = Node { skew, life: self.life + 1, cut_off, cut_since, ..new };
         (self.up, self.started, self.connected) = (true, now, now);
     }
 
@@ -98,7 +104,8 @@ impl Node {
 
     pub(crate) fn is_in_touch(&self, now: Millis) -> bool {
         let ahead = self.schedule.rotate * self.schedule.ahead;
-        self.contact.is_some_and(|at| u128::from(now - at) <= ahead.as_millis())
+        let told = self.contact.filter(|at| self.revoked.is_none_or(|revoked| *at >= revoked));
+        told.is_some_and(|at| u128::from(now - at) <= ahead.as_millis())
     }
 
     pub(crate) fn leads(&self, now: Millis) -> bool {
@@ -128,6 +135,28 @@ impl Node {
         made
     }
 
+    /// Refuses the key that encrypts, or all; with the names of the keys that were made in their place.
+    pub(crate) fn revoke(
+        &mut self,
+        all: bool,
+        now: Millis,
+        chance: &mut Chance,
+    ) -> Option<(Revoked, Vec<KeyName>)> {
+        let clock = self.clock(now);
+        let (ring, what) = if all {
+            let ring = self.ring.revoke_all(clock, false);
+            let since = ring.making(UnixMillis(0));
+            (ring, Revoked::All(since))
+        } else {
+            let (name, ..) = self.encrypting(now)?;
+            (self.ring.revoke(name, clock).ok()?, Revoked::One(name))
+        };
+        (self.ring, self.due) = (ring, UnixMillis(0));
+        let made = self.keep_up(now, chance);
+        (self.unpublished, self.revoked) = (true, Some(now));
+        Some((what, made))
+    }
+
     /// Takes in what was read, and says what to write.
     pub(crate) fn exchange(&mut self, read: &Contents, now: Millis) -> (Exchange, Vec<KeyName>) {
         let (clock, schedule) = (self.clock(now), self.schedule_at(now));
@@ -144,10 +173,10 @@ impl Node {
     }
 
     /// The key that encrypts, and whether the others had the time to hear of it before it did.
-    pub(crate) fn encrypting(&self, now: Millis) -> Option<(KeyName, bool)> {
+    pub(crate) fn encrypting(&self, now: Millis) -> Option<(KeyName, UnixMillis, bool)> {
         let clock = self.clock(now);
         let (record, _) = self.ring.encrypting(clock)?;
-        Some((record.name(), record.made.0 + UNPLANNED <= clock.0))
+        Some((record.name(), record.made, record.made.0 + UNPLANNED <= clock.0))
     }
 
     fn schedule_at(&self, now: Millis) -> Schedule {

@@ -66,7 +66,8 @@ impl Place {
             let bytes = wire::encode(part);
             let size = size(*field, part);
             came += size;
-            self.contents.bytes += size - self.sizes.insert(*field, size).unwrap_or_default();
+            let before = self.sizes.insert(*field, size).unwrap_or_default();
+            self.contents.bytes = self.contents.bytes + size - before;
             copy.insert(*field, wire::decode(&bytes).expect("what encode wrote"));
             if let Field::Key(name) = field {
                 self.since.entry(*name).or_insert(now);

@@ -1,6 +1,7 @@
 //! What happens, in the order of time.
 
 mod agent;
+mod revoked;
 mod trouble;
 
 use std::cmp::Reverse;
@@ -16,6 +17,9 @@ use super::node::Node;
 use super::place::{Contents, Place};
 use super::random::Chance;
 use super::{Millis, Parameters};
+
+pub(crate) use revoked::Revoked;
+use revoked::{AUDIT, Revocation};
 
 /// A node asks for the token of change this often, a little more or less.
 const POLL: Millis = 5_000;
@@ -67,6 +71,7 @@ enum Event {
     Dump,
     Truce,
     Check(Millis),
+    Audit,
 }
 
 #[derive(Debug)]
@@ -80,6 +85,7 @@ pub(crate) struct World {
     events: BTreeMap<u64, Event>,
     count: u64,
     checks: Checks,
+    revocations: Vec<Revocation>,
     /// When the last fault ended or was put right, and when somebody learned something after that.
     quiet_since: Millis,
     last_change: Millis,
@@ -100,6 +106,7 @@ impl World {
             events: BTreeMap::new(),
             count: 0,
             checks: Checks::default(),
+            revocations: Vec::new(),
             quiet_since: 0,
             last_change: 0,
             truce: false,
@@ -114,6 +121,7 @@ impl World {
             self.after(delay, Event::Up(node));
         }
         self.after(600_000, Event::Dump);
+        self.after(AUDIT, Event::Audit);
         if self.parameters.faults > 0 {
             let first = 60_000 + self.chance.around(self.parameters.faults);
             self.after(first, Event::Fault);
@@ -163,6 +171,7 @@ impl World {
                 self.after(600_000, Event::Dump);
             }
             Event::Truce => self.make_truce(),
+            Event::Audit => return self.audit(),
             Event::Check(quiet_since) => return self.check(quiet_since),
         }
         Ok(())
@@ -185,7 +194,7 @@ impl World {
         }
         self.keep_up(who.node);
         let node = &self.nodes[who.node];
-        let Some((key, is_planned)) = node.encrypting(now) else { return };
+        let Some((key, made, is_planned)) = node.encrypting(now) else { return };
         let ends = (node.clock(now) + self.parameters.schedule.lifetime).0;
         let in_touch = is_planned && node.is_in_touch(now);
         self.checks.report.tickets_issued += 1;
@@ -193,7 +202,7 @@ impl World {
         let lifetime = millis(self.parameters.schedule.lifetime);
         let most = [1_000, 30_000, lifetime][self.chance.below(3)];
         let delay = self.chance.between(1, most);
-        let ticket = Ticket { key, issuer: who.node, issued: now, ends, in_touch };
+        let ticket = Ticket { key, made, issuer: who.node, issued: now, ends, in_touch };
         self.after(delay, Event::Presented(ticket));
     }
 
@@ -206,6 +215,9 @@ impl World {
         self.keep_up(receiver);
         let node = &self.nodes[receiver];
         if node.clock(now).0 >= ticket.ends {
+            return Ok(());
+        }
+        if self.is_revoked(&ticket, receiver)? {
             return Ok(());
         }
         let verdict = node.ring.verdict(&ticket.key, node.clock(now));

@@ -3,8 +3,9 @@
 use std::rc::Rc;
 
 use super::{CONVERGES, Event, MOST_ALONE, Who, World, millis};
-use crate::model::Millis;
 use crate::model::faults::Fault;
+use crate::model::node::Node;
+use crate::model::{Millis, SETTLES};
 
 impl World {
     pub(super) fn fault(&mut self) {
@@ -14,7 +15,7 @@ impl World {
         let pause = self.chance.around(self.parameters.faults);
         self.after(pause, Event::Fault);
         let fault = Fault::any(&mut self.chance, millis(self.parameters.schedule.rotate));
-        if fault.loses_contents() && self.nodes.iter().any(|node| node.cut_off || !node.up) {
+        if fault.loses_contents() && !self.may_lose_contents() {
             return;
         }
         self.checks.report.faults += 1;
@@ -29,12 +30,23 @@ impl World {
                     self.stop(node, away);
                 }
             }
+            Fault::Revocation { all } => self.revoke(all),
             Fault::MakerDies { away } => {
                 if let Some(node) = self.place.holder() {
                     self.stop(node, away);
                 }
             }
         }
+    }
+
+    /// All are up; most can write again what is lost, and know what those had to say who cannot.
+    fn may_lose_contents(&self) -> bool {
+        let is_settled = |node: &Node| match node.cut_off {
+            true => node.cut_since + SETTLES <= self.now,
+            false => node.has_first_copy,
+        };
+        let reached = self.nodes.iter().filter(|node| node.is_reachable(self.now)).count();
+        self.nodes.iter().all(|node| node.up && is_settled(node)) && 2 * reached > self.nodes.len()
     }
 
     pub(super) fn partition(&mut self, share: u64, lasts: Millis) {
@@ -44,7 +56,9 @@ impl World {
         if lasts > millis(schedule.rotate * schedule.ahead) {
             cut.truncate(MOST_ALONE);
         }
-        cut.iter().for_each(|node| self.nodes[*node].cut_off = true);
+        for node in &cut {
+            (self.nodes[*node].cut_off, self.nodes[*node].cut_since) = (true, self.now);
+        }
         self.after(lasts, Event::Healed(Rc::new(cut)));
     }
 
