@@ -182,7 +182,9 @@ impl Ring {
         now: UnixMillis,
     ) -> Ring {
         let sound = sound(copy);
-        let (fleet, _) = Ring::default().admit(&union(&sound, now), schedule, now);
+        // What this node knows to be revoked is no key of the fleet's any more.
+        let refusing = Ring { tickets: Vec::new(), ids: Vec::new(), ..self.clone() };
+        let (fleet, _) = refusing.admit(&union(&sound, now), schedule, now);
         if fleet.maintenance_due(schedule, now) <= now {
             return self.clone();
         }

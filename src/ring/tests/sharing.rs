@@ -348,3 +348,20 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn a_node_that_revoked_all_keys_while_it_was_alone_comes_back_with_the_keys_that_it_made_then() {
+    let mut fleet = Node::started(HOURLY, 1, START);
+    let mut alone = Node { ring: fleet.ring.clone(), ..Node::new(HOURLY, 2) };
+    let now = START + seconds(600);
+    fleet.keep_up(now);
+    let copy = copy_of(&fleet.ring);
+    alone.ring = alone.ring.revoke_all(now, false);
+    alone.maintain(now);
+    let later = now + seconds(60);
+    let back = alone.ring.rejoin(&copy, Some(START), &HOURLY, later);
+    assert_eq!(back, alone.ring, "the fleet's keys are no reason to drop them: they are revoked");
+    let exchange = back.exchange(&copy, &HOURLY, later);
+    assert_eq!(name_in_use(&exchange.ring, later), name_in_use(&alone.ring, later));
+    assert_eq!(exchange.superfluous.len(), fleet.ring.records().count());
+}
