@@ -20,26 +20,25 @@ pub(super) const TOKEN: &str = "token";
 /// Longer than any token.
 const LONGEST_TOKEN: usize = 64;
 
-/// Reads a page, and drops what is too long to be read. Without permission to delete it is passed over.
+/// Reads a page, and drops what is too long to be read. Without permission to delete it is passed over. Short names: it is
+/// sent every other second.
 const READ: &str = "\
-    local page = redis.call('HSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2]) \
-    local fields, kept, dropped = page[2], {}, 0 \
-    for at = 1, #fields, 2 do \
-        if #fields[at] > tonumber(ARGV[3]) or #fields[at + 1] > tonumber(ARGV[4]) then \
-            local gone = redis.pcall('HDEL', KEYS[1], fields[at]) \
-            if type(gone) == 'number' then dropped = dropped + gone end \
+    local p = redis.call('HSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2]) \
+    local f, kept, dropped = p[2], {}, 0 \
+    for i = 1, #f, 2 do \
+        if #f[i] > ARGV[3] + 0 or #f[i + 1] > ARGV[4] + 0 then \
+            local n = redis.pcall('HDEL', KEYS[1], f[i]) \
+            if type(n) == 'number' then dropped = dropped + n end \
         else \
-            kept[#kept + 1] = fields[at] \
-            kept[#kept + 1] = fields[at + 1] \
+            kept[#kept + 1] = f[i] kept[#kept + 1] = f[i + 1] \
         end \
     end \
-    return {page[1], dropped, kept}";
+    return {p[1], dropped, kept}";
 
 /// Reads the token, unless it is none.
 const READ_TOKEN: &str = "\
-    local token = redis.call('HGET', KEYS[1], ARGV[1]) \
-    if not token or #token > tonumber(ARGV[2]) then return false end \
-    return token";
+    local t = redis.call('HGET', KEYS[1], ARGV[1]) \
+    return t and #t <= ARGV[2] + 0 and t";
 
 /// A hash that all nodes read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
