@@ -1,7 +1,9 @@
 //! Somebody fills what the nodes share with something else: they find what is theirs, and take the rest out.
 
+use tlsresume::engine::Lookup;
 use tlsresume::stats::{Counter, Gauge};
 use tlsresume_testkit::redis::RedisServer;
+use tlsresume_testkit::wait_until;
 
 use crate::support::*;
 
@@ -17,6 +19,47 @@ fn fill(redis: &RedisServer, hash: &str, begin: &str, count: u32, length: u32) {
         end";
     let (count, length) = (count.to_string(), length.to_string());
     redis.command(&["EVAL", FILL, "1", hash, begin, &count, &length]).expect("filled");
+}
+
+/// Short fields, but more lines than are read in one answer.
+fn fill_with_lines(redis: &RedisServer, hash: &str) {
+    const FILL: &str = "\
+        for nth = 1, 9 do \
+            redis.call('HSET', KEYS[1], 'lines' .. nth, string.rep('\\n', 16000)) \
+        end";
+    redis.command(&["EVAL", FILL, "1", hash]).expect("filled");
+}
+
+#[test]
+fn values_of_many_lines_stop_nothing_and_go() {
+    let (_nodes, redis) = go_on_in_spite_of(|redis| {
+        fill_with_lines(redis, RING);
+        fill_with_lines(redis, NODES);
+    });
+    soon("the end of it", || fields(&redis, RING) < 30 && fields(&redis, NODES) == 3);
+}
+
+#[test]
+fn entries_that_are_not_ours_stop_nothing() {
+    const STREAM: &str = "tlsresume:{default}:stream";
+    const FIELDS: &str = "\
+        local all = {} \
+        for nth = 1, 3000 do all[#all + 1] = 'a' .. nth all[#all + 1] = '' end \
+        for nth = 1, 40 do redis.call('XADD', KEYS[1], '*', unpack(all)) end";
+    const LINES: &str = "redis.call('XADD', KEYS[1], '*', 'e', string.rep('\\n', 150000))";
+    let redis = RedisServer::start().expect("redis");
+    let realm = Realm::on(&redis, "");
+    let nodes: [Node; 2] = realm.nodes();
+    let strange: [&[u8]; 5] = [b"XADD", STREAM.as_bytes(), b"*", b"\xff", b"x"];
+    redis.ask(&strange).expect("added");
+    redis.command(&["EVAL", FIELDS, "1", STREAM]).expect("added");
+    redis.command(&["EVAL", LINES, "1", STREAM]).expect("added");
+    redis.ask(&strange).expect("added");
+    // Each answer that is too large costs a connection, and the next is a quarter of it.
+    let id = nodes[0].keep(b"a session");
+    let found = || nodes[1].find(&id, Lookup::Keep).is_some();
+    wait_until("the session", 6 * SOON, found).expect("comes in time");
+    agree(&[nodes, [realm.node(), realm.node()]].into_iter().flatten().collect::<Vec<_>>());
 }
 
 fn fields(redis: &RedisServer, hash: &str) -> u64 {

@@ -11,8 +11,8 @@ use parking_lot::Mutex;
 use rustls::ClientConfig;
 use socket2::SockAddr;
 
-use super::Trouble;
 use super::connection::{Connection, Login, left};
+use super::{Trouble, fit_for_log};
 use crate::clock;
 
 /// A name is asked for no more often: connections are made when others have failed, perhaps because the name means
@@ -118,13 +118,14 @@ impl Dialer {
 
     fn look_up(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Trouble> {
         if self.numeric {
+            let host = fit_for_log(host);
             return Err(Trouble::Lost(format!("{host} names a host, and is not an address")));
         }
         let found = (host, port).to_socket_addrs();
-        let found: Vec<_> =
-            found.map_err(|error| Trouble::Lost(format!("{host}: {error}")))?.collect();
+        let failed = |why: &str| Trouble::Lost(format!("{}: {why}", fit_for_log(host)));
+        let found: Vec<_> = found.map_err(|error| failed(&error.to_string()))?.collect();
         if found.is_empty() {
-            return Err(Trouble::Lost(format!("{host} has no address")));
+            return Err(failed("has no address"));
         }
         Ok(found)
     }

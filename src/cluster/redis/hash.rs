@@ -8,11 +8,16 @@
 use super::{Link, Trouble};
 
 /// About how many fields a page has.
-const PAGE: usize = 256;
+const PAGE: usize = 64;
 
-/// The longest name and the longest value of a field of ours, with room: the latter is that of all revocations, sealed.
+/// The longest name and the longest value of a field of ours, with room; that of all revocations is longer. A page of the
+/// longest ones can be read whatever is in them.
 const LONGEST_NAME: usize = 64;
-const LONGEST_VALUE: usize = 16 * 1024;
+const LONGEST_VALUE: usize = 1024;
+const LONGEST_REVOCATIONS: usize = 16 * 1024;
+
+/// The field of the ring's hash that has all revocations.
+const REVOCATIONS: &str = "r";
 
 /// The field of the ring's hash that changes with every change of it.
 pub(super) const TOKEN: &str = "token";
@@ -26,7 +31,8 @@ const READ: &str = "\
     local p = redis.call('HSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2]) \
     local f, kept, dropped = p[2], {}, 0 \
     for i = 1, #f, 2 do \
-        if #f[i] > ARGV[3] + 0 or #f[i + 1] > ARGV[4] + 0 then \
+        local most = f[i] == ARGV[6] and ARGV[5] or ARGV[4] \
+        if #f[i] > ARGV[3] + 0 or #f[i + 1] > most + 0 then \
             local n = redis.pcall('HDEL', KEYS[1], f[i]) \
             if type(n) == 'number' then dropped = dropped + n end \
         else \
@@ -69,6 +75,7 @@ impl Link {
         let mut read = redis::cmd("EVAL");
         read.arg(READ).arg(1).arg(self.name_of(hash));
         read.arg(begin).arg(PAGE).arg(LONGEST_NAME).arg(LONGEST_VALUE);
+        read.arg(LONGEST_REVOCATIONS).arg(REVOCATIONS);
         let (next, dropped, list): (u64, u64, Vec<Vec<u8>>) =
             self.ask_for(&read, "EVAL", self.until())?;
         let mut list = list.into_iter();

@@ -245,17 +245,21 @@ impl Link {
         }
         let until = self.until();
         self.all(commands, until)?;
-        self.tell(until);
-        Ok(())
+        self.tell(until)
     }
 
     /// Tells whoever listens that there is news: they read it themselves, a notice has no authority. Without permission
     /// to tell, the others find it when they look.
-    fn tell(&mut self, until: Duration) {
-        if self.is_told {
-            let mut publish = redis::cmd("PUBLISH");
-            publish.arg(&self.names.notices).arg("");
-            let _ = self.ask(&publish, until);
+    fn tell(&mut self, until: Duration) -> Result<(), Trouble> {
+        if !self.is_told {
+            return Ok(());
+        }
+        let mut publish = redis::cmd("PUBLISH");
+        publish.arg(&self.names.notices).arg("");
+        match self.ask(&publish, until) {
+            // Its answer may still come, and would be taken for another one's.
+            Err(lost @ Trouble::Lost(_)) => Err(lost),
+            _ => Ok(()),
         }
     }
 

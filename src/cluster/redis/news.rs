@@ -7,8 +7,7 @@
 
 use std::time::Duration;
 
-use redis::streams::{StreamId, StreamReadReply};
-use redis::{FromRedisValue, Value};
+use redis::Value;
 
 use super::{Link, Trouble};
 
@@ -21,16 +20,22 @@ pub(super) const ENTRY: &str = "e";
 /// How often one entry is asked for before its size is.
 const ATTEMPTS: u32 = 2;
 
-/// More than any node writes; an entry that is smaller is waited for.
-const LARGE: usize = 1 << 20;
+/// More than any node writes; an entry that is smaller is waited for, and small enough to be read whatever is in it.
+const LARGE: usize = 100_000;
 
-/// The id of the next entry, and how many bytes it has.
+/// The id of the next entry, and whether it is none of ours: it has other fields, or is too large.
 const MEASURE: &str = "\
     local read = redis.call('XREAD', 'COUNT', 1, 'STREAMS', KEYS[1], ARGV[1]) \
     if not read then return false end \
-    local entry, size = read[1][2][1], 0 \
-    for _, part in ipairs(entry[2]) do size = size + #part end \
-    return {entry[1], size}";
+    local entry = read[1][2][1] \
+    local parts = entry[2] \
+    local ours = #parts == 2 and parts[1] == ARGV[2] and #parts[2] <= tonumber(ARGV[3]) \
+    return {entry[1], ours and 0 or 1}";
+
+/// The id of the last entry alone, whatever is in it.
+const NEWEST: &str = "\
+    local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1) \
+    return last[1] and last[1][1]";
 
 /// New entries of the stream.
 #[derive(Debug, Default)]
@@ -65,7 +70,7 @@ impl Pace {
     fn went_wrong(&mut self) {
         match self.count {
             0 | 1 => self.failures += 1,
-            count => self.count = count / 2,
+            count => self.count = (count / 4).max(1),
         }
     }
 
@@ -103,27 +108,16 @@ impl Link {
     fn read(&mut self, last: (u64, u64), count: usize, until: Duration) -> Result<News, Trouble> {
         let mut read = redis::cmd("XREAD");
         read.arg("COUNT").arg(count).arg("STREAMS").arg(&self.names.stream).arg(text(last));
-        let reply: Option<StreamReadReply> = self.ask_for(&read, "XREAD", until)?;
-        let ids = reply.into_iter().flat_map(|reply| reply.keys).flat_map(|key| key.ids);
-        let mut news = News::default();
-        for mut id in ids {
-            news.last = Some(entry_id(&id.id).ok_or_else(|| Trouble::garbage("XREAD"))?);
-            if let Some(Value::BulkString(entry)) = id.map.remove(ENTRY) {
-                news.entries.push(entry);
-            }
-        }
-        Ok(news)
+        let reply = self.ask(&read, until)?;
+        news_in(reply).ok_or_else(|| Trouble::garbage("XREAD"))
     }
 
     /// The next entry, if it is one that is too large: its id alone.
     fn step_over(&mut self, last: (u64, u64), until: Duration) -> Result<Option<News>, Trouble> {
         let mut measure = redis::cmd("EVAL");
-        measure.arg(MEASURE).arg(1).arg(&self.names.stream).arg(text(last));
-        let next: Option<(String, usize)> = self.ask_for(&measure, "EVAL", until)?;
-        let Some((id, size)) = next else { return Ok(None) };
-        if size <= LARGE {
-            return Ok(None);
-        }
+        measure.arg(MEASURE).arg(1).arg(&self.names.stream).arg(text(last)).arg(ENTRY).arg(LARGE);
+        let next: Option<(String, bool)> = self.ask_for(&measure, "EVAL", until)?;
+        let Some((id, true)) = next else { return Ok(None) };
         let last = entry_id(&id).ok_or_else(|| Trouble::garbage("EVAL"))?;
         Ok(Some(News { last: Some(last), too_large: 1, ..News::default() }))
     }
@@ -133,16 +127,40 @@ impl Link {
     /// # Errors
     /// [`Trouble`].
     pub fn newest(&mut self) -> Result<(u64, u64), Trouble> {
-        let mut read = redis::cmd("XREVRANGE");
-        read.arg(&self.names.stream).arg("+").arg("-").arg("COUNT").arg(1);
-        let reply =
-            redis::streams::StreamRangeReply::from_redis_value(self.ask(&read, self.until())?);
-        let reply = reply.map_err(|_| Trouble::garbage("XREVRANGE"))?;
-        match reply.ids.first() {
-            None => Ok((0, 0)),
-            Some(StreamId { id, .. }) => entry_id(id).ok_or_else(|| Trouble::garbage("XREVRANGE")),
+        let mut read = redis::cmd("EVAL");
+        read.arg(NEWEST).arg(1).arg(&self.names.stream);
+        let id: Option<String> = self.ask_for(&read, "EVAL", self.until())?;
+        let newest = id.map_or(Some((0, 0)), |id| entry_id(&id));
+        newest.ok_or_else(|| Trouble::garbage("EVAL"))
+    }
+}
+
+/// What one stream was read of. Entries without our field are passed over, whatever theirs are called.
+fn news_in(reply: Value) -> Option<News> {
+    let mut news = News::default();
+    let entries = match reply {
+        Value::Nil => return Some(news),
+        Value::Map(streams) => streams.into_iter().next()?.1,
+        _ => return None,
+    };
+    let Value::Array(entries) = entries else { return None };
+    for entry in entries {
+        let Value::Array(entry) = entry else { return None };
+        let mut entry = entry.into_iter();
+        let (Some(Value::BulkString(id)), Some(Value::Array(parts))) = (entry.next(), entry.next())
+        else {
+            return None;
+        };
+        news.last = Some(entry_id(std::str::from_utf8(&id).ok()?)?);
+        let mut parts = parts.into_iter();
+        if let (Some(Value::BulkString(name)), Some(Value::BulkString(value))) =
+            (parts.next(), parts.next())
+            && name == ENTRY.as_bytes()
+        {
+            news.entries.push(value);
         }
     }
+    Some(news)
 }
 
 fn text((time, sequence): (u64, u64)) -> String {
@@ -161,7 +179,7 @@ mod tests {
     #[test]
     fn fewer_are_asked_for_after_each_failure_and_more_after_each_success() {
         let mut pace = Pace::default();
-        (0..9).for_each(|_| pace.went_wrong());
+        (0..5).for_each(|_| pace.went_wrong());
         assert_eq!(pace, Pace { count: 1, failures: 0 });
         (0..ATTEMPTS).for_each(|_| pace.went_wrong());
         assert!(pace.is_stuck());

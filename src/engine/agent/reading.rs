@@ -12,10 +12,10 @@ use crate::ring::sharing::Field;
 use crate::stats::Counter;
 
 /// Most pages in one pass: sessions wait meanwhile.
-const PAGES_AT_ONCE: usize = 32;
+const PAGES_AT_ONCE: usize = 64;
 
 /// Most pages of one hash: about a million fields.
-const PAGES: usize = 4096;
+const PAGES: usize = 16384;
 
 /// Most fields that are kept unseen: sixteen times as many as any ring has parts, or than nodes are expected. Beyond
 /// them only those that open count, so that no number of others hides them.
