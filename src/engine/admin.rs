@@ -112,7 +112,7 @@ impl Engine {
     fn time_for_all(&self, now: UnixMillis) -> Result<UnixMillis> {
         let Some(cluster) = &self.cluster else { return Ok(now) };
         match cluster.remote.connect(ANSWER).and_then(|mut link| link.time()) {
-            Ok(place) => latest_of_both(now, place),
+            Ok(place) => latest_of_both(now, place, self.config.keys.activation_delay),
             Err(trouble) => {
                 log::warn!(
                     "redis: not reached: {trouble}; this node refuses what it was told to, other nodes do when both \
@@ -161,8 +161,9 @@ impl Engine {
     }
 }
 
-/// The later of both clocks, so that nothing escapes that was made meanwhile elsewhere; unless one must be wrong.
-fn latest_of_both(own: UnixMillis, place: UnixMillis) -> Result<UnixMillis> {
+/// The later of both clocks, so that nothing escapes that was made meanwhile elsewhere; unless one must be wrong. Later
+/// by no more than clocks may differ: until then new sessions would be refused too.
+fn latest_of_both(own: UnixMillis, place: UnixMillis, differ: Duration) -> Result<UnixMillis> {
     if own > place + SOUND {
         return Err(Error::Ring(
             "nothing was done: this host's clock is more than 30 minutes ahead of Redis's, and other nodes would refuse \
@@ -176,7 +177,7 @@ fn latest_of_both(own: UnixMillis, place: UnixMillis) -> Result<UnixMillis> {
              would go on; set this host's clock (NTP), or that of Redis's host if it is ahead, and try again",
         ));
     }
-    Ok(own.max(place))
+    Ok(own.max(place.min(own + differ)))
 }
 
 /// Activation times of keys whose order a file gives: one that only opens, one that encrypts, one that will later.
@@ -270,14 +271,16 @@ mod tests {
     fn what_all_nodes_are_told_has_a_time_that_all_believe_or_is_not_said() {
         let now = UnixMillis::from_secs(1_700_000_000);
         let minute = Duration::from_secs(60);
-        assert_eq!(latest_of_both(now, now - minute).expect("sound"), now);
+        assert_eq!(latest_of_both(now, now - minute, minute).expect("sound"), now);
         assert_eq!(
-            latest_of_both(now, now + minute).expect("sound"),
+            latest_of_both(now, now + minute, minute).expect("sound"),
             now + minute,
             "nothing escapes"
         );
+        let capped = latest_of_both(now, now + minute * 20, minute).expect("sound");
+        assert_eq!(capped, now + minute, "new sessions are not refused for long");
         for (place, word) in [(now - minute * 31, "ahead"), (now + minute * 31, "behind")] {
-            let said = latest_of_both(now, place).expect_err("refused").to_string();
+            let said = latest_of_both(now, place, minute).expect_err("refused").to_string();
             assert!(said.contains(word) && said.contains("NTP"), "{said}");
         }
     }

@@ -346,7 +346,11 @@ impl Line<'_> {
             return Err(Trouble::Lost("not connected".into()));
         };
         let answers = match batch {
-            [] => link.ping().map(|()| Vec::new()),
+            [] => match link.ping() {
+                // Refused, say because its disk is full, is answered: it may still be read.
+                Ok(()) | Err(Trouble::Refused(_) | Trouble::Full(_)) => Ok(Vec::new()),
+                Err(lost) => Err(lost),
+            },
             batch => link.sessions(batch),
         };
         if !matches!(answers, Err(Trouble::Lost(_))) {
