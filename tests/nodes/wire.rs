@@ -223,7 +223,7 @@ fn an_answer_that_redis_cuts_off_is_asked_for_in_parts_and_too_large_entries_are
         link.listen().expect("told");
         while let Ok(news) = link.news(last, &mut pace) {
             seen += news.entries.len();
-            too_large += news.too_large;
+            too_large += news.stepped_over;
             last = news.last.unwrap_or(last);
             if news.last.is_none() {
                 assert_eq!((seen, too_large), (ENTRIES, 1));

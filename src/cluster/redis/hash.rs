@@ -10,10 +10,12 @@ use super::{Link, Trouble};
 /// About how many fields a page has.
 const PAGE: usize = 64;
 
-/// The longest name and the longest value of a field of ours, with room; that of all revocations is longer. A page of the
-/// longest ones can be read whatever is in them.
+/// The longest name of a field of ours, with room.
 const LONGEST_NAME: usize = 64;
-const LONGEST_VALUE: usize = 1024;
+
+/// The longest value of a field of ours, with room: a key, or a heartbeat, sealed. That of all revocations is longer. A
+/// page of the longest ones can be read whatever is in them.
+pub const LONGEST_VALUE: usize = 1024;
 const LONGEST_REVOCATIONS: usize = 16 * 1024;
 
 /// The field of the ring's hash that has all revocations.

@@ -152,16 +152,6 @@ impl Link {
         self.ask_for(&eval, "EVAL", self.until())
     }
 
-    /// Takes fields out of the ring's copy.
-    ///
-    /// # Errors
-    /// [`Trouble`].
-    pub fn take_from_ring(&mut self, fields: &[Vec<u8>]) -> Result<(), Trouble> {
-        let mut delete = redis::cmd("HDEL");
-        delete.arg(&self.names.ring).arg(fields);
-        self.ask(&delete, self.until()).map(drop)
-    }
-
     /// What time it is for Redis.
     ///
     /// # Errors
@@ -218,16 +208,6 @@ impl Link {
         let mut set = redis::cmd("HSET");
         set.arg(&self.names.nodes).arg(node).arg(sealed);
         self.all(vec![set, expire(&self.names.nodes, keep)], self.until()).map(drop)
-    }
-
-    /// Takes nodes off the list that have not been heard of.
-    ///
-    /// # Errors
-    /// [`Trouble`].
-    pub fn forget_nodes(&mut self, nodes: &[Vec<u8>]) -> Result<(), Trouble> {
-        let mut delete = redis::cmd("HDEL");
-        delete.arg(&self.names.nodes).arg(nodes);
-        self.ask(&delete, self.until()).map(drop)
     }
 
     /// Writes a batch. On an error none or some of it was written; writing it again does no harm, except where a session

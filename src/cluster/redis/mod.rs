@@ -23,7 +23,7 @@ mod tests;
 mod tls;
 
 pub(in crate::cluster) use connection::left;
-pub use hash::{Hash, Page};
+pub use hash::{Hash, LONGEST_VALUE, Page};
 pub use link::{Copy, Link, Outgoing};
 pub use names::Names;
 pub use news::{News, Pace};

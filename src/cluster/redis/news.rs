@@ -2,8 +2,8 @@
 //!
 //! How large an answer becomes, only Redis knows beforehand. It may be too large to come in time or to be read at all,
 //! and a connection that is told of news is cut where it would be larger than what is allowed for that. So as many
-//! entries are asked for at once as went well lately, and an entry that alone is too large is stepped over: no node
-//! writes such entries.
+//! entries are asked for at once as went well lately, and an entry that alone does not come is stepped over if it is none
+//! that a node writes.
 
 use std::time::Duration;
 
@@ -17,14 +17,14 @@ const ENTRIES: usize = 512;
 /// The field of an entry.
 pub(super) const ENTRY: &str = "e";
 
-/// How often one entry is asked for before its size is.
+/// How often one entry is asked for before it is asked what it is.
 const ATTEMPTS: u32 = 2;
 
 /// More than any node writes; an entry that is smaller is waited for, and small enough to be read whatever is in it.
 const LARGE: usize = 100_000;
 
 /// The id of the next entry, and whether it is none of ours: it has other fields, or is too large.
-const MEASURE: &str = "\
+const JUDGE: &str = "\
     local read = redis.call('XREAD', 'COUNT', 1, 'STREAMS', KEYS[1], ARGV[1]) \
     if not read then return false end \
     local entry = read[1][2][1] \
@@ -45,7 +45,7 @@ pub struct News {
     /// The id of the last one, also when it was stepped over.
     pub last: Option<(u64, u64)>,
     /// How many were stepped over.
-    pub too_large: usize,
+    pub stepped_over: usize,
 }
 
 /// How many entries are asked for at once. It outlives connections: keep it where the last id is kept.
@@ -112,14 +112,14 @@ impl Link {
         news_in(reply).ok_or_else(|| Trouble::garbage("XREAD"))
     }
 
-    /// The next entry, if it is one that is too large: its id alone.
+    /// The next entry, if it is none that a node writes: its id alone.
     fn step_over(&mut self, last: (u64, u64), until: Duration) -> Result<Option<News>, Trouble> {
-        let mut measure = redis::cmd("EVAL");
-        measure.arg(MEASURE).arg(1).arg(&self.names.stream).arg(text(last)).arg(ENTRY).arg(LARGE);
-        let next: Option<(String, bool)> = self.ask_for(&measure, "EVAL", until)?;
+        let mut judge = redis::cmd("EVAL");
+        judge.arg(JUDGE).arg(1).arg(&self.names.stream).arg(text(last)).arg(ENTRY).arg(LARGE);
+        let next: Option<(String, bool)> = self.ask_for(&judge, "EVAL", until)?;
         let Some((id, true)) = next else { return Ok(None) };
         let last = entry_id(&id).ok_or_else(|| Trouble::garbage("EVAL"))?;
-        Ok(Some(News { last: Some(last), too_large: 1, ..News::default() }))
+        Ok(Some(News { last: Some(last), stepped_over: 1, ..News::default() }))
     }
 
     /// The id of the stream's last entry; zeros when there is none.

@@ -36,6 +36,7 @@ const SLACK: Duration = Duration::from_millis(900);
 /// Far more than what ends by its size takes.
 const AMPLE: Duration = Duration::from_secs(20);
 
+/// How slow the servers here are that are slow: what is tried, and nothing that a test waits for.
 const PAUSE: Duration = Duration::from_millis(20);
 
 fn spawn(run: impl FnOnce() + Send + 'static) {

@@ -22,7 +22,7 @@ use super::Engine;
 use super::cluster::Cluster;
 use crate::clock;
 use crate::cluster::message::NodeId;
-use crate::cluster::redis::{Link, Outgoing, Pace, Trouble};
+use crate::cluster::redis::{Hash, Link, Outgoing, Pace, Trouble};
 use crate::cluster::seal::{Label, Refused};
 use crate::stats::{Counter, Gauge};
 use crate::store::AgentLease;
@@ -352,12 +352,9 @@ impl<'a> Agent<'a> {
         self.refused_until = now + REFUSED_RETRY;
         self.well_from = now + STEADY;
         self.nodes.beat_at_once();
-        let say = self.health.note_trouble(State::Refusing, now);
-        self.show_health();
-        if let Say::Trouble(untold) = say {
+        if let Some(before) = self.enter_trouble(State::Refusing, now) {
             log::warn!(
-                "redis: refuses what this node asks: {trouble}; what cannot be sent waits{}",
-                before_that(untold)
+                "redis: refuses what this node asks: {trouble}; what cannot be sent waits{before}"
             );
         }
     }
@@ -369,13 +366,20 @@ impl<'a> Agent<'a> {
         self.retry = (now + self.retry.1, (self.retry.1 * 2).min(LAST_RETRY));
         // Whoever waits for the ring of the others waits in vain.
         self.engine.store.note_first_copy();
-        let say = self.health.note_trouble(State::Down, now);
-        self.show_health();
-        if let Say::Trouble(untold) = say {
+        if let Some(before) = self.enter_trouble(State::Down, now) {
             log::warn!(
-                "redis: not reached: {trouble}; keys and sessions of this node are not shared until it is{}",
-                before_that(untold)
+                "redis: not reached: {trouble}; keys and sessions of this node are not shared until it is{before}"
             );
+        }
+    }
+
+    /// What a line about it ends with, if one is due.
+    fn enter_trouble(&mut self, state: State, now: Duration) -> Option<String> {
+        let say = self.health.note_trouble(state, now);
+        self.show_health();
+        match say {
+            Say::Trouble(untold) => Some(before_that(untold)),
+            _ => None,
         }
     }
 
@@ -413,7 +417,7 @@ impl<'a> Agent<'a> {
         let _ = self.send_sessions();
         if let Some(link) = &mut self.link {
             let _ = link.leave_maker(&name);
-            let _ = link.forget_nodes(&[name.into_bytes()]);
+            let _ = link.take_out(Hash::Nodes, &[name.into_bytes()]);
         }
     }
 }

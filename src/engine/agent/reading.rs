@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 
 use super::{Agent, Left, Pass};
-use crate::cluster::redis::{Hash, Trouble};
+use crate::cluster::redis::{Hash, LONGEST_VALUE, Trouble};
 use crate::cluster::seal::Label;
 use crate::ring::sharing::Field;
 use crate::stats::Counter;
@@ -20,9 +20,6 @@ const PAGES: usize = 16384;
 /// Most fields that are kept unseen: sixteen times as many as any ring has parts, or than nodes are expected. Beyond
 /// them only those that open count, so that no number of others hides them.
 const FIELDS: usize = 4096;
-
-/// Longest value of a field, but for that of all revocations: a key, or a heartbeat, sealed.
-const LONGEST: usize = 1024;
 
 /// Names and values.
 pub(super) type Fields = BTreeMap<Vec<u8>, Vec<u8>>;
@@ -99,10 +96,10 @@ impl Agent<'_> {
 fn is_ours(hash: Hash, name: &[u8], value: &[u8]) -> bool {
     match hash {
         Hash::Ring => Field::parse(name)
-            .is_some_and(|field| field == Field::Revocations || value.len() <= LONGEST),
+            .is_some_and(|field| field == Field::Revocations || value.len() <= LONGEST_VALUE),
         Hash::Nodes => {
             let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-            name.len() == 16 && name.iter().all(is_digit) && value.len() <= LONGEST
+            name.len() == 16 && name.iter().all(is_digit) && value.len() <= LONGEST_VALUE
         }
     }
 }
@@ -113,16 +110,18 @@ mod tests {
     use crate::cluster::message::{MAX_HOST, MAX_VERSION};
     use crate::cluster::seal::MAX_OVERHEAD;
 
-    const _: () = assert!(MAX_OVERHEAD + MAX_HOST + MAX_VERSION + 64 < LONGEST);
+    const _: () = assert!(MAX_OVERHEAD + MAX_HOST + MAX_VERSION + 64 < LONGEST_VALUE);
 
     #[test]
     fn fields_of_ours_have_names_and_lengths_that_no_others_have() {
         let key = [&b"k"[..], &[0xff; 16]].concat();
-        assert!(is_ours(Hash::Ring, &key, &[0; LONGEST]) && is_ours(Hash::Ring, b"r", &[0; 9000]));
-        assert!(is_ours(Hash::Nodes, b"0123456789abcdef", &[0; LONGEST]));
+        assert!(
+            is_ours(Hash::Ring, &key, &[0; LONGEST_VALUE]) && is_ours(Hash::Ring, b"r", &[0; 9000])
+        );
+        assert!(is_ours(Hash::Nodes, b"0123456789abcdef", &[0; LONGEST_VALUE]));
         for name in [&b""[..], b"x", b"rr", &key[1..], b"0123456789ABCDEF", b"0123456789abcdef0"] {
             assert!(!is_ours(Hash::Ring, name, b"") && !is_ours(Hash::Nodes, name, b""));
         }
-        assert!(!is_ours(Hash::Ring, &key, &[0; LONGEST + 1]));
+        assert!(!is_ours(Hash::Ring, &key, &[0; LONGEST_VALUE + 1]));
     }
 }

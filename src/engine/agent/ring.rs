@@ -262,7 +262,8 @@ impl Agent<'_> {
             return Ok(());
         }
         let fields: Vec<_> = superfluous.iter().copied().map(Field::to_bytes).collect();
-        Ok(self.link()?.take_from_ring(&fields)?)
+        self.link()?.take_out(Hash::Ring, &fields)?;
+        Ok(())
     }
 
     fn tell_others(&mut self) -> Pass<()> {

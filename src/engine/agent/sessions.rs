@@ -179,7 +179,7 @@ impl Agent<'_> {
         let news = self.link()?.news(cursor, &mut pace);
         self.pace = pace;
         let news = news?;
-        self.engine.counters().add(Counter::TransportDropped, news.too_large as u64);
+        self.engine.counters().add(Counter::TransportDropped, news.stepped_over as u64);
         for bytes in &news.entries {
             self.take_in(bytes);
         }
