@@ -9,6 +9,7 @@ use crate::support::*;
 
 const RING: &str = "tlsresume:{default}:ring";
 const NODES: &str = "tlsresume:{default}:nodes";
+const STREAM: &str = "tlsresume:{default}:stream";
 
 /// Writes fields whose names begin so, each with a value of so many bytes.
 fn fill(redis: &RedisServer, hash: &str, begin: &str, count: u32, length: u32) {
@@ -40,8 +41,49 @@ fn values_of_many_lines_stop_nothing_and_go() {
 }
 
 #[test]
+fn other_things_under_our_names_stop_nothing_and_go() {
+    const MAKER: &str = "tlsresume:{default}:maker";
+    let fillings: [fn(&RedisServer); 4] = [
+        |redis| replace(redis, &["SET", RING, "x"]),
+        |redis| replace(redis, &["SET", NODES, "x"]),
+        |redis| replace(redis, &["RPUSH", MAKER, "x"]),
+        |redis| replace(redis, &["RPUSH", STREAM, "x"]),
+    ];
+    for fill in fillings {
+        let (nodes, _redis) = go_on_in_spite_of(fill);
+        let counted = nodes.iter().map(|node| node.count(Counter::TransportRejectedFormat));
+        assert_eq!(counted.sum::<u64>(), 1, "counted by the one that took it away");
+    }
+}
+
+#[test]
+fn a_key_of_another_type_is_no_session_and_no_trouble() {
+    let redis = RedisServer::start().expect("redis");
+    let realm = Realm::pulling(&redis.url(), "");
+    let [one, two]: [Node; 2] = realm.nodes();
+    for round in 0..5 {
+        let (strange, sound) = (one.keep(b"a session"), one.keep(b"another"));
+        one.finds_soon(&sound);
+        let key = format!("tlsresume:default:session:{}", hex::encode(&strange[..24]));
+        soon("the session", || redis.command(&["EXISTS", &key]).expect("answered") == "1");
+        replace(&redis, &["RPUSH", &key, "x"]);
+        assert!(two.find(&strange, Lookup::Keep).is_none());
+        // Five in a row would have opened the breaker.
+        assert!(two.find(&sound, Lookup::Keep).is_some(), "round {round}");
+    }
+}
+
+/// Puts something else there, in one step.
+fn replace(redis: &RedisServer, command: &[&str]) {
+    const REPLACE: &str = "\
+        redis.call('DEL', KEYS[1]) \
+        redis.call(ARGV[1], KEYS[1], ARGV[2])";
+    let [name, key, value] = command else { unreachable!("three words") };
+    redis.command(&["EVAL", REPLACE, "1", key, name, value]).expect("replaced");
+}
+
+#[test]
 fn entries_that_are_not_ours_stop_nothing() {
-    const STREAM: &str = "tlsresume:{default}:stream";
     const FIELDS: &str = "\
         local all = {} \
         for nth = 1, 3000 do all[#all + 1] = 'a' .. nth all[#all + 1] = '' end \

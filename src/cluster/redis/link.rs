@@ -243,7 +243,8 @@ impl Link {
         }
     }
 
-    /// The sealed sessions of these keys, in their order. One that is taken is there for nobody else.
+    /// The sealed sessions of these keys, in their order. One that is taken is there for nobody else. What is of another
+    /// type is no session.
     ///
     /// # Errors
     /// [`Trouble`].
@@ -256,9 +257,12 @@ impl Link {
             get.arg(self.names.session(key));
             get
         };
-        let answers = self.all(wanted.iter().map(command).collect(), self.until())?;
-        let sealed = |answer| Option::from_redis_value(answer).map_err(|_| Trouble::garbage("GET"));
-        answers.into_iter().map(sealed).collect()
+        let commands: Vec<_> = wanted.iter().map(command).collect();
+        let sealed = |answer| match sound(answer) {
+            Err(Trouble::Strange(_)) => Ok(None),
+            answer => Option::from_redis_value(answer?).map_err(|_| Trouble::garbage("GET")),
+        };
+        self.exchange(&commands, self.until())?.into_iter().map(sealed).collect()
     }
 
     fn outgoing(&self, item: &Outgoing) -> Cmd {
@@ -298,11 +302,15 @@ impl Link {
 
     /// Sends all commands, then reads all answers. The first error is the result.
     fn all(&mut self, commands: Vec<Cmd>, until: Duration) -> Result<Vec<Value>, Trouble> {
-        let answers = match &mut self.wire {
-            Wire::Server(connection) => connection.exchange(&commands, until)?,
-            Wire::Cluster(cluster) => cluster.all(&commands, until)?,
-        };
-        answers.into_iter().map(sound).collect()
+        self.exchange(&commands, until)?.into_iter().map(sound).collect()
+    }
+
+    /// Sends all commands, then reads all answers, errors among them.
+    fn exchange(&mut self, commands: &[Cmd], until: Duration) -> Result<Vec<Value>, Trouble> {
+        match &mut self.wire {
+            Wire::Server(connection) => connection.exchange(commands, until),
+            Wire::Cluster(cluster) => cluster.all(commands, until),
+        }
     }
 }
 

@@ -18,6 +18,7 @@ mod link;
 mod names;
 mod news;
 mod remote;
+mod strange;
 #[cfg(test)]
 mod tests;
 mod tls;
@@ -44,6 +45,9 @@ pub enum Trouble {
     /// Redis has no memory left for what was to be written (maxmemory with noeviction).
     #[error("out of memory: {0}")]
     Full(String),
+    /// There is something under a name of ours that is of another type ([`Link::take_away_strange`]).
+    #[error("{0}")]
+    Strange(String),
 }
 
 impl From<redis::RedisError> for Trouble {
@@ -71,13 +75,23 @@ fn fit_for_log(text: &str) -> String {
     text.chars().take(MOST_TEXT).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
+/// How Redis begins to say that a key has another type than the command is for.
+const WRONG_TYPE: &str = "WRONGTYPE";
+
 /// Most characters of another's text in a line of ours.
 const MOST_TEXT: usize = 200;
 
 impl Trouble {
+    /// Whether Redis answered, and goes on answering.
+    pub fn is_refusal(&self) -> bool {
+        !matches!(self, Trouble::Lost(_))
+    }
+
     fn of_server(code: &str, text: &str) -> Self {
         let text = fit_for_log(text);
         match code {
+            // Redis 6 has it within the text, where a script met it.
+            _ if code == WRONG_TYPE || text.contains(WRONG_TYPE) => Trouble::Strange(text),
             "OOM" => Trouble::Full(text),
             // Nothing else will be answered either, or not by this server.
             "NOAUTH" | "WRONGPASS" | "LOADING" | "MASTERDOWN" | "READONLY" | "CLUSTERDOWN" => {

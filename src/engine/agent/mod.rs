@@ -266,10 +266,23 @@ impl<'a> Agent<'a> {
 
     /// What came of a part of the pass; a refusal is noted, and no reason to leave.
     fn or_refused<T: Default>(&mut self, outcome: Pass<T>) -> Pass<T> {
-        if let Err(Left::Trouble(trouble @ (Trouble::Refused(_) | Trouble::Full(_)))) = &outcome {
+        if let Err(Left::Trouble(trouble)) = &outcome
+            && trouble.is_refusal()
+        {
             self.note_refused(trouble);
+            self.mend(trouble)?;
         }
         outcome.or_else(pardon)
+    }
+
+    /// What stands in the way under a name of ours goes; without permission it stays, and everything waits.
+    fn mend(&mut self, trouble: &Trouble) -> Pass<()> {
+        if !matches!(trouble, Trouble::Strange(_)) {
+            return Ok(());
+        }
+        let taken = self.link()?.take_away_strange().map_err(Left::from).or_else(pardon)?;
+        self.engine.counters().add(Counter::TransportRejectedFormat, taken);
+        Ok(())
     }
 
     /// Whether it is time to look into the stream: an idle node waits to be told.
@@ -433,7 +446,7 @@ fn before_that(untold: u32) -> String {
 /// Nothing, in the place of a refusal.
 fn pardon<T: Default>(left: Left) -> Pass<T> {
     match left {
-        Left::Trouble(Trouble::Refused(_) | Trouble::Full(_)) => Ok(T::default()),
+        Left::Trouble(trouble) if trouble.is_refusal() => Ok(T::default()),
         left => Err(left),
     }
 }

@@ -86,7 +86,7 @@ impl Agent<'_> {
     /// How many were taken out. Without permission they stay: they are passed over at the next reading too.
     fn take_out(&mut self, hash: Hash, fields: &[Vec<u8>]) -> Pass<u64> {
         match self.link()?.take_out(hash, fields) {
-            Err(Trouble::Refused(_) | Trouble::Full(_)) => Ok(0),
+            Err(trouble) if trouble.is_refusal() => Ok(0),
             taken => Ok(taken?),
         }
     }

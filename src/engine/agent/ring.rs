@@ -26,6 +26,10 @@ const MAKING_LOOK: Duration = Duration::from_millis(100);
 /// A copy that is not what it should be after so many exchanges in a row is left alone until the next poll.
 const MOST_IN_VAIN: u32 = 8;
 
+/// A copy of which something was refused is looked at again after so long though it is the same: what is refused for the
+/// clock's sake may be right by then, or the clock.
+const LOOK_AGAIN: Duration = Duration::from_secs(10);
+
 /// How long one node makes the keys for all, unless it renews that.
 const TERM: Duration = Duration::from_secs(10);
 
@@ -54,6 +58,8 @@ pub(super) struct Progress {
     generation: u64,
     /// When the token is looked at next.
     poll: Duration,
+    /// When the copy is looked at next though it is the same.
+    look_again: Option<Duration>,
     /// What is read of the copy so far, and the token that it had before.
     reading: (Option<Vec<u8>>, Reading),
     /// Somebody said that the copy changed.
@@ -110,7 +116,7 @@ impl Agent<'_> {
         self.look_at_stream()?;
         self.be_maker()?;
         let token = self.link()?.ring_token()?;
-        if token != self.ring.token {
+        if token != self.ring.token || self.ring.look_again.is_some_and(|due| now >= due) {
             return self.exchange_rings();
         }
         // What is missing without anybody having said so is found by the one who looks at all of it.
@@ -222,7 +228,9 @@ impl Agent<'_> {
             self.tidy(&exchange.superfluous, now)?;
             self.ring.token = copy.token.clone();
             self.ring.generation = generation;
-            self.ring.poll = clock::since_boot() + POLL;
+            let since_boot = clock::since_boot();
+            self.ring.poll = since_boot + POLL;
+            self.ring.look_again = (exchange.refused > 0).then_some(since_boot + LOOK_AGAIN);
             self.ring.contact = Some(now);
             self.ring.in_vain = 0;
             return Ok(());
