@@ -10,7 +10,6 @@ use tlsresume_testkit::wait_until;
 
 use crate::support::*;
 
-const STREAM: &str = "tlsresume:{default}:stream";
 const QUICK: &str = "[keys]\nactivation_delay = \"1s\"";
 
 fn in_push_and_pull(check: impl Fn(&RedisServer, &Realm, [Node; 3])) {

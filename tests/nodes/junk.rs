@@ -7,10 +7,6 @@ use tlsresume_testkit::wait_until;
 
 use crate::support::*;
 
-const RING: &str = "tlsresume:{default}:ring";
-const NODES: &str = "tlsresume:{default}:nodes";
-const STREAM: &str = "tlsresume:{default}:stream";
-
 /// Writes fields whose names begin so, each with a value of so many bytes.
 fn fill(redis: &RedisServer, hash: &str, begin: &str, count: u32, length: u32) {
     const FILL: &str = "\
@@ -42,7 +38,6 @@ fn values_of_many_lines_stop_nothing_and_go() {
 
 #[test]
 fn other_things_under_our_names_stop_nothing_and_go() {
-    const MAKER: &str = "tlsresume:{default}:maker";
     let fillings: [fn(&RedisServer); 4] = [
         |redis| replace(redis, &["SET", RING, "x"]),
         |redis| replace(redis, &["SET", NODES, "x"]),

@@ -49,6 +49,10 @@ fn a_password_may_be_in_the_address_or_in_a_file() {
 fn the_documented_permissions_are_enough() {
     let redis = RedisServer::settings().user("tls", "word", rules()).start().expect("redis");
     serves(Realm::on(&redis, ""));
+    // What takes away something strange is allowed too.
+    redis.command(&["SET", NODES, "x"]).expect("set");
+    serves(Realm::on(&redis, ""));
+    soon("the heartbeats", || redis.command(&["TYPE", NODES]).is_ok_and(|it| it == "hash"));
     let denied = redis.command(&["ACL", "LOG"]).expect("answered");
     assert!(denied.is_empty(), "{denied}");
 }
@@ -63,7 +67,7 @@ fn no_documented_permission_is_superfluous() {
     let id = nodes[0].keep(b"a session");
     soon("the session", || nodes[1].find(&id, Lookup::Consume).is_some());
     // Rare ones: after faults, at the end of an agent, over an hour.
-    const RARE: [&str; 6] = ["auth", "ping", "time", "hdel", "del", "xinfo|stream"];
+    const RARE: [&str; 7] = ["auth", "ping", "time", "hdel", "del", "type", "xinfo|stream"];
     let commands = rules().split(' ').filter_map(|rule| rule.strip_prefix('+'));
     for command in commands.filter(|it| !RARE.contains(it)) {
         soon(command, || redis.info_commands(command).is_ok_and(|calls| calls > 0));

@@ -11,9 +11,6 @@ use tlsresume_testkit::wait_until;
 
 use crate::support::*;
 
-const RING: &str = "tlsresume:{default}:ring";
-const STREAM: &str = "tlsresume:{default}:stream";
-
 /// Fields of the shared copy.
 fn fields(redis: &RedisServer) -> BTreeSet<Vec<u8>> {
     let answer = redis.ask(&["HKEYS", RING]).expect("answered");

@@ -14,8 +14,6 @@ use tlsresume_testkit::wait_until;
 
 use crate::support::*;
 
-const RING: &str = "tlsresume:{default}:ring";
-
 #[test]
 fn nodes_that_start_together_use_one_key_and_open_each_others_tickets() {
     let redis = RedisServer::start().expect("redis");

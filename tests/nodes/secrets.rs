@@ -13,9 +13,6 @@ use tlsresume_testkit::redis::{RedisServer, Reply};
 
 use crate::support::*;
 
-const RING: &str = "tlsresume:{default}:ring";
-const NODES: &str = "tlsresume:{default}:nodes";
-const STREAM: &str = "tlsresume:{default}:stream";
 const OTHER_SECRET: &str = "fedcba9876543210fedcba9876543210fedcba9876543210fedcba9876543210";
 
 /// Where the key and the sealed bytes of an entry begin; before are version, kind and origin.

@@ -14,6 +14,12 @@ use tlsresume_testkit::{Folder, wait_until};
 /// How long anything that has to come may take.
 pub(crate) const SOON: Duration = Duration::from_secs(5);
 
+/// What the nodes of a realm without a name share.
+pub(crate) const RING: &str = "tlsresume:{default}:ring";
+pub(crate) const NODES: &str = "tlsresume:{default}:nodes";
+pub(crate) const MAKER: &str = "tlsresume:{default}:maker";
+pub(crate) const STREAM: &str = "tlsresume:{default}:stream";
+
 pub(crate) const SECRET: &str = "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
 
 /// A secret file, and what nodes are made with.

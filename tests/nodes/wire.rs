@@ -9,14 +9,12 @@ use tlsresume::clock;
 use tlsresume::cluster::redis::{Credentials, Link, Pace, Remote, Trouble};
 use tlsresume_testkit::redis::RedisServer;
 
-use crate::support::Realm;
+use crate::support::{Realm, STREAM};
 
 const LIMIT: Duration = Duration::from_millis(400);
 
 /// What a busy machine may add.
 const SLACK: Duration = Duration::from_millis(800);
-
-const STREAM: &str = "tlsresume:{default}:stream";
 
 /// Answers what it is told to, and is silent otherwise.
 struct Fake {
