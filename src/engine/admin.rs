@@ -14,7 +14,7 @@ use crate::clock::{self, UnixMillis};
 use crate::config::{Config, KeyFormat, KeySource};
 use crate::error::{Error, Result};
 use crate::ring::file::{self, FileKey, Format, KeyFile};
-use crate::ring::{CLOCKS_DIFFER, KeyName, Material, Record};
+use crate::ring::{CLOCKS_DIFFER, KeyName, Material, Record, is_believed};
 use crate::secret::Secret;
 
 /// How long a request waits for another process that is changing the ring.
@@ -64,8 +64,8 @@ impl Engine {
     /// Refuses the key of that name from now on, or with `None` every key made so far; new ones take their place.
     ///
     /// # Errors
-    /// No key of that name is known, too many single keys are revoked already, the clock is not one that other nodes
-    /// would believe ([`Engine::flush_sessions`]), or the system gives no randomness.
+    /// No key of that name is known; too many single keys are revoked already; the system gives no randomness; or this
+    /// host's clock differs too much from Redis's, and then only the keys that this node knows are refused, by name.
     pub fn revoke_keys(&self, name: Option<KeyName>) -> Result<()> {
         let now = clock::now();
         let Some(name) = name else { return self.revoke_all_keys(now) };
@@ -78,33 +78,40 @@ impl Engine {
     }
 
     fn revoke_all_keys(&self, now: UnixMillis) -> Result<()> {
-        let since = self.time_for_all(now)?;
-        let derives = self.config.keys.source == KeySource::Derived;
-        let mut is_believed = true;
+        let (source, time) = (self.config.keys.source, self.time_for_all(now));
+        let derives = source == KeySource::Derived;
+        let mut watermark = UnixMillis(0);
         self.change_ring(PATIENCE, |ring| {
-            let revoked = ring.revoke_all(since, derives);
-            is_believed = revoked.is_believed(&self.schedule, now);
+            let revoked = match &time {
+                // Files count as made when they were written, by this host's clock.
+                Ok(_) if source == KeySource::Files => ring.revoke_all(now, derives),
+                Ok(since) => ring.revoke_all(*since, derives),
+                Err(_) => ring.revoke_each(now, derives),
+            };
+            watermark = revoked.keys_since();
             self.maintained(&revoked, now)
         })?;
-        self.said_to_all(is_believed)
+        time.and_then(|_| self.said_to_all(watermark, now))
     }
 
     /// Forgets every stored session, also those that other nodes bring later.
     ///
     /// # Errors
     /// Another process kept the ring for too long; or this host's clock differs from Redis's by so much that other nodes
-    /// would not do what they are told, and then nothing is done here either.
+    /// would not do what they are told, and then only what is stored here is forgotten.
     pub fn flush_sessions(&self) -> Result<()> {
         let now = clock::now();
-        let since = self.time_for_all(now)?;
-        let mut is_believed = true;
-        self.change_ring(PATIENCE, |ring| {
-            let flushed = ring.flush_sessions(since);
-            is_believed = flushed.is_believed(&self.schedule, now);
-            Ok(flushed)
-        })?;
+        let time = self.time_for_all(now);
+        let mut watermark = UnixMillis(0);
+        if let Ok(since) = time {
+            self.change_ring(PATIENCE, |ring| {
+                let flushed = ring.flush_sessions(since);
+                watermark = flushed.sessions_since();
+                Ok(flushed)
+            })?;
+        }
         self.store.clear();
-        self.said_to_all(is_believed)
+        time.and_then(|_| self.said_to_all(watermark, now))
     }
 
     /// What counts as now when everything made so far is refused on all nodes. Where Redis does not answer, this host's
@@ -124,8 +131,8 @@ impl Engine {
     }
 
     /// An earlier request, made while the clock was wrong, may keep every later one from being believed elsewhere.
-    fn said_to_all(&self, is_believed: bool) -> Result<()> {
-        if self.cluster.is_none() || is_believed {
+    fn said_to_all(&self, watermark: UnixMillis, now: UnixMillis) -> Result<()> {
+        if self.cluster.is_none() || is_believed(watermark, now) {
             return Ok(());
         }
         Err(Error::Ring(
@@ -141,8 +148,21 @@ impl Engine {
             return Ok(());
         }
         let records = read_key_files(&self.config)?;
-        let now = clock::now();
-        self.change_ring(PATIENCE, |ring| self.maintained(&ring.with_imported(records)?, now))
+        let names: Vec<_> = records.iter().map(Record::name).collect();
+        let (now, mut refused) = (clock::now(), 0);
+        self.change_ring(PATIENCE, |ring| {
+            let ring = ring.with_imported(records)?;
+            refused = names.iter().filter(|name| !ring.knows(name)).count();
+            self.maintained(&ring, now)
+        })?;
+        if refused > 0 {
+            log::warn!(
+                "keys.files: {refused} of {} keys are refused: they were revoked, or all keys were after their file was \
+                 written; write new keys into the files",
+                names.len()
+            );
+        }
+        Ok(())
     }
 
     fn imported_records(&self, keys: &KeyFile, now: UnixMillis, made: UnixMillis) -> Vec<Record> {
@@ -166,15 +186,16 @@ impl Engine {
 fn latest_of_both(own: UnixMillis, place: UnixMillis, differ: Duration) -> Result<UnixMillis> {
     if own > place + SOUND {
         return Err(Error::Ring(
-            "nothing was done: this host's clock is more than 30 minutes ahead of Redis's, and other nodes would refuse \
-             what is said of the future; set this host's clock (NTP), or that of Redis's host if it is behind, and try \
-             again",
+            "done only with what this node knows, and not with what turns up later: this host's clock is more than 30 \
+             minutes ahead of Redis's, and other nodes would refuse what is said of the future; set this host's clock \
+             (NTP), or that of Redis's host if it is behind, and try again",
         ));
     }
     if place > own + SOUND {
         return Err(Error::Ring(
-            "nothing was done: this host's clock is more than 30 minutes behind Redis's, and what other nodes made since \
-             would go on; set this host's clock (NTP), or that of Redis's host if it is ahead, and try again",
+            "done only with what this node knows, and not with what turns up later: this host's clock is more than 30 \
+             minutes behind Redis's, and what other nodes made since would go on; set this host's clock (NTP), or that \
+             of Redis's host if it is ahead, and try again",
         ));
     }
     Ok(own.max(place.min(own + differ)))

@@ -80,9 +80,11 @@ pub unsafe extern "C" fn tlsresume_keys_rotate(tr: *mut TLSRESUME) -> c_int {
 /// @param tr    Instance.
 /// @param name  16 bytes: the key's name, which is how its tickets begin. NULL: every key.
 /// @return 1 on success; 0 on failure: tr is NULL, no key of that name is known, 256 single keys are revoked already, or
-///         (every key) other nodes would not believe it, because this host's clock differs too much from Redis's.
+///         (every key) this host's clock differs from Redis's by more than 30 minutes: then the keys that this node knows
+///         are refused, and others that turn up later are not; set the clock and call it again.
 ///
-/// Thread and fork safety: as tlsresume_keys_import().
+/// Thread and fork safety: as tlsresume_keys_import(). With Redis and NULL it also waits for Redis to say what time it
+/// is: at most 1.5 s, and as long as the system takes to look up names of hosts.
 ///
 /// # Safety
 /// tr is NULL or an instance that was not released; name is NULL or points to 16 bytes.
@@ -101,10 +103,11 @@ pub unsafe extern "C" fn tlsresume_keys_revoke(tr: *mut TLSRESUME, name: *const 
 /// their session themselves are not affected: tlsresume_keys_revoke(tr, NULL) ends those.
 ///
 /// @param tr  Instance.
-/// @return 1 on success; 0 on failure: tr is NULL, another process kept the ring for 2 s, or other nodes would not believe
-///         it, because this host's clock differs too much from Redis's.
+/// @return 1 on success; 0 on failure: tr is NULL, another process kept the ring for 2 s, or this host's clock differs
+///         from Redis's by more than 30 minutes: then only the sessions that this node stores are forgotten; set the clock
+///         and call it again.
 ///
-/// Thread and fork safety: as tlsresume_keys_import().
+/// Thread and fork safety: as tlsresume_keys_revoke(tr, NULL).
 ///
 /// # Safety
 /// tr is NULL or an instance that was not released.

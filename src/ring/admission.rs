@@ -9,6 +9,10 @@ use crate::clock::UnixMillis;
 /// Clocks that differ by more are wrong.
 pub const CLOCKS_DIFFER: Duration = Duration::from_secs(3600);
 
+/// Watermarks that lie further ahead may be wrong. Not less than makings may: a revocation has to cover them, and a few
+/// more may follow it in the same moment.
+const BELIEVED: Duration = Duration::from_secs(CLOCKS_DIFFER.as_secs() + 60);
+
 impl Ring {
     /// Merges what arrived from another node. Left out, and counted, are records whose time is over, keys that activate
     /// and watermarks that lie further ahead than any node with this schedule makes them, keys that were made later than
@@ -50,11 +54,6 @@ impl Ring {
         (self.merge(&checked), refused)
     }
 
-    /// Whether other nodes believe what this ring says of everything made so far.
-    pub fn is_believed(&self, schedule: &Schedule, now: UnixMillis) -> bool {
-        self.keys_since.max(self.sessions_since) <= latest_watermark(schedule, now)
-    }
-
     /// Later than that no honest node made a key. What is made after a revocation of all counts as made then, wherever
     /// the clock was that it was made by ([`Ring::making`]).
     pub(super) fn latest_making(&self, now: UnixMillis) -> UnixMillis {
@@ -62,8 +61,12 @@ impl Ring {
     }
 }
 
-/// Later than that no honest node revokes. Not sooner than the latest making, which a revocation has to cover, and a
-/// few more of them in the same moment.
+/// Whether every other node believes that all made before that is refused, whatever its schedule.
+pub fn is_believed(watermark: UnixMillis, now: UnixMillis) -> bool {
+    watermark <= now + BELIEVED
+}
+
+/// Later than that no honest node revokes.
 fn latest_watermark(schedule: &Schedule, now: UnixMillis) -> UnixMillis {
-    schedule.horizon(now).max(now + CLOCKS_DIFFER + Duration::from_secs(60))
+    schedule.horizon(now).max(now + BELIEVED)
 }

@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-pub use admission::CLOCKS_DIFFER;
+pub use admission::{CLOCKS_DIFFER, is_believed};
 pub use key::{Digest, KeyName, TicketKey};
 pub use record::{Material, Record};
 pub use schedule::Schedule;
@@ -147,6 +147,11 @@ impl Ring {
         Verdict::Accepted(record, key, if current { Age::Current } else { Age::Older })
     }
 
+    /// Keys made before this time are refused.
+    pub fn keys_since(&self) -> UnixMillis {
+        self.keys_since
+    }
+
     /// Sessions authenticated before this time are refused.
     pub fn sessions_since(&self) -> UnixMillis {
         self.sessions_since
@@ -251,16 +256,34 @@ impl Ring {
     #[must_use]
     pub fn revoke_all(&self, now: UnixMillis, derives: bool) -> Ring {
         let latest = self.latest_making(now);
-        let is_made =
-            |record: &&Arc<Record>| !derives || record.imported || record.made != record.activates;
         let (made, unlikely): (Vec<_>, Vec<_>) =
-            self.records().filter(is_made).partition(|record| record.made <= latest);
+            self.made(derives).partition(|record| record.made <= latest);
         let made = made.into_iter().map(|record| record.made);
         let newest = made.chain([now, self.keys_since]).max().unwrap_or(now);
+        let ring = Ring { keys_since: newest + Duration::from_millis(1), ..self.clone() };
+        ring.without(unlikely.into_iter(), now)
+    }
+
+    /// The ring without any key that it knows, each refused by its name: where nobody knows what time it is for all. A key
+    /// that another node made and that has not arrived is not covered.
+    #[must_use]
+    pub fn revoke_each(&self, now: UnixMillis, derives: bool) -> Ring {
+        self.without(self.made(derives), now)
+    }
+
+    /// The keys that were made so far.
+    fn made(&self, derives: bool) -> impl Iterator<Item = &Arc<Record>> {
+        let is_made = move |record: &&Arc<Record>| {
+            !derives || record.imported || record.made != record.activates
+        };
+        self.records().filter(is_made)
+    }
+
+    /// The ring that refuses these keys by their names.
+    fn without<'a>(&self, keys: impl Iterator<Item = &'a Arc<Record>>, now: UnixMillis) -> Ring {
         let mut ring = self.clone();
-        ring.keys_since = newest + Duration::from_millis(1);
-        for record in unlikely {
-            ring.revoked.insert(record.name(), record.accept_until.max(now) + REVOCATION_OUTLIVES);
+        for key in keys {
+            ring.revoked.insert(key.name(), key.accept_until.max(now) + REVOCATION_OUTLIVES);
         }
         ring.adopt(self.records().cloned());
         ring.keep_within_limits();

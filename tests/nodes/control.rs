@@ -124,3 +124,35 @@ fn a_flushed_session_is_refused_when_it_is_replayed() {
     soon("a refusal", || nodes[1].count(Counter::TransportRejectedExpired) > 0);
     assert!(nodes[1].find(&id, Lookup::Keep).is_none());
 }
+
+#[test]
+fn key_files_older_than_a_revocation_of_all_keys_are_refused_with_a_line_and_newer_ones_are_not() {
+    const NAME: &str = "control::key_files_older_than_a_revocation_of_all_keys_are_refused_with_a_line_and_newer_ones_are_not";
+    let said = alone(NAME, || {
+        let redis = RedisServer::start().expect("redis");
+        let mut realm = Realm::on(&redis, "");
+        let file = realm.file("ticket.key");
+        realm.settings = format!("[keys]\nsource = \"files\"\nfiles = [{file:?}]");
+        let start_with = |byte: u8| {
+            std::fs::write(&file, [byte; 80]).expect("written");
+            realm.node_in(Some("memory"))
+        };
+        let node = start_with(1);
+        assert!(node.opens([1; 16]));
+        node.0.revoke_keys(None).expect("revoked");
+        assert!(!node.opens([1; 16]));
+        end(node);
+        eprintln!("newer file");
+        let node = start_with(2);
+        assert!(node.opens([2; 16]) && !node.opens([1; 16]));
+        end(node);
+        eprintln!("older file");
+        let old = std::fs::File::options().write(true).open(&file).expect("there");
+        old.set_modified(std::time::UNIX_EPOCH).expect("dated back");
+        assert!(!realm.node_in(Some("memory")).opens([2; 16]));
+    });
+    let Some(said) = said else { return };
+    let (newer, older) = said.split_once("older file").expect("both");
+    assert!(!newer.contains("keys.files"), "{said}");
+    assert!(older.contains("keys.files: 1 of 1 keys are refused"), "{said}");
+}

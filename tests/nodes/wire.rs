@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use tlsresume::clock;
 use tlsresume::cluster::redis::{Credentials, Link, Pace, Remote, Trouble};
+use tlsresume::engine::Lookup;
+use tlsresume::ring::KeyName;
 use tlsresume_testkit::redis::RedisServer;
 
 use crate::support::{Realm, STREAM};
@@ -233,20 +235,27 @@ fn an_answer_that_redis_cuts_off_is_asked_for_in_parts_and_too_large_entries_are
 }
 
 #[test]
-fn nobody_is_told_that_all_nodes_refuse_what_they_will_not_believe() {
+fn where_redis_says_another_time_what_is_known_is_revoked_and_an_error_says_what_is_not() {
     // By this Redis it is 2023, and then a century later.
     for (time, word) in [("1700000000", "ahead"), ("4855000000", "behind")] {
         let fake = Fake::start(move |command, _| {
             command.starts_with("TIME").then(|| format!("*2\r\n$10\r\n{time}\r\n$1\r\n0\r\n"))
         });
         let node = Realm::at(&fake.url(), "").engine(None);
-        let name = node.issue().expect("a key");
-        for said in [node.0.revoke_keys(None), node.0.flush_sessions()] {
-            let said = said.expect_err("refused").to_string();
-            assert!(said.contains("nothing was done") && said.contains(word), "{said}");
+        let (name, id) = (node.issue().expect("a key"), node.keep(b"a session"));
+        assert!(node.find(&id, Lookup::Keep).is_some());
+        for said in [node.0.flush_sessions(), node.0.revoke_keys(None)] {
+            let said = said.expect_err("not all").to_string();
+            assert!(
+                said.contains("only with what this node knows") && said.contains(word),
+                "{said}"
+            );
+            assert!(node.find(&id, Lookup::Keep).is_none());
         }
-        assert!(node.opens(name));
-        node.0.revoke_keys(Some(tlsresume::ring::KeyName(name))).expect("needs no clock");
+        assert!(!node.opens(name));
+        let young = node.issue().expect("another key");
+        assert_ne!(young, name);
+        node.0.revoke_keys(Some(KeyName(young))).expect("needs no clock");
     }
 }
 

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::support::*;
 use crate::clock::UnixMillis;
-use crate::ring::{CLOCKS_DIFFER, KeyName, MAX_RECORDS, Record, Ring};
+use crate::ring::{CLOCKS_DIFFER, KeyName, MAX_RECORDS, Record, Ring, Schedule, is_believed};
 
 proptest! {
     #[test]
@@ -143,10 +143,33 @@ fn revoking_all_says_nothing_that_others_refuse_also_where_a_key_was_made_far_ah
     let before = node.ring.clone();
     node.ring = node.ring.revoke_all(START, false);
     assert_eq!(node.ring.records().count(), 0);
-    assert!(node.ring.is_believed(&HOURLY, START));
+    assert!(is_believed(node.ring.keys_since(), START));
     let (other, refused) = Ring::default().admit(&node.ring, &HOURLY, START);
     assert_eq!(refused, 0, "the watermark is believed");
     let (late, _) = other.admit(&before, &HOURLY, year);
     assert!(!late.knows(&KeyName([9; 16])), "also when its time has come");
-    assert!(!before.revoke_all(year, false).is_believed(&HOURLY, START));
+    assert!(!is_believed(before.revoke_all(year, false).keys_since(), START));
+}
+
+#[test]
+fn what_one_node_says_of_all_that_was_made_is_believed_by_nodes_with_any_schedule() {
+    let latest = START + CLOCKS_DIFFER + seconds(60);
+    assert!(is_believed(latest, START) && !is_believed(latest + seconds(1), START));
+    for schedule in [HOURLY, Schedule { rotate: seconds(60), ..HOURLY }] {
+        let said = Ring { keys_since: latest, sessions_since: latest, ..Ring::default() };
+        let (ring, refused) = Ring::default().admit(&said, &schedule, START);
+        assert_eq!((ring, refused), (said, 0));
+    }
+}
+
+#[test]
+fn keys_revoked_one_by_one_stay_away_also_where_no_time_is_told() {
+    let node = Node::started(HOURLY, 1, START);
+    let before = node.ring.clone();
+    let revoked = before.revoke_each(START, false);
+    assert_eq!((revoked.records().count(), revoked.keys_since()), (0, UnixMillis(0)));
+    let (other, refused) = before.admit(&revoked, &HOURLY, START);
+    assert_eq!((other.records().count(), refused), (0, 0), "a node that had them too");
+    let (back, _) = revoked.admit(&before, &HOURLY, START);
+    assert_eq!(back.records().count(), 0, "brought back");
 }
