@@ -142,17 +142,13 @@ fn key_files_older_than_a_revocation_of_all_keys_are_refused_with_a_line_and_new
         node.0.revoke_keys(None).expect("revoked");
         assert!(!node.opens([1; 16]));
         end(node);
-        eprintln!("newer file");
         let node = start_with(2);
         assert!(node.opens([2; 16]) && !node.opens([1; 16]));
         end(node);
-        eprintln!("older file");
         let old = std::fs::File::options().write(true).open(&file).expect("there");
         old.set_modified(std::time::UNIX_EPOCH).expect("dated back");
         assert!(!realm.node_in(Some("memory")).opens([2; 16]));
     });
     let Some(said) = said else { return };
-    let (newer, older) = said.split_once("older file").expect("both");
-    assert!(!newer.contains("keys.files"), "{said}");
-    assert!(older.contains("keys.files: 1 of 1 keys are refused"), "{said}");
+    assert_eq!(said.matches("keys.files: 1 of 1 keys are refused").count(), 1, "{said}");
 }

@@ -27,7 +27,7 @@ pub(in crate::cluster) use connection::left;
 pub use hash::{Hash, LONGEST_VALUE, Page};
 pub use link::{Copy, Link, Outgoing};
 pub use names::Names;
-pub use news::{News, Pace};
+pub use news::{Caution, News};
 pub use remote::{Credentials, Remote};
 
 /// Most entries that the stream keeps, roughly: what a node may miss while it is cut off, and take in when it joins.

@@ -1,11 +1,8 @@
-//! Reading the stream, in answers that Redis can give.
+//! Reading the stream, in answers that can be read.
 //!
 //! How large an answer becomes, only Redis knows beforehand. It may be too large to come in time or to be read at all,
-//! and a connection that is told of news is cut where it would be larger than what is allowed for that. So as many
-//! entries are asked for at once as went well lately, and an entry that alone does not come is stepped over if it is none
-//! that a node writes.
-
-use std::time::Duration;
+//! and a connection that is told of news is cut where it would be larger than what is allowed for that. After such a
+//! failure a script reads for us, for a while: it gives less at once, and passes over what is none that a node writes.
 
 use redis::Value;
 
@@ -14,23 +11,36 @@ use super::{Link, Trouble};
 /// Most entries of the stream in one answer.
 const ENTRIES: usize = 512;
 
+/// The same with caution; and most bytes, but for an answer of one entry.
+const FEW_ENTRIES: usize = 64;
+const FEW_BYTES: usize = 32 * 1024;
+
+/// How many answers are read with caution after a failure, or something strange.
+const CAUTION: u32 = 1000;
+
+/// More than any node writes, and small enough to be read whatever is in it.
+const LARGE: usize = 100_000;
+
 /// The field of an entry.
 pub(super) const ENTRY: &str = "e";
 
-/// How often one entry is asked for before it is asked what it is.
-const ATTEMPTS: u32 = 2;
-
-/// More than any node writes; an entry that is smaller is waited for, and small enough to be read whatever is in it.
-const LARGE: usize = 100_000;
-
-/// The id of the next entry, and whether it is none of ours: it has other fields, or is too large.
-const JUDGE: &str = "\
-    local read = redis.call('XREAD', 'COUNT', 1, 'STREAMS', KEYS[1], ARGV[1]) \
+/// The id of the last entry that was looked at, how many were passed over, and the entries.
+const READ: &str = "\
+    local read = redis.call('XREAD', 'COUNT', ARGV[3], 'STREAMS', KEYS[1], ARGV[1]) \
     if not read then return false end \
-    local entry = read[1][2][1] \
-    local parts = entry[2] \
-    local ours = #parts == 2 and parts[1] == ARGV[2] and #parts[2] <= tonumber(ARGV[3]) \
-    return {entry[1], ours and 0 or 1}";
+    local last, passed, bytes, kept = '', 0, 0, {} \
+    for _, entry in ipairs(read[1][2]) do \
+        local parts = entry[2] \
+        if #parts ~= 2 or parts[1] ~= ARGV[2] or #parts[2] > tonumber(ARGV[5]) then \
+            passed = passed + 1 \
+        else \
+            bytes = bytes + #parts[2] \
+            if #kept > 0 and bytes > tonumber(ARGV[4]) then break end \
+            kept[#kept + 1] = parts[2] \
+        end \
+        last = entry[1] \
+    end \
+    return {last, passed, kept}";
 
 /// The id of the last entry alone, whatever is in it.
 const NEWEST: &str = "\
@@ -42,84 +52,56 @@ const NEWEST: &str = "\
 pub struct News {
     /// In their order, as they were written.
     pub entries: Vec<Vec<u8>>,
-    /// The id of the last one, also when it was stepped over.
+    /// The id of the last one, also when it was passed over.
     pub last: Option<(u64, u64)>,
-    /// How many were stepped over.
-    pub stepped_over: usize,
+    /// How many were passed over: no node writes such entries.
+    pub passed_over: usize,
 }
 
-/// How many entries are asked for at once. It outlives connections: keep it where the last id is kept.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Pace {
-    count: usize,
-    /// How often one entry alone did not come.
-    failures: u32,
-}
+/// How many answers are still to be read with caution. It outlives connections: keep it where the last id is kept.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Caution(u32);
 
-impl Default for Pace {
-    fn default() -> Self {
-        Pace { count: ENTRIES, failures: 0 }
-    }
-}
-
-impl Pace {
-    fn went_well(&mut self) {
-        *self = Pace { count: (self.count * 2).min(ENTRIES), failures: 0 };
-    }
-
-    fn went_wrong(&mut self) {
-        match self.count {
-            0 | 1 => self.failures += 1,
-            count => self.count = (count / 4).max(1),
+impl Caution {
+    fn learn(&mut self, read: &Result<News, Trouble>) {
+        match read {
+            Ok(news) if news.passed_over == 0 => self.0 = self.0.saturating_sub(1),
+            Ok(_) | Err(Trouble::Lost(_)) => self.0 = CAUTION,
+            Err(_) => {}
         }
-    }
-
-    fn is_stuck(&self) -> bool {
-        self.failures >= ATTEMPTS
     }
 }
 
 impl Link {
-    /// The entries after `last`; as many as `pace` allows, which learns how it went.
+    /// The entries after `last`, some of them. How it went is kept in `caution`.
     ///
     /// # Errors
-    /// [`Trouble`]. After [`Trouble::Lost`] connect again, and ask again with the same `pace`.
-    pub fn news(&mut self, last: (u64, u64), pace: &mut Pace) -> Result<News, Trouble> {
-        let until = self.until();
-        if pace.is_stuck() {
-            let stepped = self.step_over(last, until);
-            if !matches!(stepped, Err(Trouble::Lost(_))) {
-                // From here on it is tried again, be it with the same entry.
-                pace.failures = 0;
-            }
-            if let Some(news) = stepped? {
-                return Ok(news);
-            }
-        }
-        let read = self.read(last, pace.count, until);
-        match &read {
-            Ok(_) => pace.went_well(),
-            Err(Trouble::Lost(_)) => pace.went_wrong(),
-            Err(_) => {}
-        }
+    /// [`Trouble`]. After [`Trouble::Lost`] connect again, and ask again with the same `caution`.
+    pub fn news(&mut self, last: (u64, u64), caution: &mut Caution) -> Result<News, Trouble> {
+        let read = match caution.0 {
+            0 => self.read_much(last),
+            _ => self.read_little(last),
+        };
+        caution.learn(&read);
         read
     }
 
-    fn read(&mut self, last: (u64, u64), count: usize, until: Duration) -> Result<News, Trouble> {
+    fn read_much(&mut self, last: (u64, u64)) -> Result<News, Trouble> {
         let mut read = redis::cmd("XREAD");
-        read.arg("COUNT").arg(count).arg("STREAMS").arg(&self.names.stream).arg(text(last));
-        let reply = self.ask(&read, until)?;
+        read.arg("COUNT").arg(ENTRIES).arg("STREAMS").arg(&self.names.stream).arg(text(last));
+        let reply = self.ask(&read, self.until())?;
         news_in(reply).ok_or_else(|| Trouble::garbage("XREAD"))
     }
 
-    /// The next entry, if it is none that a node writes: its id alone.
-    fn step_over(&mut self, last: (u64, u64), until: Duration) -> Result<Option<News>, Trouble> {
-        let mut judge = redis::cmd("EVAL");
-        judge.arg(JUDGE).arg(1).arg(&self.names.stream).arg(text(last)).arg(ENTRY).arg(LARGE);
-        let next: Option<(String, bool)> = self.ask_for(&judge, "EVAL", until)?;
-        let Some((id, true)) = next else { return Ok(None) };
+    fn read_little(&mut self, last: (u64, u64)) -> Result<News, Trouble> {
+        let mut read = redis::cmd("EVAL");
+        read.arg(READ).arg(1).arg(&self.names.stream);
+        read.arg(text(last)).arg(ENTRY).arg(FEW_ENTRIES).arg(FEW_BYTES).arg(LARGE);
+        let reply: Option<(String, usize, Vec<Vec<u8>>)> =
+            self.ask_for(&read, "EVAL", self.until())?;
+        let Some((id, passed_over, entries)) = reply else { return Ok(News::default()) };
         let last = entry_id(&id).ok_or_else(|| Trouble::garbage("EVAL"))?;
-        Ok(Some(News { last: Some(last), stepped_over: 1, ..News::default() }))
+        Ok(News { entries, last: Some(last), passed_over })
     }
 
     /// The id of the stream's last entry; zeros when there is none.
@@ -153,11 +135,13 @@ fn news_in(reply: Value) -> Option<News> {
         };
         news.last = Some(entry_id(std::str::from_utf8(&id).ok()?)?);
         let mut parts = parts.into_iter();
-        if let (Some(Value::BulkString(name)), Some(Value::BulkString(value))) =
-            (parts.next(), parts.next())
-            && name == ENTRY.as_bytes()
-        {
-            news.entries.push(value);
+        match (parts.next(), parts.next()) {
+            (Some(Value::BulkString(name)), Some(Value::BulkString(value)))
+                if name == ENTRY.as_bytes() =>
+            {
+                news.entries.push(value);
+            }
+            _ => news.passed_over += 1,
         }
     }
     Some(news)
@@ -177,13 +161,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fewer_are_asked_for_after_each_failure_and_more_after_each_success() {
-        let mut pace = Pace::default();
-        (0..5).for_each(|_| pace.went_wrong());
-        assert_eq!(pace, Pace { count: 1, failures: 0 });
-        (0..ATTEMPTS).for_each(|_| pace.went_wrong());
-        assert!(pace.is_stuck());
-        (0..20).for_each(|_| pace.went_well());
-        assert_eq!(pace, Pace::default());
+    fn caution_begins_with_a_failure_and_ends_after_enough_that_went_well() {
+        let mut caution = Caution::default();
+        caution.learn(&Err(Trouble::Refused(String::new())));
+        assert_eq!(caution, Caution(0));
+        for strange in
+            [Err(Trouble::Lost(String::new())), Ok(News { passed_over: 1, ..News::default() })]
+        {
+            caution.learn(&strange);
+            (0..CAUTION - 1).for_each(|_| caution.learn(&Ok(News::default())));
+            assert_eq!(caution, Caution(1));
+            caution.learn(&Ok(News::default()));
+            assert_eq!(caution, Caution(0));
+        }
     }
 }

@@ -22,7 +22,7 @@ use super::Engine;
 use super::cluster::Cluster;
 use crate::clock;
 use crate::cluster::message::NodeId;
-use crate::cluster::redis::{Hash, Link, Outgoing, Pace, Trouble};
+use crate::cluster::redis::{Caution, Hash, Link, Outgoing, Trouble};
 use crate::cluster::seal::{Label, Refused};
 use crate::stats::{Counter, Gauge};
 use crate::store::AgentLease;
@@ -101,8 +101,8 @@ struct Agent<'a> {
     ring: ring::Progress,
     nodes: Nodes,
     busy_until: Duration,
-    /// How much of the stream Redis can give at once.
-    pace: Pace,
+    /// How the stream is read.
+    caution: Caution,
     /// Redis told that there is news.
     was_told: bool,
     look_due: Duration,
@@ -202,7 +202,7 @@ impl<'a> Agent<'a> {
             ring: ring::Progress::default(),
             nodes: Nodes::default(),
             busy_until: now,
-            pace: Pace::default(),
+            caution: Caution::default(),
             was_told: false,
             look_due: now,
             refused_until: now,

@@ -175,11 +175,12 @@ impl Agent<'_> {
     /// Takes in what others wrote; how many entries there were.
     pub(super) fn receive(&mut self) -> Pass<usize> {
         let cursor = self.engine.store.stream_cursor();
-        let mut pace = self.pace;
-        let news = self.link()?.news(cursor, &mut pace);
-        self.pace = pace;
+        let mut caution = self.caution;
+        let news = self.link()?.news(cursor, &mut caution);
+        self.caution = caution;
         let news = news?;
-        self.engine.counters().add(Counter::TransportDropped, news.stepped_over as u64);
+        let passed_over = news.passed_over as u64;
+        self.engine.counters().add(Counter::TransportRejectedFormat, passed_over);
         for bytes in &news.entries {
             self.take_in(bytes);
         }
