@@ -19,6 +19,10 @@ use crate::clock;
 /// another host now.
 const FRESH: Duration = Duration::from_secs(1);
 
+/// So many times as long as asking took its answer is used: an agent whose lease is over by then finds it when it is its
+/// turn again, whoever was the agent meanwhile.
+const WORTH: u32 = 20;
+
 /// Most names that are remembered; a cluster's nodes may tell any.
 const NAMES: usize = 1024;
 
@@ -52,7 +56,7 @@ pub(super) struct Dialer {
 #[derive(Clone)]
 struct Known {
     addresses: Vec<SocketAddr>,
-    since: Duration,
+    fresh_until: Duration,
 }
 
 /// An address with nothing left to look up.
@@ -95,25 +99,29 @@ impl Dialer {
             return Ok(vec![(address, port).into()]);
         }
         let name = (host.to_owned(), port);
-        let now = clock::since_boot();
+        let begin = clock::since_boot();
         let known = self.known.try_lock().and_then(|known| known.get(&name).cloned());
-        if let Some(known) = known.as_ref().filter(|known| now < known.since + FRESH) {
+        if let Some(known) = known.as_ref().filter(|known| begin < known.fresh_until) {
             return Ok(known.addresses.clone());
         }
         let addresses = match (self.look_up(host, port), known) {
             (Ok(addresses), _) => addresses,
             // Without its name server Redis may still be where it was.
-            (Err(_), Some(known)) => return Ok(known.addresses),
+            (Err(_), Some(known)) => known.addresses,
             (Err(trouble), None) => return Err(trouble),
         };
+        let fresh_until = fresh_until(begin, clock::since_boot());
+        self.remember(name, Known { addresses: addresses.clone(), fresh_until });
+        Ok(addresses)
+    }
+
+    fn remember(&self, name: (String, u16), meaning: Known) {
         if let Some(mut known) = self.known.try_lock() {
             if known.len() >= NAMES {
                 known.clear();
             }
-            let since = clock::since_boot();
-            known.insert(name, Known { addresses: addresses.clone(), since });
+            known.insert(name, meaning);
         }
-        Ok(addresses)
     }
 
     fn look_up(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Trouble> {
@@ -157,6 +165,11 @@ impl Route<'_> {
     }
 }
 
+/// Until when a name means what it was found to mean.
+fn fresh_until(begin: Duration, end: Duration) -> Duration {
+    end + FRESH.max(end.saturating_sub(begin) * WORTH)
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
@@ -181,11 +194,26 @@ mod tests {
     fn a_name_that_cannot_be_looked_up_any_more_means_what_it_meant() {
         let dialer = Dialer::default();
         let meant = SocketAddr::from(([127, 0, 0, 1], 7000));
-        let known = Known { addresses: vec![meant], since: Duration::ZERO };
+        let known = Known { addresses: vec![meant], fresh_until: Duration::ZERO };
         dialer.known.lock().insert(("no-such-host.invalid".into(), 7000), known);
         let (address, mut deadline) = (host("no-such-host.invalid"), Duration::ZERO);
         let route = dialer.find(&address, &mut deadline).expect("remembered");
         assert_eq!(route.places[0].as_socket(), Some(meant));
+    }
+
+    #[test]
+    fn what_took_long_to_find_is_used_for_longer() {
+        let (begin, second) = (Duration::from_secs(100), Duration::from_secs(1));
+        assert_eq!(fresh_until(begin, begin), begin + second);
+        assert_eq!(fresh_until(begin, begin + second * 5), begin + second * 105);
+        let (dialer, mut deadline) = (Dialer::default(), Duration::ZERO);
+        let meant = SocketAddr::from(([192, 0, 2, 1], 7000));
+        let known =
+            Known { addresses: vec![meant], fresh_until: clock::since_boot() + second * 60 };
+        dialer.known.lock().insert(("localhost".into(), 7000), known);
+        let address = host("localhost");
+        let route = dialer.find(&address, &mut deadline).expect("remembered");
+        assert_eq!(route.places[0].as_socket(), Some(meant), "and not asked for");
     }
 
     #[test]
