@@ -1,7 +1,7 @@
 //! The operating system: clocks, randomness, memory, files.
 //!
-//! Owns: every call into libc that is not OpenSSL's. Called by: `clock`, `log`, `store`, `engine`, `tls`. Threads and
-//! forks: no state. Failure: an [`io::Error`], or the soft answer that the function documents.
+//! Owns: every call into libc that is not OpenSSL's. Called by: `clock`, `log`, `store`, `cluster`, `engine`, `tls`. Threads
+//! and forks: no state. Failure: an [`io::Error`], or the soft answer that the function documents.
 
 use std::ffi::CString;
 use std::fs::File;
@@ -59,19 +59,43 @@ pub(crate) fn random(buffer: &mut [u8]) -> bool {
 
 /// Sleeps for a short while; may return early when a signal arrives.
 pub(crate) fn pause(duration: Duration) {
-    let nanos = libc::c_long::from(duration.subsec_nanos() as i32);
-    let time = libc::timespec { tv_sec: 0, tv_nsec: nanos };
+    let time = timespec(duration);
     // SAFETY: `time` is a valid timespec; the remaining time is not asked for.
     unsafe { libc::nanosleep(&raw const time, std::ptr::null_mut()) };
+}
+
+/// Waits until something may be read from a socket, or it has failed, for so long at most, to less than a millisecond. May
+/// return early, without a reason.
+pub(crate) fn await_readable(socket: &impl AsRawFd, longest: Duration) -> io::Result<()> {
+    poll(socket, libc::POLLIN, longest)
+}
+
+/// The same for writing, and for a connection that is being made.
+pub(crate) fn await_writable(socket: &impl AsRawFd, longest: Duration) -> io::Result<()> {
+    poll(socket, libc::POLLOUT, longest)
+}
+
+fn poll(file: &impl AsRawFd, events: libc::c_short, longest: Duration) -> io::Result<()> {
+    let mut file = libc::pollfd { fd: file.as_raw_fd(), events, revents: 0 };
+    let time = timespec(longest);
+    // SAFETY: one pollfd that the call may write, and a valid timespec; the signal mask stays as it is.
+    let ready = unsafe { libc::ppoll(&raw mut file, 1, &raw const time, std::ptr::null()) };
+    let error = (ready < 0).then(io::Error::last_os_error);
+    error.filter(|error| error.kind() != io::ErrorKind::Interrupted).map_or(Ok(()), Err)
+}
+
+fn timespec(duration: Duration) -> libc::timespec {
+    libc::timespec {
+        tv_sec: libc::time_t::try_from(duration.as_secs()).unwrap_or(libc::time_t::MAX),
+        tv_nsec: libc::c_long::from(duration.subsec_nanos() as i32),
+    }
 }
 
 /// Sleeps until another process calls [`futex_wake`] for this word, at the longest for `timeout`; not at all when the
 /// word is not `expected`. May return early, without a reason.
 #[cfg_attr(loom, allow(dead_code, reason = "models have no kernel"))]
 pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, timeout: Duration) {
-    let secs = libc::time_t::try_from(timeout.as_secs()).unwrap_or(libc::time_t::MAX);
-    let nanos = libc::c_long::from(timeout.subsec_nanos() as i32);
-    let time = libc::timespec { tv_sec: secs, tv_nsec: nanos };
+    let time = timespec(timeout);
     // SAFETY: the word is 4 aligned bytes that live through the call, which only reads them; the time is a valid
     // timespec. Not private: the word may be shared between processes.
     unsafe {

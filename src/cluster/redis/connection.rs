@@ -16,8 +16,8 @@ use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 use zeroize::Zeroizing;
 
 use super::{Trouble, refused};
-use crate::clock;
 use crate::secret::Secret;
+use crate::{clock, sys};
 
 /// Most bytes that are read in one exchange: several times what the largest batch of ours is answered with. Where that
 /// is not enough for a part of the stream, `news.rs` asks for a smaller one.
@@ -26,12 +26,11 @@ const MOST_BYTES: usize = 8 << 20;
 /// Most lines among them. No value is without one, and each takes far more memory than its three bytes.
 const MOST_LINES: usize = 1 << 17;
 
-/// Most that is written at once. For each piece of that size the system waits no longer than it was told; for a larger
-/// one on a Unix socket it begins anew with each part.
-const PIECE: usize = 16 << 10;
-
 /// A connection that nobody uses is one that every router between may forget.
 const KEEPALIVE: Duration = Duration::from_secs(60);
+
+/// How soon a Unix socket whose queue is full is tried again: nothing tells when there is a place in it.
+const QUEUE_RETRY: Duration = Duration::from_millis(1);
 
 /// Who we are, and what we want.
 #[derive(Clone, Default)]
@@ -56,7 +55,8 @@ enum Stream {
     Tls(Box<StreamOwned<ClientConnection, Timed>>),
 }
 
-/// A socket on which nothing takes longer than until its deadline, however small the parts in which it happens.
+/// A socket on which nothing takes longer than until its deadline, however small the parts in which it happens. It never
+/// blocks, for the system counts the time limits of a socket in ticks of up to 10 ms: more than a handshake may have.
 struct Timed {
     socket: Socket,
     deadline: Duration,
@@ -212,53 +212,56 @@ impl Stream {
 impl Timed {
     fn connect(address: &SockAddr, deadline: Duration) -> io::Result<Self> {
         let socket = Socket::new(address.domain(), Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
         let timed = Timed { socket, deadline };
+        // Asked once more, connect(2) tells what became of it.
+        let attempt = |socket: &Socket| socket.connect(address);
         if address.domain() == Domain::UNIX {
-            // While the queue is full, connect(2) waits, as long as for a write.
-            timed.retry(|socket, left| {
-                socket.set_write_timeout(Some(left))?;
-                socket.connect(address)
+            timed.retry(attempt, |_, left| {
+                sys::pause(left.min(QUEUE_RETRY));
+                Ok(())
             })?;
         } else {
-            timed.socket.connect_timeout(address, left(deadline)?)?;
             timed.socket.set_tcp_nodelay(true)?;
             timed.socket.set_tcp_keepalive(&TcpKeepalive::new().with_time(KEEPALIVE))?;
+            timed.retry(attempt, sys::await_writable)?;
         }
         Ok(timed)
     }
 
-    /// Tells the system how long it may take, as often as it takes.
+    /// Attempts something until it need not be waited for.
     fn retry<T>(
         &self,
-        mut attempt: impl FnMut(&Socket, Duration) -> io::Result<T>,
+        mut attempt: impl FnMut(&Socket) -> io::Result<T>,
+        wait: impl Fn(&Socket, Duration) -> io::Result<()>,
     ) -> io::Result<T> {
         loop {
-            match attempt(&self.socket, left(self.deadline)?) {
-                Err(error)
-                    if matches!(error.kind(), ErrorKind::Interrupted | ErrorKind::WouldBlock) => {}
+            let left = left(self.deadline)?;
+            match attempt(&self.socket) {
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if is_under_way(&error) => wait(&self.socket, left)?,
                 done => return done,
             }
         }
     }
 }
 
+fn is_under_way(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::WouldBlock
+        || matches!(error.raw_os_error(), Some(libc::EINPROGRESS | libc::EALREADY))
+}
+
 impl Read for Timed {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.retry(|mut socket, left| {
-            socket.set_read_timeout(Some(left))?;
-            socket.read(buffer)
-        })
+        self.retry(|mut socket| socket.read(buffer), sys::await_readable)
     }
 }
 
 impl Write for Timed {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let piece = &bytes[..bytes.len().min(PIECE)];
-        self.retry(|socket, left| {
-            socket.set_write_timeout(Some(left))?;
-            // A server that is gone must not end this process by a signal.
-            socket.send_with_flags(piece, libc::MSG_NOSIGNAL)
-        })
+        // A server that is gone must not end this process by a signal.
+        let attempt = |socket: &Socket| socket.send_with_flags(bytes, libc::MSG_NOSIGNAL);
+        self.retry(attempt, sys::await_writable)
     }
 
     fn flush(&mut self) -> io::Result<()> {
@@ -287,15 +290,13 @@ impl Read for Bounded<'_> {
     }
 }
 
-/// What is left until then.
+/// What is left until then; an error when nothing is.
 pub(in crate::cluster) fn left(deadline: Duration) -> io::Result<Duration> {
-    // The system takes zero for no limit.
-    const LEAST: Duration = Duration::from_millis(1);
     let left = deadline.saturating_sub(clock::since_boot());
     if left.is_zero() {
         return Err(io::Error::new(ErrorKind::TimedOut, "no answer in time"));
     }
-    Ok(left.max(LEAST))
+    Ok(left)
 }
 
 /// As they are sent; wiped, for a password may be among the words.

@@ -11,9 +11,10 @@ use parking_lot::Mutex;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{HandshakeKind, ServerConfig, ServerConnection, StreamOwned};
-use socket2::{Domain, SockAddr, Socket, Type};
+use socket2::{SockAddr, Socket, Type};
 use tlsresume_testkit::installed::certs::Mutual;
 
+use super::connection::Connection;
 use super::*;
 use crate::clock;
 
@@ -112,11 +113,17 @@ fn speaking(certificates: &Mutual) -> Arc<ServerConfig> {
 
 /// It is lost, and not before it had its time, nor long after.
 fn lost_at_the_limit<T>(run: impl FnOnce() -> Result<T, Trouble>) {
+    let took = took(run);
+    assert!((LIMIT * 9 / 10..LIMIT + SLACK).contains(&took), "took {took:?}");
+}
+
+/// How long it takes until it is lost.
+fn took<T>(run: impl FnOnce() -> Result<T, Trouble>) -> Duration {
     let begin = clock::since_boot();
     let result = run().map(drop);
     let took = clock::since_boot() - begin;
-    assert!(matches!(&result, Err(Trouble::Lost(_))), "{result:?}");
-    assert!((LIMIT * 9 / 10..LIMIT + SLACK).contains(&took), "{result:?} took {took:?}");
+    assert!(matches!(&result, Err(Trouble::Lost(_))), "{result:?} after {took:?}");
+    took
 }
 
 fn linked(remote: &Remote, limit: Duration) -> Link {
@@ -266,24 +273,59 @@ fn a_server_that_does_not_read_or_reads_slowly_is_written_to_until_the_limit() {
     }
 }
 
+/// Something that lets nobody in any more, and is there as long as this is.
+fn full_queue(address: &SockAddr) -> (SockAddr, Vec<Socket>) {
+    let socket = || Socket::new(address.domain(), Type::STREAM, None).expect("a socket");
+    let listener = socket();
+    listener.bind(address).expect("bound");
+    listener.listen(0).expect("listens");
+    let address = listener.local_addr().expect("an address");
+    let wait = |_| {
+        let client = socket();
+        client.set_nonblocking(true).expect("set");
+        // In the queue, or behind it.
+        let _ = client.connect(&address);
+        client
+    };
+    let all = (0..8).map(wait).chain([listener]).collect();
+    (address, all)
+}
+
 #[test]
 fn a_unix_socket_with_a_full_queue_is_waited_for_until_the_limit() {
     let folder = tempfile::tempdir().expect("a folder");
     let path = folder.path().join("socket");
-    let address = SockAddr::unix(&path).expect("short");
-    let socket = || Socket::new(Domain::UNIX, Type::STREAM, None).expect("a socket");
-    let listener = socket();
-    listener.bind(&address).expect("bound");
-    listener.listen(0).expect("listens");
-    let waiting: Vec<_> = std::iter::repeat_with(|| {
-        let client = socket();
-        client.set_nonblocking(true).and_then(|()| client.connect(&address)).map(|()| client)
-    })
-    .map_while(Result::ok)
-    .collect();
+    let _full = full_queue(&SockAddr::unix(&path).expect("short"));
     let url = format!("redis+unix://{}", path.display());
     lost_at_the_limit(|| remote(&url, &Credentials::default()).connect(LIMIT));
-    drop(waiting);
+}
+
+#[test]
+fn a_limit_of_milliseconds_is_not_rounded_up_to_ticks_of_the_system() {
+    const SHORT: Duration = Duration::from_millis(5);
+    let silent = answering(|_| {});
+    let answer = || {
+        let mut link = linked(&silent, SHORT);
+        took(|| link.ping())
+    };
+    let connection = |address: &SockAddr| {
+        took(|| Connection::open(address, None, clock::since_boot() + SHORT).map(drop))
+    };
+    let folder = tempfile::tempdir().expect("a folder");
+    let path = SockAddr::unix(folder.path().join("socket")).expect("short");
+    let (unix, _full) = full_queue(&path);
+    let (tcp, _full_too) = full_queue(&SocketAddr::from(([127, 0, 0, 1], 0)).into());
+    let waits: [(_, &dyn Fn() -> Duration); 3] = [
+        ("an answer", &answer),
+        ("a connection by TCP", &|| connection(&tcp)),
+        ("a connection to a Unix socket", &|| connection(&unix)),
+    ];
+    for (what, wait) in waits {
+        let mut took: Vec<_> = std::iter::repeat_with(wait).take(31).collect();
+        took.sort_unstable();
+        let median = took[took.len() / 2];
+        assert!((SHORT..SHORT + Duration::from_millis(2)).contains(&median), "{what}: {took:?}");
+    }
 }
 
 const SUBSCRIBED: &[u8] = b">3\r\n$9\r\nsubscribe\r\n$1\r\nx\r\n:1\r\n";
