@@ -182,6 +182,38 @@ fn a_connection_that_takes_longer_than_the_budget_is_made_all_the_same() {
     assert_eq!(middleman.arrivals(), 1, "the first connection serves");
 }
 
+/// What a connection takes that leaves too little of [`AMPLE`] for an answer, and an answer over it.
+const MOST_OF_IT: Behaviour = Behaviour::Delay(Duration::from_millis(600));
+
+#[test]
+fn without_a_thread_a_connection_that_takes_most_of_the_budget_serves_the_next_handshake() {
+    let redis = RedisServer::start().expect("redis");
+    put(&redis, 1);
+    let middleman = Middleman::start(redis.address()).expect("a middleman");
+    middleman.behave(MOST_OF_IT);
+    let lookups = lookups(&middleman.url(&redis.url()), AMPLE, false);
+    assert_eq!(lookups.fetch(&key(1), false), Answer::Unavailable);
+    assert_eq!(lookups.fetch(&key(1), false), found());
+    assert_eq!(middleman.arrivals(), 1);
+}
+
+#[test]
+fn without_a_thread_connections_that_are_late_and_then_lost_count_as_failures_but_the_first() {
+    let redis = RedisServer::start().expect("redis");
+    put(&redis, 1);
+    let middleman = Middleman::start(redis.address()).expect("a middleman");
+    middleman.behave(MOST_OF_IT);
+    let lookups = lookups(&middleman.url(&redis.url()), AMPLE, false);
+    let fetch = |_| {
+        let answer = lookups.fetch(&key(1), false);
+        redis.command(&["CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes"]).expect("killed");
+        answer
+    };
+    let answers: Vec<_> = (0..5).map(fetch).collect();
+    assert_eq!(answers[..4], [const { Answer::Unavailable }; 4]);
+    assert_eq!(answers[4], Answer::Refused);
+}
+
 #[test]
 fn a_connection_that_redis_ended_costs_no_handshake() {
     let redis = RedisServer::start().expect("redis");

@@ -2,8 +2,9 @@
 //!
 //! Owns: the process's connection, and whose turn it is. Called by: handshakes. Threads: one asks at a time, the others
 //! wait for their turn no longer than for an answer. Forks: a child connects anew, and never drops what it inherited.
-//! Failure: as for [`super`]; connecting and asking end with the budget. All of it runs on the handshake's stack: 34 KiB,
-//! and with an answer that is nested as deep as the parser allows 188 KiB, so never in a job of OpenSSL's (`tls::pause`).
+//! Failure: as for [`super`]; connecting and asking end with the budget, and a connection that leaves too little of it for
+//! an answer is for the next handshake. All of it runs on the handshake's stack: 34 KiB, and with an answer that is nested
+//! as deep as the parser allows 188 KiB, so never in a job of OpenSSL's (`tls::pause`).
 
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
@@ -37,6 +38,16 @@ struct Turn<'a> {
     is_late: bool,
 }
 
+/// What a handshake wants to know.
+struct Question<'a> {
+    remote: &'a Remote,
+    key: &'a Key,
+    take: bool,
+    deadline: Duration,
+    /// With less time left, that there is no answer would say little of Redis.
+    enough: Duration,
+}
+
 impl Direct {
     /// Of the budget `longest` is left.
     pub(super) fn ask(
@@ -47,20 +58,17 @@ impl Direct {
         key: &Key,
         take: bool,
     ) -> Answer {
-        let deadline = clock::since_boot() + longest;
-        let mut turn = match self.turn(deadline, budget / 2) {
+        let (deadline, enough) = (clock::since_boot() + longest, budget / 2);
+        let mut turn = match self.turn(deadline, enough) {
             Ok(turn) => turn,
             Err(answer) => return answer,
         };
-        let asked = turn.ask(remote, deadline, key, take);
-        turn.conclude(asked.is_ok() && clock::since_boot() <= deadline);
-        match asked {
-            Ok(found) => found.map_or(Answer::Absent, Answer::Found),
-            Err(trouble) => {
-                log::debug!("redis: look-up: {trouble}");
-                Answer::Unavailable
-            }
-        }
+        let asked = turn.ask(&Question { remote, key, take, deadline, enough });
+        turn.conclude(&asked, deadline);
+        asked.unwrap_or_else(|trouble| {
+            log::debug!("redis: look-up: {trouble}");
+            Answer::Unavailable
+        })
     }
 
     /// Waits for the connection. With less than `enough` time left, Redis is not to blame for what goes wrong.
@@ -87,47 +95,51 @@ impl Direct {
 }
 
 impl Turn<'_> {
-    /// On a connection that has become useless since it was last used, once more on a new one.
-    fn ask(
-        &mut self,
-        remote: &Remote,
-        deadline: Duration,
-        key: &Key,
-        take: bool,
-    ) -> Result<Option<Vec<u8>>, Trouble> {
+    /// On a connection that has become useless since it was last used, once more on a new one. If that comes late, the loss
+    /// counts: else a Redis that ends each connection before it serves would have every handshake wait.
+    fn ask(&mut self, question: &Question<'_>) -> Result<Answer, Trouble> {
         let is_new = self.link.is_none();
-        match self.ask_once(remote, deadline, key, take) {
-            Err(Trouble::Lost(_)) if !is_new => self.ask_once(remote, deadline, key, take),
+        match self.ask_once(question) {
+            Err(lost @ Trouble::Lost(_)) if !is_new => match self.ask_once(question)? {
+                Answer::Unavailable => Err(lost),
+                answer => Ok(answer),
+            },
             asked => asked,
         }
     }
 
-    fn ask_once(
-        &mut self,
-        remote: &Remote,
-        deadline: Duration,
-        key: &Key,
-        take: bool,
-    ) -> Result<Option<Vec<u8>>, Trouble> {
+    /// A new connection that leaves too little time is kept as it is: with a question whose answer may still come it would
+    /// be of no use to the next handshake.
+    fn ask_once(&mut self, question: &Question<'_>) -> Result<Answer, Trouble> {
         let mut link = match self.link.take() {
             Some(link) => link,
-            None => remote.connect(left(deadline)?)?,
+            None => {
+                let link = question.remote.connect(left(question.deadline)?)?;
+                if clock::since_boot() + question.enough > question.deadline {
+                    self.link = Some(link);
+                    return Ok(Answer::Unavailable);
+                }
+                link
+            }
         };
-        link.limit(left(deadline)?);
-        let asked = link.sessions(&[(*key, take)]);
+        link.limit(left(question.deadline)?);
+        let asked = link.sessions(&[(*question.key, question.take)]);
         if !matches!(asked, Err(Trouble::Lost(_))) {
             self.link = Some(link);
         }
-        asked.map(|mut answers| answers.pop().flatten())
+        asked.map(|mut answers| answers.pop().flatten().map_or(Answer::Absent, Answer::Found))
     }
 
-    fn conclude(&self, in_time: bool) {
+    fn conclude(&self, asked: &Result<Answer, Trouble>, deadline: Duration) {
+        let now = clock::since_boot();
         let mut state = locked(&self.direct.state);
-        let change = match (in_time, self.is_probe) {
-            (true, _) => state.breaker.success(),
-            (false, true) => return state.breaker.probe_failed(clock::since_boot()),
-            (false, false) if self.is_late => return,
-            (false, false) => state.breaker.failure(clock::since_boot()),
+        let change = match asked {
+            // It lets us in, which says nothing of look-ups.
+            Ok(Answer::Unavailable) => return,
+            Ok(_) if now <= deadline => state.breaker.success(),
+            _ if self.is_probe => return state.breaker.probe_failed(now),
+            _ if self.is_late => return,
+            _ => state.breaker.failure(now),
         };
         drop(state);
         announce(change);
