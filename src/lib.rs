@@ -25,3 +25,4 @@ pub mod stats;
 pub mod store;
 mod sys;
 mod tls;
+mod trouble;

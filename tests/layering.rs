@@ -12,7 +12,7 @@ const LAYERS: &[&[&str]] = &[
     &["engine"],
     &["ring", "store", "cluster"],
     &["config"],
-    &["stats", "secret", "recent"],
+    &["stats", "secret", "recent", "trouble"],
     &["log"],
     &["clock"],
     &["sys"],

@@ -6,7 +6,6 @@
 //! until it starts one. Failure: Redis is tried again for ever, at most once a second; nothing waits for it but the
 //! first handshake of a node ([`start`]).
 
-mod health;
 mod nodes;
 mod reading;
 mod ring;
@@ -27,8 +26,8 @@ use crate::cluster::seal::{Label, Refused};
 use crate::stats::{Counter, Gauge};
 use crate::store::AgentLease;
 use crate::sys;
+use crate::trouble::{Say, Teller, before_that};
 
-use health::{Health, Say, State};
 use nodes::Nodes;
 
 /// How long the lease lasts that a dead agent leaves behind.
@@ -83,6 +82,19 @@ impl From<Trouble> for Left {
 
 type Pass<T> = Result<T, Left>;
 
+/// How Redis does, as the metrics have it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    /// It was not asked yet.
+    Unknown,
+    /// It does what it is asked.
+    Up,
+    /// It answers, and refuses: no memory, no permission, no disk.
+    Refusing,
+    /// It does not answer.
+    Down,
+}
+
 /// A serving agent.
 struct Agent<'a> {
     engine: &'a Engine,
@@ -95,7 +107,8 @@ struct Agent<'a> {
     link: Option<Link>,
     /// When the next attempt to connect is due, and how long after it the one after that.
     retry: (Duration, Duration),
-    health: Health,
+    state: State,
+    teller: Teller<State>,
     /// Since when there is this connection.
     linked: Duration,
     ring: ring::Progress,
@@ -197,7 +210,8 @@ impl<'a> Agent<'a> {
             node: NodeId(engine.store.node_id()),
             link: None,
             retry: (now, FIRST_RETRY),
-            health: Health::new(),
+            state: State::Unknown,
+            teller: Teller::default(),
             linked: now,
             ring: ring::Progress::default(),
             nodes: Nodes::default(),
@@ -328,7 +342,7 @@ impl<'a> Agent<'a> {
         self.ring.begin_anew();
         self.nodes.begin_anew();
         (self.refused_until, self.well_from) = (now, now);
-        if self.health.state() != State::Unknown || self.cluster.has_older_secrets {
+        if self.state != State::Unknown || self.cluster.has_older_secrets {
             // What we wrote may be lost, or sealed with a secret that is about to go.
             self.resend.0 = true;
         }
@@ -347,15 +361,17 @@ impl<'a> Agent<'a> {
         if now >= self.linked + SETTLED {
             self.retry.1 = FIRST_RETRY;
         }
-        let say = self.health.note_well(now);
-        self.show_health();
-        match say {
-            Say::Nothing | Say::Trouble(_) => {}
-            Say::Reached => log::info!("redis: reached; this process is the node's agent"),
+        let before = std::mem::replace(&mut self.state, State::Up);
+        self.show_state();
+        match self.teller.note_well(now) {
             Say::Over(State::Refusing, _) => log::warn!("redis: refuses nothing any more"),
             Say::Over(_, after) => {
                 log::warn!("redis: reached again after {} s", after.as_secs());
             }
+            _ if before == State::Unknown => {
+                log::info!("redis: reached; this process is the node's agent");
+            }
+            Say::Nothing | Say::Trouble(_) => {}
         }
     }
 
@@ -388,16 +404,16 @@ impl<'a> Agent<'a> {
 
     /// What a line about it ends with, if one is due.
     fn enter_trouble(&mut self, state: State, now: Duration) -> Option<String> {
-        let say = self.health.note_trouble(state, now);
-        self.show_health();
-        match say {
+        self.state = state;
+        self.show_state();
+        match self.teller.note_trouble(state, now) {
             Say::Trouble(untold) => Some(before_that(untold)),
             _ => None,
         }
     }
 
-    fn show_health(&self) {
-        let is_up = self.health.state() == State::Up;
+    fn show_state(&self) {
+        let is_up = self.state == State::Up;
         self.engine.store.set_gauge(Gauge::TransportUp, u64::from(is_up));
     }
 
@@ -432,14 +448,6 @@ impl<'a> Agent<'a> {
             let _ = link.leave_maker(&name);
             let _ = link.take_out(Hash::Nodes, &[name.into_bytes()]);
         }
-    }
-}
-
-/// What a line adds of trouble that had none.
-fn before_that(untold: u32) -> String {
-    match untold {
-        0 => String::new(),
-        _ => format!(" (it came and went {untold} times since it was last told of)"),
     }
 }
 
