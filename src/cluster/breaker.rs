@@ -17,18 +17,6 @@ pub const FIRST_PROBE: Duration = Duration::from_millis(250);
 /// Longest pause between probes.
 pub const LONGEST_PAUSE: Duration = Duration::from_secs(1);
 
-/// Whether the state changed: one line in the log each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[must_use]
-pub enum Change {
-    /// It did not.
-    None,
-    /// Look-ups are refused from now on.
-    Opened,
-    /// Look-ups are allowed again.
-    Closed,
-}
-
 /// Refuses look-ups after [`FAILURES`] failures in a row, until a success. `now` is a monotonic time.
 #[derive(Clone, Debug)]
 pub struct Breaker(State);
@@ -61,21 +49,17 @@ impl Breaker {
     }
 
     /// A look-up or a probe was answered ("not there" is an answer).
-    pub fn success(&mut self) -> Change {
-        let change = if self.allows() { Change::None } else { Change::Closed };
+    pub fn success(&mut self) {
         self.0 = CLOSED;
-        change
     }
 
     /// A look-up was not answered. One that was under way when the breaker opened changes nothing.
-    pub fn failure(&mut self, now: Duration) -> Change {
-        let State::Closed { failures } = &mut self.0 else { return Change::None };
+    pub fn failure(&mut self, now: Duration) {
+        let State::Closed { failures } = &mut self.0 else { return };
         *failures += 1;
-        if *failures < FAILURES {
-            return Change::None;
+        if *failures >= FAILURES {
+            self.0 = State::Open { probe_at: now.saturating_add(FIRST_PROBE), pause: FIRST_PROBE };
         }
-        self.0 = State::Open { probe_at: now.saturating_add(FIRST_PROBE), pause: FIRST_PROBE };
-        Change::Opened
     }
 
     /// Whether it is time for a probe. It stays so until the outcome is told: the caller probes one at a time.

@@ -9,14 +9,15 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
+use super::circuit::{Circuit, announce};
 use super::direct::Direct;
 use super::requests::{Answers, Entered, Id, Requests};
 use super::wait::{Inquiry, Wait, is_current};
 use super::waker::Waker;
-use super::{Answer, Asked, announce, contained, locked, waited};
-use crate::cluster::breaker::{Breaker, Change};
+use super::{Answer, Asked, contained, locked, waited};
 use crate::cluster::redis::{Link, Remote, Trouble};
 use crate::cluster::{THREAD_RETRY, say_thread_refused};
+use crate::trouble::Say;
 use crate::{clock, sys};
 
 /// How long the thread waits: for a connection, and at least for an answer. Handshakes may wait less; but an answer that
@@ -45,7 +46,7 @@ pub(super) struct Desk {
 #[derive(Default)]
 struct State {
     requests: Requests,
-    breaker: Breaker,
+    circuit: Circuit,
     thread: Thread,
     over: bool,
     /// When handshakes that gave up last counted as a failure.
@@ -106,7 +107,7 @@ impl Desk {
         let has_thread = self.ensure_thread(remote);
         let now = clock::since_boot();
         let mut state = locked(&self.state);
-        if !state.breaker.allows() {
+        if !state.circuit.breaker().allows() {
             return Asked::Answered(Answer::Refused);
         }
         if !has_thread || state.over {
@@ -141,11 +142,11 @@ impl Desk {
         if !is_fair {
             return Answer::Unavailable;
         }
-        let change = state.note_given_up(now, self.budget);
+        let say = state.note_given_up(now, self.budget);
         drop(state);
         // Once the breaker is open, a probe is due some time.
         self.called.notify_one();
-        announce(change);
+        announce(say);
         Answer::Unavailable
     }
 
@@ -195,9 +196,9 @@ impl Desk {
         let mut state = locked(&self.state);
         state.thread = Thread::None;
         state.requests.fail_all();
-        let change = if is_sound { Change::None } else { state.note_failure(clock::since_boot()) };
+        let say = if is_sound { Say::Nothing } else { state.note_failure(clock::since_boot()) };
         drop(state);
-        announce(change);
+        announce(say);
         self.waker.look();
     }
 
@@ -249,24 +250,23 @@ impl Desk {
     }
 
     fn wait<'a>(&'a self, state: MutexGuard<'a, State>, now: Duration) -> MutexGuard<'a, State> {
-        let next = state.requests.next_due(now).into_iter().chain(state.breaker.next_probe()).min();
+        let probe = state.circuit.breaker().next_probe();
+        let next = state.requests.next_due(now).into_iter().chain(probe).min();
         let longest = next.map_or(IDLE, |due| due.saturating_sub(now).min(IDLE));
         waited(&self.called, state, longest)
     }
 
     /// Redis answered. Too late helps nobody: only an answer within the budget shows that it is well.
     fn conclude(&self, batch: &[Id], answers: Answers, asked: Duration) {
-        let now = clock::since_boot();
+        let (now, is_late) = (clock::since_boot(), self.is_late(asked));
         let mut state = locked(&self.state);
-        let change = if self.is_late(asked) {
-            state.breaker.probe_failed(now);
-            Change::None
-        } else {
-            state.breaker.success()
-        };
+        let say = state.circuit.note(now, |breaker| match is_late {
+            true => breaker.probe_failed(now),
+            false => breaker.success(),
+        });
         state.requests.answer(batch, answers, now, FIRST_PAUSE.min(self.budget / 8));
         drop(state);
-        announce(change);
+        announce(say);
         self.waker.look();
     }
 
@@ -274,13 +274,13 @@ impl Desk {
     fn conclude_failure(&self, trouble: &Trouble, batch: Option<&[Id]>) {
         log::debug!("redis: look-up: {trouble}");
         let mut state = locked(&self.state);
-        let change = state.note_failure(clock::since_boot());
+        let say = state.note_failure(clock::since_boot());
         match batch {
             Some(batch) => state.requests.fail(batch),
             None => state.requests.fail_all(),
         }
         drop(state);
-        announce(change);
+        announce(say);
         self.waker.look();
     }
 
@@ -291,31 +291,33 @@ impl Desk {
 
 impl State {
     fn has_work(&self, now: Duration) -> bool {
-        self.requests.next_due(now).is_some_and(|due| due <= now) || self.breaker.probe_due(now)
+        self.requests.next_due(now).is_some_and(|due| due <= now)
+            || self.circuit.breaker().probe_due(now)
     }
 
     /// What is to be asked, and whether it is to be found out if Redis answers at all.
     fn take_up(&mut self, now: Duration) -> (Vec<Id>, bool) {
-        (self.requests.take_up(now), self.breaker.probe_due(now))
+        (self.requests.take_up(now), self.circuit.breaker().probe_due(now))
     }
 
     /// What the thread did failed.
-    fn note_failure(&mut self, now: Duration) -> Change {
-        self.breaker.probe_failed(now);
-        if self.is_counted {
-            return Change::None;
-        }
-        self.is_counted = true;
-        self.breaker.failure(now)
+    fn note_failure(&mut self, now: Duration) -> Say<()> {
+        let was_counted = std::mem::replace(&mut self.is_counted, true);
+        self.circuit.note(now, |breaker| {
+            breaker.probe_failed(now);
+            if !was_counted {
+                breaker.failure(now);
+            }
+        })
     }
 
     /// A handshake got no answer in time. Those that waited together count once, and again if it goes on.
-    fn note_given_up(&mut self, now: Duration, budget: Duration) -> Change {
+    fn note_given_up(&mut self, now: Duration, budget: Duration) -> Say<()> {
         if now.saturating_sub(self.gave_up) < budget {
-            return Change::None;
+            return Say::Nothing;
         }
         (self.gave_up, self.is_counted) = (now, true);
-        self.breaker.failure(now)
+        self.circuit.note(now, |breaker| breaker.failure(now))
     }
 }
 
@@ -375,21 +377,21 @@ mod tests {
     fn a_question_that_fails_counts_once_whoever_notices() {
         let mut state = State::default();
         for _ in 0..10 {
-            assert_eq!(state.note_given_up(ms(5), BUDGET), Change::None);
+            assert_eq!(state.note_given_up(ms(5), BUDGET), Say::Nothing);
         }
-        assert_eq!(state.note_failure(ms(250)), Change::None);
-        assert_eq!(state.note_failure(ms(251)), Change::None);
+        assert_eq!(state.note_failure(ms(250)), Say::Nothing);
+        assert_eq!(state.note_failure(ms(251)), Say::Nothing);
         // Then the thread does something else.
         state.is_counted = false;
-        assert_eq!(state.note_failure(ms(300)), Change::None);
+        assert_eq!(state.note_failure(ms(300)), Say::Nothing);
         state.is_counted = false;
-        assert_eq!(state.note_failure(ms(301)), Change::Opened);
+        assert_eq!(state.note_failure(ms(301)), Say::Trouble(0));
     }
 
     #[test]
     fn a_question_that_goes_on_and_on_opens_the_breaker_after_three_budgets() {
         let mut state = State::default();
-        let opened = (1..100).find(|it| state.note_given_up(ms(*it), BUDGET) == Change::Opened);
+        let opened = (1..100).find(|it| state.note_given_up(ms(*it), BUDGET) == Say::Trouble(0));
         assert_eq!(opened, Some(11), "in the first millisecond, and a budget after each");
     }
 

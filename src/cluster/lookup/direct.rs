@@ -9,9 +9,9 @@
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
-use super::{Answer, Key, announce, locked, waited};
+use super::circuit::{Circuit, announce};
+use super::{Answer, Key, locked, waited};
 use crate::clock;
-use crate::cluster::breaker::Breaker;
 use crate::cluster::redis::{Link, Remote, Trouble, left};
 
 #[derive(Default)]
@@ -25,7 +25,7 @@ struct State {
     /// None also while somebody has it.
     link: Option<Link>,
     in_use: bool,
-    breaker: Breaker,
+    circuit: Circuit,
 }
 
 /// The right to use the connection.
@@ -76,8 +76,8 @@ impl Direct {
         let mut state = locked(&self.state);
         loop {
             let now = clock::since_boot();
-            let is_probe = !state.breaker.allows();
-            if is_probe && (state.in_use || !state.breaker.probe_due(now)) {
+            let is_probe = !state.circuit.breaker().allows();
+            if is_probe && (state.in_use || !state.circuit.breaker().probe_due(now)) {
                 return Err(Answer::Refused);
             }
             let left = deadline.saturating_sub(now);
@@ -132,17 +132,20 @@ impl Turn<'_> {
 
     fn conclude(&self, asked: &Result<Answer, Trouble>, deadline: Duration) {
         let now = clock::since_boot();
-        let mut state = locked(&self.direct.state);
-        let change = match asked {
+        let in_time = match asked {
             // It lets us in, which says nothing of look-ups.
             Ok(Answer::Unavailable) => return,
-            Ok(_) if now <= deadline => state.breaker.success(),
-            _ if self.is_probe => return state.breaker.probe_failed(now),
-            _ if self.is_late => return,
-            _ => state.breaker.failure(now),
+            asked => asked.is_ok() && now <= deadline,
         };
-        drop(state);
-        announce(change);
+        let say = locked(&self.direct.state).circuit.note(now, |breaker| {
+            match (in_time, self.is_probe, self.is_late) {
+                (true, ..) => breaker.success(),
+                (false, true, _) => breaker.probe_failed(now),
+                (false, false, true) => {}
+                (false, false, false) => breaker.failure(now),
+            }
+        });
+        announce(say);
     }
 }
 

@@ -7,6 +7,7 @@
 //! look-up, and leaves alone what its parent had. Failure: [`Answer::Unavailable`], and [`Answer::Refused`] at once while
 //! the breaker is open.
 
+mod circuit;
 mod desk;
 mod direct;
 mod requests;
@@ -21,7 +22,6 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
-use super::breaker::Change;
 use super::redis::Remote;
 use crate::log::Once;
 use desk::Desk;
@@ -153,19 +153,6 @@ impl Drop for Lookups {
 /// by its number; and a child that closed all descriptors may have something else under that number.
 fn leave_alone(inherited: Arc<Desk>) {
     std::mem::forget(inherited);
-}
-
-/// One line for each change of state. Called without locks: the line may go to the application.
-fn announce(change: Change) {
-    match change {
-        Change::None => {}
-        Change::Opened => {
-            log::warn!(
-                "redis: look-ups go unanswered; handshakes do not wait for them until it answers again"
-            );
-        }
-        Change::Closed => log::warn!("redis: answers look-ups again"),
-    }
 }
 
 /// What a panic left behind is still in order: nothing here is half done when something can panic.

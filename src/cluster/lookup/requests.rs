@@ -199,12 +199,12 @@ impl Requests {
 
     fn note_found(&mut self, id: &Id) {
         if self.by_id.get(id).is_some_and(|request| request.asked > 0) {
-            let _ = self.patience.success();
+            self.patience.success();
         }
     }
 
     fn note_in_vain(&mut self, now: Duration) {
-        let _ = self.patience.failure(now);
+        self.patience.failure(now);
     }
 }
 

@@ -1,4 +1,4 @@
-//! Requests and waits, without Redis and without time passing.
+//! Requests, waits and what is said, without Redis and without time passing.
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
@@ -7,9 +7,12 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::circuit::Circuit;
 use super::requests::{BATCH, Entered, Id, MOST_WAITING, Requests, TRIES};
 use super::wait::Wait;
 use super::{Answer, Key};
+use crate::cluster::breaker::FAILURES;
+use crate::trouble::Say;
 
 const PAUSE: Duration = Duration::from_millis(2);
 
@@ -194,6 +197,39 @@ fn no_more_wait_than_are_allowed() {
     assert_eq!(requests.enter((key(1), false), &one_more, ms(0)), Entered::Full);
     requests.leave(&(key(0), false), &waits[0], ms(0));
     assert_eq!(requests.enter((key(1), false), &one_more, ms(0)), Entered::Waits);
+}
+
+/// What is said when Redis does not answer from then on.
+fn fails(circuit: &mut Circuit, now: u64) -> Say<()> {
+    for _ in 1..FAILURES {
+        assert_eq!(circuit.note(ms(now), |breaker| breaker.failure(ms(now))), Say::Nothing);
+    }
+    circuit.note(ms(now), |breaker| breaker.failure(ms(now)))
+}
+
+#[test]
+fn look_ups_that_fail_and_succeed_all_the_time_are_two_lines_a_minute() {
+    let mut circuit = Circuit::default();
+    let mut lines = Vec::new();
+    for now in (0..180_000).step_by(1000) {
+        lines.push(fails(&mut circuit, now));
+        lines.push(circuit.note(ms(now + 250), |breaker| breaker.success()));
+    }
+    lines.retain(|say| *say != Say::Nothing);
+    let pair = |untold| [Say::Trouble(untold), Say::Over((), ms(250))];
+    assert_eq!(lines, [pair(0), pair(59), pair(59)].concat());
+}
+
+#[test]
+fn look_ups_that_fail_again_and_stay_so_are_a_line_within_a_minute() {
+    let mut circuit = Circuit::default();
+    assert_eq!(fails(&mut circuit, 0), Say::Trouble(0));
+    let well = circuit.note(ms(10_000), |breaker| breaker.success());
+    assert_eq!(well, Say::Over((), ms(10_000)));
+    assert_eq!(fails(&mut circuit, 20_000), Say::Nothing);
+    let mut probe = |now| circuit.note(ms(now), |breaker| breaker.probe_failed(ms(now)));
+    assert!((21_000..60_000).step_by(1000).all(|now| probe(now) == Say::Nothing));
+    assert_eq!(probe(60_000), Say::Trouble(0));
 }
 
 #[derive(Clone, Debug)]
