@@ -157,9 +157,44 @@ fn answers_that_come_too_late_do_not_show_that_redis_is_well() {
     until_found(&lookups, 1);
     middleman.behave(Behaviour::Delay(3 * BUDGET));
     soon("the breaker", || lookups.fetch(&key(1), false) == Answer::Refused);
-    let before = asked(&redis, "ping");
-    soon("probes", || asked(&redis, "ping") >= before + 2);
+    let before = asked(&redis, "get");
+    soon("probes", || asked(&redis, "get") >= before + 2);
     assert_eq!(lookups.fetch(&key(1), false), Answer::Refused);
+    middleman.behave(Behaviour::Pass);
+    until_found(&lookups, 1);
+}
+
+#[test]
+fn where_look_ups_are_refused_redis_is_not_well_whatever_else_it_answers() {
+    let redis = RedisServer::start().expect("redis");
+    put(&redis, 1);
+    let middleman = Middleman::start(redis.address()).expect("a middleman");
+    let lookups = lookups(&middleman.url(&redis.url()), BUDGET, true);
+    until_found(&lookups, 1);
+    redis.command(&["ACL", "SETUSER", "default", "-get"]).expect("forbidden");
+    middleman.record();
+    soon("the breaker", || lookups.fetch(&key(1), false) == Answer::Refused);
+    let refused = || String::from_utf8_lossy(&middleman.captured()).matches("NOPERM").count();
+    let before = refused();
+    soon("probes", || {
+        assert_eq!(lookups.fetch(&key(1), false), Answer::Refused);
+        refused() >= before + 3
+    });
+    redis.command(&["ACL", "SETUSER", "default", "+get"]).expect("permitted");
+    until_found(&lookups, 1);
+}
+
+#[test]
+fn where_look_ups_are_answered_redis_is_well_whatever_else_it_refuses() {
+    let redis = RedisServer::start().expect("redis");
+    put(&redis, 1);
+    let middleman = Middleman::start(redis.address()).expect("a middleman");
+    let lookups = lookups(&middleman.url(&redis.url()), BUDGET, true);
+    until_found(&lookups, 1);
+    middleman.behave(Behaviour::BlackHole);
+    soon("the breaker", || lookups.fetch(&key(1), false) == Answer::Refused);
+    redis.command(&["ACL", "SETUSER", "default", "-ping", "-set"]).expect("forbidden");
+    redis.command(&["CONFIG", "SET", "maxmemory", "1"]).expect("full");
     middleman.behave(Behaviour::Pass);
     until_found(&lookups, 1);
 }

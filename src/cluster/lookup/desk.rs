@@ -14,7 +14,7 @@ use super::direct::Direct;
 use super::requests::{Answers, Entered, Id, Requests};
 use super::wait::{Inquiry, Wait, is_current};
 use super::waker::Waker;
-use super::{Answer, Asked, contained, locked, waited};
+use super::{Answer, Asked, Key, contained, locked, waited};
 use crate::cluster::redis::{Link, Remote, Trouble};
 use crate::cluster::{THREAD_RETRY, say_thread_refused};
 use crate::trouble::Say;
@@ -213,8 +213,8 @@ impl Desk {
                 continue;
             }
             let now = clock::since_boot();
-            let (batch, is_probe) = locked(&self.state).take_up(now);
-            if batch.is_empty() && !is_probe {
+            let batch = locked(&self.state).take_up(now);
+            if batch.is_empty() {
                 continue;
             }
             match line.exchange(&batch) {
@@ -295,9 +295,13 @@ impl State {
             || self.circuit.breaker().probe_due(now)
     }
 
-    /// What is to be asked, and whether it is to be found out if Redis answers at all.
-    fn take_up(&mut self, now: Duration) -> (Vec<Id>, bool) {
-        (self.requests.take_up(now), self.circuit.breaker().probe_due(now))
+    /// What is to be asked.
+    fn take_up(&mut self, now: Duration) -> Vec<Id> {
+        let batch = self.requests.take_up(now);
+        if batch.is_empty() && self.circuit.breaker().probe_due(now) {
+            return vec![probe()];
+        }
+        batch
     }
 
     /// What the thread did failed.
@@ -321,6 +325,15 @@ impl State {
     }
 }
 
+/// A session that nobody has. Only a look-up shows that look-ups are answered: a Redis that answers otherwise may have none
+/// of the slots, load its data, or not permit them; and one that refuses to write may still be read.
+fn probe() -> Id {
+    let mut key = Key::default();
+    // Where the kernel refuses, one that is not random serves as well.
+    let _ = sys::random(&mut key);
+    (key, false)
+}
+
 /// The thread's connection.
 struct Line<'a> {
     remote: &'a Remote,
@@ -342,19 +355,11 @@ impl Line<'_> {
         Ok(())
     }
 
-    /// Nothing to ask: whether Redis answers.
     fn exchange(&mut self, batch: &[Id]) -> Result<Answers, Trouble> {
         let Some(mut link) = self.link.take() else {
             return Err(Trouble::Lost("not connected".into()));
         };
-        let answers = match batch {
-            [] => match link.ping() {
-                // Refused, say because its disk is full, is answered: it may still be read.
-                Ok(()) | Err(Trouble::Refused(_) | Trouble::Full(_)) => Ok(Vec::new()),
-                Err(lost) => Err(lost),
-            },
-            batch => link.sessions(batch),
-        };
+        let answers = link.sessions(batch);
         if !matches!(answers, Err(Trouble::Lost(_))) {
             self.link = Some(link);
         }

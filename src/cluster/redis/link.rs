@@ -106,14 +106,6 @@ impl Link {
         clock::since_boot() + self.limit
     }
 
-    /// Does nothing but prove that Redis answers.
-    ///
-    /// # Errors
-    /// [`Trouble`].
-    pub fn ping(&mut self) -> Result<(), Trouble> {
-        self.ask(&redis::cmd("PING"), self.until()).map(drop)
-    }
-
     /// Writes parts of the ring under a new token, all at once.
     ///
     /// # Errors
