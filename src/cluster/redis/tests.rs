@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixListener;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{HandshakeKind, ServerConfig, ServerConnection, StreamOwned};
-use socket2::{SockAddr, Socket, Type};
+use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use tlsresume_testkit::installed::certs::Mutual;
 
 use super::connection::Connection;
@@ -160,6 +160,26 @@ fn an_answer_that_comes_byte_by_byte_ends_at_the_limit() {
     let remote = answering(|stream| trickle(stream, &[b'+'; 500]));
     let mut link = linked(&remote, LIMIT);
     lost_at_the_limit(|| look_up(&mut link));
+}
+
+#[test]
+fn a_connection_that_ends_is_not_waited_for() {
+    let closed = answering(|stream| stream.shutdown(Shutdown::Both).expect("closed"));
+    let reset = answering(|stream| {
+        let socket = SockRef::from(&*stream);
+        socket.set_linger(Some(Duration::ZERO)).expect("set");
+        // With what it is replaced by, it is closed.
+        let nothing = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
+        *stream = nothing.into();
+    });
+    for remote in [closed, reset] {
+        let mut link = linked(&remote, AMPLE);
+        assert!(took(|| look_up(&mut link)) < SLACK);
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
+    let address = listener.local_addr().expect("an address");
+    drop(listener);
+    assert!(took(|| plain(address).connect(AMPLE)) < SLACK);
 }
 
 #[test]
