@@ -86,11 +86,15 @@ impl Engine {
                 // Files count as made when they were written, by this host's clock.
                 Ok(_) if source == KeySource::Files => ring.revoke_all(now, derives),
                 Ok(since) => ring.revoke_all(*since, derives),
-                Err(_) => ring.revoke_each(now, derives),
+                Err(_) => ring.revoke_each(now, derives)?,
             };
             watermark = revoked.keys_since();
             self.maintained(&revoked, now)
         })?;
+        if time.is_err() {
+            // Derived ids stay known.
+            self.store.clear();
+        }
         time.and_then(|_| self.said_to_all(watermark, now))
     }
 

@@ -256,8 +256,8 @@ impl Ring {
     #[must_use]
     pub fn revoke_all(&self, now: UnixMillis, derives: bool) -> Ring {
         let latest = self.latest_making(now);
-        let (made, unlikely): (Vec<_>, Vec<_>) =
-            self.made(derives).partition(|record| record.made <= latest);
+        let made = self.records().filter(|record| !derives || !is_derived(record));
+        let (made, unlikely): (Vec<_>, Vec<_>) = made.partition(|record| record.made <= latest);
         let made = made.into_iter().map(|record| record.made);
         let newest = made.chain([now, self.keys_since]).max().unwrap_or(now);
         let ring = Ring { keys_since: newest + Duration::from_millis(1), ..self.clone() };
@@ -265,18 +265,25 @@ impl Ring {
     }
 
     /// The ring without any key that it knows, each refused by its name: where nobody knows what time it is for all. A key
-    /// that another node made and that has not arrived is not covered.
-    #[must_use]
-    pub fn revoke_each(&self, now: UnixMillis, derives: bool) -> Ring {
-        self.without(self.made(derives), now)
-    }
-
-    /// The keys that were made so far.
-    fn made(&self, derives: bool) -> impl Iterator<Item = &Arc<Record>> {
-        let is_made = move |record: &&Arc<Record>| {
-            !derives || record.imported || record.made != record.activates
+    /// that another node made and that has not arrived is not covered. Where this node derives its keys those of periods
+    /// to come stay, and the session-id key, which would come back under its name.
+    ///
+    /// # Errors
+    /// [`Error::Ring`] when more than [`MAX_REVOCATIONS`] would be remembered.
+    pub fn revoke_each(&self, now: UnixMillis, derives: bool) -> Result<Ring> {
+        let is_revoked = |record: &&Arc<Record>| {
+            let has_come =
+                record.activates <= now && matches!(record.material, Material::Ticket(_));
+            !derives || !is_derived(record) || has_come
         };
-        self.records().filter(is_made)
+        let keys: Vec<_> = self.records().filter(is_revoked).collect();
+        if self.revoked.len() + keys.len() > MAX_REVOCATIONS {
+            return Err(Error::Ring(
+                "nothing was done: this host's clock and Redis's differ, so that each key has to be revoked by its name, \
+                 and there is no room for so many; set the clocks (NTP) and try again",
+            ));
+        }
+        Ok(self.without(keys.into_iter(), now))
     }
 
     /// The ring that refuses these keys by their names.
@@ -340,6 +347,11 @@ impl Ring {
         ids.sort_by_key(|record| record.succession());
         (self.tickets, self.ids) = (tickets, ids);
     }
+}
+
+/// Derived keys count as made when they activate.
+fn is_derived(record: &Record) -> bool {
+    !record.imported && record.made == record.activates
 }
 
 /// Most id keys that are tried on a session id: nodes that start apart each bring one.

@@ -149,9 +149,54 @@ fn values_that_are_too_long_are_not_read() {
     let (_nodes, redis) = go_on_in_spite_of(|redis| {
         fill(redis, RING, "kk", 40, 1 << 20);
         fill(redis, NODES, "0", 40, 1 << 20);
-        redis.command(&["HSET", RING, "token", &"x".repeat(1 << 20)]).expect("set");
     });
     soon("the end of them", || fields(&redis, RING) < 30 && fields(&redis, NODES) == 3);
-    let token = || redis.command(&["HGET", RING, "token"]).expect("answered");
-    soon("a token of ours", || token().len() < 100);
+}
+
+#[test]
+fn a_token_of_any_length_stops_nothing_and_goes() {
+    for length in [17, 64, 65, 100, 1024, 1 << 20] {
+        let (_nodes, redis) = go_on_in_spite_of(|redis| {
+            redis.command(&["DEL", RING]).expect("gone");
+            redis.command(&["HSET", RING, "token", &"x".repeat(length)]).expect("set");
+        });
+        let token = || redis.command(&["HGET", RING, "token"]).expect("answered");
+        soon("a token of ours", || token().len() != length);
+    }
+}
+
+#[test]
+fn a_maker_that_is_no_node_stops_nothing_and_goes() {
+    for junk in ["x", &"\n".repeat(140_000)] {
+        let (nodes, redis) = go_on_in_spite_of(|redis| replace(redis, &["SET", MAKER, junk]));
+        let maker = || redis.command(&["GET", MAKER]).expect("answered");
+        soon("another maker", || maker().len() == 16);
+        drop(nodes);
+    }
+}
+
+#[test]
+fn a_stream_that_takes_no_more_entries_goes() {
+    const LAST: &str = "18446744073709551615-18446744073709551615";
+    let (nodes, _redis) = go_on_in_spite_of(|redis| {
+        redis.command(&["XADD", STREAM, LAST, "e", "x"]).expect("added");
+    });
+    let id = nodes[1].keep(b"another session");
+    nodes[0].finds_soon(&id);
+}
+
+#[test]
+fn stretches_of_entries_that_are_not_ours_are_passed_soon() {
+    const ADD: &str = "\
+        for nth = 1, tonumber(ARGV[1]) do \
+            redis.call('XADD', KEYS[1], '*', ARGV[3], string.rep('x', tonumber(ARGV[2]))) \
+        end";
+    for (count, length, field) in [("64", "4194304", "e"), ("5000", "10", "x")] {
+        let redis = RedisServer::start().expect("redis");
+        let nodes: [Node; 2] = Realm::on(&redis, "").nodes();
+        redis.command(&["EVAL", ADD, "1", STREAM, count, length, field]).expect("added");
+        let id = nodes[0].keep(b"a session");
+        nodes[1].finds_soon(&id);
+        agree(&nodes);
+    }
 }

@@ -242,6 +242,7 @@ fn where_redis_says_another_time_what_is_known_is_revoked_and_an_error_says_what
         let fake = Fake::start(move |command, _| {
             command.starts_with("TIME").then(|| format!("*2\r\n$10\r\n{time}\r\n$1\r\n0\r\n"))
         });
+        refuses_the_derived_keys_that_have_come(&fake.url());
         let node = Realm::at(&fake.url(), "").engine(None);
         let (name, id) = (node.issue().expect("a key"), node.keep(b"a session"));
         assert!(node.find(&id, Lookup::Keep).is_some());
@@ -258,6 +259,16 @@ fn where_redis_says_another_time_what_is_known_is_revoked_and_an_error_says_what
         assert_ne!(young, name);
         node.0.revoke_keys(Some(KeyName(young))).expect("needs no clock");
     }
+}
+
+fn refuses_the_derived_keys_that_have_come(url: &str) {
+    let node = Realm::at(url, "[keys]\nsource = \"derived\"").engine(None);
+    let (name, id) = (node.issue().expect("a key"), node.keep(b"a session"));
+    node.0.revoke_keys(None).expect_err("not all");
+    assert!(!node.opens(name) && node.issue().is_some_and(|other| other != name));
+    assert!(node.find(&id, Lookup::Keep).is_none());
+    let other = node.keep(b"another session");
+    assert!(node.find(&other, Lookup::Keep).is_some(), "ids are made again");
 }
 
 #[test]

@@ -47,6 +47,8 @@ pub(super) struct Desk {
 struct State {
     requests: Requests,
     circuit: Circuit,
+    /// The last session that was looked up was taken.
+    took: bool,
     thread: Thread,
     over: bool,
     /// When handshakes that gave up last counted as a failure.
@@ -298,8 +300,10 @@ impl State {
     /// What is to be asked.
     fn take_up(&mut self, now: Duration) -> Vec<Id> {
         let batch = self.requests.take_up(now);
-        if batch.is_empty() && self.circuit.breaker().probe_due(now) {
-            return vec![probe()];
+        if let Some((_, take)) = batch.last() {
+            self.took = *take;
+        } else if self.circuit.breaker().probe_due(now) {
+            return vec![probe(self.took)];
         }
         batch
     }
@@ -325,13 +329,14 @@ impl State {
     }
 }
 
-/// A session that nobody has. Only a look-up shows that look-ups are answered: a Redis that answers otherwise may have none
-/// of the slots, load its data, or not permit them; and one that refuses to write may still be read.
-fn probe() -> Id {
+/// A session that nobody has, looked up as the last one was. Only that shows that look-ups are answered: a Redis that
+/// answers otherwise may have none of the slots, load its data, or not permit them; and of one that refuses to write,
+/// sessions may still be read, but not be taken.
+fn probe(take: bool) -> Id {
     let mut key = Key::default();
     // Where the kernel refuses, one that is not random serves as well.
     let _ = sys::random(&mut key);
-    (key, false)
+    (key, take)
 }
 
 /// The thread's connection.

@@ -34,8 +34,6 @@ struct Turn<'a> {
     link: Option<Link>,
     /// The breaker is open: this is its probe.
     is_probe: bool,
-    /// Waiting for it took so long that a failure would say little of Redis.
-    is_late: bool,
 }
 
 /// What a handshake wants to know.
@@ -71,25 +69,30 @@ impl Direct {
         })
     }
 
-    /// Waits for the connection. With less than `enough` time left, Redis is not to blame for what goes wrong.
+    /// Waits for the connection, as long as `enough` time is left: an answer that did not come would cost the connection,
+    /// and say little of Redis.
     fn turn(&self, deadline: Duration, enough: Duration) -> Result<Turn<'_>, Answer> {
         let mut state = locked(&self.state);
         loop {
             let now = clock::since_boot();
             let is_probe = !state.circuit.breaker().allows();
-            if is_probe && (state.in_use || !state.circuit.breaker().probe_due(now)) {
-                return Err(Answer::Refused);
+            let refusal = if is_probe && (state.in_use || !state.circuit.breaker().probe_due(now)) {
+                Some(Answer::Refused)
+            } else {
+                (now + enough > deadline).then_some(Answer::Unavailable)
+            };
+            if let Some(answer) = refusal {
+                drop(state);
+                // Whoever was told that it is free, and does not take it, tells the next one.
+                self.freed.notify_one();
+                return Err(answer);
             }
-            let left = deadline.saturating_sub(now);
             if !state.in_use {
                 state.in_use = true;
                 let link = state.link.take();
-                return Ok(Turn { direct: self, link, is_probe, is_late: left < enough });
+                return Ok(Turn { direct: self, link, is_probe });
             }
-            if left.is_zero() {
-                return Err(Answer::Unavailable);
-            }
-            state = waited(&self.freed, state, left);
+            state = waited(&self.freed, state, deadline.saturating_sub(now + enough));
         }
     }
 }
@@ -138,11 +141,10 @@ impl Turn<'_> {
             asked => asked.is_ok() && now <= deadline,
         };
         let say = locked(&self.direct.state).circuit.note(now, |breaker| {
-            match (in_time, self.is_probe, self.is_late) {
-                (true, ..) => breaker.success(),
-                (false, true, _) => breaker.probe_failed(now),
-                (false, false, true) => {}
-                (false, false, false) => breaker.failure(now),
+            match (in_time, self.is_probe) {
+                (true, _) => breaker.success(),
+                (false, true) => breaker.probe_failed(now),
+                (false, false) => breaker.failure(now),
             }
         });
         announce(say);

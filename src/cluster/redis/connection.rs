@@ -24,7 +24,7 @@ use crate::{clock, sys};
 const MOST_BYTES: usize = 8 << 20;
 
 /// Most lines among them. No value is without one, and each takes far more memory than its three bytes.
-const MOST_LINES: usize = 1 << 17;
+pub(super) const MOST_LINES: usize = 1 << 17;
 
 /// A connection that nobody uses is one that every router between may forget.
 const KEEPALIVE: Duration = Duration::from_secs(60);

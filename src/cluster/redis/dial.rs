@@ -61,7 +61,8 @@ struct Known {
 
 /// An address with nothing left to look up.
 pub(super) struct Route<'a> {
-    tls: Option<(&'a str, &'a Arc<ClientConfig>)>,
+    dialer: &'a Dialer,
+    address: &'a Address,
     places: Vec<SockAddr>,
 }
 
@@ -83,13 +84,15 @@ impl Dialer {
         deadline: &mut Duration,
     ) -> Result<Route<'a>, Trouble> {
         match address {
-            Address::Socket(path) => Ok(Route { tls: None, places: vec![SockAddr::unix(path)?] }),
+            Address::Socket(path) => {
+                Ok(Route { dialer: self, address, places: vec![SockAddr::unix(path)?] })
+            }
             Address::Host(host, port) => {
                 let begin = clock::since_boot();
                 let addresses = self.addresses(host, *port);
                 *deadline += clock::since_boot().saturating_sub(begin);
                 let places = addresses?.into_iter().map(SockAddr::from).collect();
-                Ok(Route { tls: self.tls.as_ref().map(|tls| (host.as_str(), tls)), places })
+                Ok(Route { dialer: self, address, places })
             }
         }
     }
@@ -124,6 +127,16 @@ impl Dialer {
         }
     }
 
+    /// Nobody answers there: the name is asked for again, and means what it meant only if that fails.
+    fn doubt(&self, address: &Address) {
+        let Address::Host(host, port) = address else { return };
+        if let Some(mut known) = self.known.try_lock()
+            && let Some(known) = known.get_mut(&(host.clone(), *port))
+        {
+            known.fresh_until = Duration::ZERO;
+        }
+    }
+
     fn look_up(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Trouble> {
         if self.numeric {
             let host = fit_for_log(host);
@@ -151,17 +164,27 @@ impl Route<'_> {
         for place in &self.places {
             let Ok(left) = left(deadline) else { break };
             let share = clock::since_boot() + left / open;
-            let connected = Connection::open(place, self.tls, share).and_then(|mut connection| {
-                login.map_or(Ok(()), |login| connection.log_in(login, share))?;
-                Ok(connection)
-            });
+            let connected =
+                Connection::open(place, self.tls(), share).and_then(|mut connection| {
+                    login.map_or(Ok(()), |login| connection.log_in(login, share))?;
+                    Ok(connection)
+                });
             match connected {
                 Ok(connection) => return Ok(connection),
                 Err(trouble) => last = trouble,
             }
             open -= 1;
         }
+        self.dialer.doubt(self.address);
         Err(last)
+    }
+
+    /// The name that the certificate must have, and how TLS is spoken, if it is.
+    fn tls(&self) -> Option<(&str, &Arc<ClientConfig>)> {
+        match self.address {
+            Address::Host(host, _) => self.dialer.tls.as_ref().map(|tls| (host.as_str(), tls)),
+            Address::Socket(_) => None,
+        }
     }
 }
 
@@ -228,11 +251,17 @@ mod tests {
         let silent: Vec<_> =
             (0..3).map(|_| TcpListener::bind("127.0.0.1:0").expect("bound")).collect();
         let place = |it: &TcpListener| it.local_addr().expect("an address").into();
-        let route = Route { tls: None, places: silent.iter().map(place).collect() };
+        let (dialer, address) = (Dialer::default(), host("localhost"));
+        let known = Known { addresses: Vec::new(), fresh_until: Duration::MAX };
+        dialer.known.lock().insert(("localhost".into(), 7000), known);
+        let places = silent.iter().map(place).collect();
+        let route = Route { dialer: &dialer, address: &address, places };
         let begin = clock::since_boot();
         let limit = Duration::from_millis(300);
         assert!(route.connect(Some(&Login::default()), begin + limit).is_err());
         let took = clock::since_boot() - begin;
         assert!((250..900).contains(&took.as_millis()), "{took:?}");
+        let known = dialer.known.lock();
+        assert!(known.values().all(|known| known.fresh_until.is_zero()), "asked for again");
     }
 }

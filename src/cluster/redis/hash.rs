@@ -25,7 +25,7 @@ const REVOCATIONS: &str = "r";
 pub(super) const TOKEN: &str = "token";
 
 /// Longer than any token.
-const LONGEST_TOKEN: usize = 64;
+pub(super) const LONGEST_TOKEN: usize = 64;
 
 /// Reads a page, and drops what is too long to be read. Without permission to delete it is passed over. Short names: it is
 /// sent every other second.

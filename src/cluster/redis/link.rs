@@ -7,15 +7,18 @@ use redis::{Cmd, FromRedisValue, Value};
 
 use super::cluster::Cluster;
 use super::connection::Connection;
-use super::hash::TOKEN;
+use super::hash::{LONGEST_TOKEN, TOKEN};
 use super::news::ENTRY;
 use super::{Names, STREAM_LENGTH, Trouble, refused};
 use crate::clock::{self, UnixMillis};
 
-/// Compares the token of the ring's copy, then writes fields; a missing token is an empty argument.
+/// Compares the token of the ring's copy, then writes fields; no token is an empty argument, and none is one that is too
+/// long to be one.
 const WRITE_AFTER: &str = "\
-    if (redis.call('HGET', KEYS[1], ARGV[3]) or '') ~= ARGV[1] then return 0 end \
-    for at = 3, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[at], ARGV[at + 1]) end \
+    local token = redis.call('HGET', KEYS[1], ARGV[4]) or '' \
+    if #token > tonumber(ARGV[3]) then token = '' end \
+    if token ~= ARGV[1] then return 0 end \
+    for at = 4, #ARGV, 2 do redis.call('HSET', KEYS[1], ARGV[at], ARGV[at + 1]) end \
     redis.call('PEXPIRE', KEYS[1], ARGV[2]) \
     return 1";
 
@@ -137,7 +140,11 @@ impl Link {
     ) -> Result<bool, Trouble> {
         let mut eval = redis::cmd("EVAL");
         eval.arg(WRITE_AFTER).arg(1).arg(&self.names.ring);
-        eval.arg(known.unwrap_or_default()).arg(millis(keep)).arg(TOKEN).arg(token);
+        eval.arg(known.unwrap_or_default())
+            .arg(millis(keep))
+            .arg(LONGEST_TOKEN)
+            .arg(TOKEN)
+            .arg(token);
         write.iter().for_each(|(field, value)| {
             eval.arg(field).arg(value);
         });
@@ -151,45 +158,6 @@ impl Link {
     pub fn time(&mut self) -> Result<UnixMillis, Trouble> {
         let (seconds, _): (u64, u64) = self.ask_for(&redis::cmd("TIME"), "TIME", self.until())?;
         Ok(UnixMillis::from_secs(seconds))
-    }
-
-    /// Becomes, or stays, the node that makes the next keys.
-    ///
-    /// # Errors
-    /// [`Trouble`].
-    pub fn be_maker(&mut self, node: &str, term: Duration) -> Result<bool, Trouble> {
-        let until = self.until();
-        let mut take = redis::cmd("SET");
-        take.arg(&self.names.maker).arg(node).arg("NX").arg("PX").arg(millis(term));
-        if !matches!(self.ask(&take, until)?, Value::Nil) {
-            return Ok(true);
-        }
-        let is_maker = self.is_maker(node, until)?;
-        if is_maker {
-            self.ask(&expire(&self.names.maker, term), until)?;
-        }
-        Ok(is_maker)
-    }
-
-    /// Leaves the making of keys to another node.
-    ///
-    /// # Errors
-    /// [`Trouble`].
-    pub fn leave_maker(&mut self, node: &str) -> Result<(), Trouble> {
-        let until = self.until();
-        if self.is_maker(node, until)? {
-            let mut delete = redis::cmd("DEL");
-            delete.arg(&self.names.maker);
-            self.ask(&delete, until)?;
-        }
-        Ok(())
-    }
-
-    fn is_maker(&mut self, node: &str, until: Duration) -> Result<bool, Trouble> {
-        let mut get = redis::cmd("GET");
-        get.arg(&self.names.maker);
-        let holder: Option<Vec<u8>> = self.ask_for(&get, "GET", until)?;
-        Ok(holder.is_some_and(|holder| holder == node.as_bytes()))
     }
 
     /// Says that this node lives, and what it says.
@@ -320,6 +288,6 @@ fn expire(key: &str, keep: Duration) -> Cmd {
     expire
 }
 
-fn millis(duration: Duration) -> u64 {
+pub(super) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
 }

@@ -15,6 +15,7 @@ mod dial;
 mod gap;
 mod hash;
 mod link;
+mod maker;
 mod names;
 mod news;
 mod remote;
@@ -45,7 +46,7 @@ pub enum Trouble {
     /// Redis has no memory left for what was to be written (maxmemory with noeviction).
     #[error("out of memory: {0}")]
     Full(String),
-    /// There is something under a name of ours that is of another type ([`Link::take_away_strange`]).
+    /// There is something under a name of ours that is of no use ([`Link::take_away_strange`]).
     #[error("{0}")]
     Strange(String),
 }
@@ -75,8 +76,8 @@ fn fit_for_log(text: &str) -> String {
     text.chars().take(MOST_TEXT).map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
-/// How Redis begins to say that a key has another type than the command is for.
-const WRONG_TYPE: &str = "WRONGTYPE";
+/// How Redis says that a key has another type than the command is for, and that a stream takes no more entries.
+const USELESS: [&str; 2] = ["WRONGTYPE", "exhausted the last possible ID"];
 
 /// Most characters of another's text in a line of ours.
 const MOST_TEXT: usize = 200;
@@ -91,7 +92,7 @@ impl Trouble {
         let text = fit_for_log(text);
         match code {
             // Redis 6 has it within the text, where a script met it.
-            _ if code == WRONG_TYPE || text.contains(WRONG_TYPE) => Trouble::Strange(text),
+            _ if USELESS.iter().any(|said| text.contains(said)) => Trouble::Strange(text),
             "OOM" => Trouble::Full(text),
             // Nothing else will be answered either, or not by this server.
             "NOAUTH" | "WRONGPASS" | "LOADING" | "MASTERDOWN" | "READONLY" | "CLUSTERDOWN" => {

@@ -6,14 +6,16 @@
 
 use redis::Value;
 
+use super::connection::MOST_LINES;
 use super::{Link, Trouble};
 
 /// Most entries of the stream in one answer.
 const ENTRIES: usize = 512;
 
-/// The same with caution; and most bytes, but for an answer of one entry.
+/// The same with caution; and after how many bytes an answer ends, those included that are passed over: a script that
+/// looks at much takes long, and Redis does nothing else meanwhile.
 const FEW_ENTRIES: usize = 64;
-const FEW_BYTES: usize = 32 * 1024;
+const FEW_BYTES: usize = 16 * 1024;
 
 /// How many answers are read with caution after a failure, or something strange.
 const CAUTION: u32 = 1000;
@@ -21,26 +23,30 @@ const CAUTION: u32 = 1000;
 /// More than any node writes, and small enough to be read whatever is in it.
 const LARGE: usize = 100_000;
 
+// Of an answer with caution, every byte may be a line.
+const _: () = assert!(FEW_BYTES + LARGE + 4 * FEW_ENTRIES < MOST_LINES);
+
 /// The field of an entry.
 pub(super) const ENTRY: &str = "e";
 
 /// The id of the last entry that was looked at, how many were passed over, and the entries.
 const READ: &str = "\
-    local read = redis.call('XREAD', 'COUNT', ARGV[3], 'STREAMS', KEYS[1], ARGV[1]) \
-    if not read then return false end \
-    local last, passed, bytes, kept = '', 0, 0, {} \
-    for _, entry in ipairs(read[1][2]) do \
+    local last, passed, bytes, kept = ARGV[1], 0, 0, {} \
+    for _ = 1, tonumber(ARGV[3]) do \
+        local read = redis.call('XREAD', 'COUNT', 1, 'STREAMS', KEYS[1], last) \
+        if not read then break end \
+        local entry = read[1][2][1] \
         local parts = entry[2] \
-        if #parts ~= 2 or parts[1] ~= ARGV[2] or #parts[2] > tonumber(ARGV[5]) then \
-            passed = passed + 1 \
-        else \
-            bytes = bytes + #parts[2] \
-            if #kept > 0 and bytes > tonumber(ARGV[4]) then break end \
-            kept[#kept + 1] = parts[2] \
-        end \
+        for _, part in ipairs(parts) do bytes = bytes + #part end \
         last = entry[1] \
+        if #parts == 2 and parts[1] == ARGV[2] and #parts[2] <= tonumber(ARGV[5]) then \
+            kept[#kept + 1] = parts[2] \
+        else \
+            passed = passed + 1 \
+        end \
+        if bytes >= tonumber(ARGV[4]) then break end \
     end \
-    return {last, passed, kept}";
+    return last ~= ARGV[1] and {last, passed, kept}";
 
 /// The id of the last entry alone, whatever is in it.
 const NEWEST: &str = "\
@@ -135,9 +141,9 @@ fn news_in(reply: Value) -> Option<News> {
         };
         news.last = Some(entry_id(std::str::from_utf8(&id).ok()?)?);
         let mut parts = parts.into_iter();
-        match (parts.next(), parts.next()) {
-            (Some(Value::BulkString(name)), Some(Value::BulkString(value)))
-                if name == ENTRY.as_bytes() =>
+        match (parts.next(), parts.next(), parts.next()) {
+            (Some(Value::BulkString(name)), Some(Value::BulkString(value)), None)
+                if name == ENTRY.as_bytes() && value.len() <= LARGE =>
             {
                 news.entries.push(value);
             }

@@ -1,16 +1,23 @@
-//! What stands under a name of ours and is of another type than we give it: no command of ours can do anything with it,
-//! so it goes.
+//! What stands under a name of ours and no command of ours can do anything with, so it goes: a key of another type than we
+//! give it, and a stream that somebody gave its last id.
 
 use super::{Link, Trouble};
 
-/// Takes away a key, unless it has that type.
+/// Takes away a key, unless it has that type, and no last id.
 const TAKE_AWAY: &str = "\
-    local is = redis.call('TYPE', KEYS[1]).ok \
-    if is == 'none' or is == ARGV[1] then return 0 end \
+    local is, last = redis.call('TYPE', KEYS[1]).ok, '' \
+    if is == 'stream' then \
+        local info = redis.call('XINFO', 'STREAM', KEYS[1]) \
+        for at = 1, #info, 2 do if info[at] == 'last-generated-id' then last = info[at + 1] end end \
+    end \
+    if is == 'none' or (is == ARGV[1] and last ~= ARGV[2]) then return 0 end \
     return redis.call('UNLINK', KEYS[1])";
 
+/// After it there is none.
+const LAST_ID: &str = "18446744073709551615-18446744073709551615";
+
 impl Link {
-    /// Takes away what has a name that all nodes share and another type; how many such keys there were.
+    /// Takes away what has a name that all nodes share and is of no use; how many such keys there were.
     ///
     /// # Errors
     /// [`Trouble`].
@@ -24,7 +31,7 @@ impl Link {
         ];
         for (name, kind) in types {
             let mut eval = redis::cmd("EVAL");
-            eval.arg(TAKE_AWAY).arg(1).arg(name).arg(kind);
+            eval.arg(TAKE_AWAY).arg(1).arg(name).arg(kind).arg(LAST_ID);
             taken += self.ask_for::<u64>(&eval, "EVAL", until)?;
         }
         Ok(taken)

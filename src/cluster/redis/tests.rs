@@ -186,11 +186,12 @@ fn a_connection_that_ends_is_not_waited_for() {
 fn answers_one_after_the_other_end_at_the_limit_of_the_call() {
     let remote = answering(|stream| {
         std::thread::sleep(LIMIT * 2 / 3);
-        let _ = stream.write_all(b"$4\r\nnode\r\n");
+        let _ = stream.write_all(b":1\r\n");
     });
     let mut link = linked(&remote, LIMIT);
-    // It asks who makes the keys, then removes that.
-    lost_at_the_limit(|| link.leave_maker("node"));
+    // More than are taken out by one command.
+    let fields = vec![b"field".to_vec(); 200];
+    lost_at_the_limit(|| link.take_out(Hash::Ring, &fields));
 }
 
 #[test]

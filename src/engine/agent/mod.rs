@@ -12,6 +12,7 @@ mod ring;
 mod sessions;
 pub(super) mod start;
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -26,7 +27,7 @@ use crate::cluster::seal::{Label, Refused};
 use crate::stats::{Counter, Gauge};
 use crate::store::AgentLease;
 use crate::sys;
-use crate::trouble::{Say, Teller, before_that};
+use crate::trouble::{Say, before_that};
 
 use nodes::Nodes;
 
@@ -108,7 +109,8 @@ struct Agent<'a> {
     /// When the next attempt to connect is due, and how long after it the one after that.
     retry: (Duration, Duration),
     state: State,
-    teller: Teller<State>,
+    /// Remembers what was told when this is over.
+    process: Arc<start::Process>,
     /// Since when there is this connection.
     linked: Duration,
     ring: ring::Progress,
@@ -211,7 +213,7 @@ impl<'a> Agent<'a> {
             link: None,
             retry: (now, FIRST_RETRY),
             state: State::Unknown,
-            teller: Teller::default(),
+            process: engine.upkeep.this_process(),
             linked: now,
             ring: ring::Progress::default(),
             nodes: Nodes::default(),
@@ -236,6 +238,8 @@ impl<'a> Agent<'a> {
             match self.pass() {
                 Ok(()) => {}
                 Err(Left::Over) => break,
+                // Who was overtaken meanwhile has nothing to say of it.
+                Err(Left::Trouble(_)) if !self.lease.renew(HOLD) => break,
                 Err(Left::Trouble(trouble)) => self.note_trouble(&trouble),
             }
             self.wait(rings);
@@ -363,7 +367,8 @@ impl<'a> Agent<'a> {
         }
         let before = std::mem::replace(&mut self.state, State::Up);
         self.show_state();
-        match self.teller.note_well(now) {
+        let say = self.process.teller.lock().note_well(now);
+        match say {
             Say::Over(State::Refusing, _) => log::warn!("redis: refuses nothing any more"),
             Say::Over(_, after) => {
                 log::warn!("redis: reached again after {} s", after.as_secs());
@@ -406,7 +411,8 @@ impl<'a> Agent<'a> {
     fn enter_trouble(&mut self, state: State, now: Duration) -> Option<String> {
         self.state = state;
         self.show_state();
-        match self.teller.note_trouble(state, now) {
+        let say = self.process.teller.lock().note_trouble(state, now);
+        match say {
             Say::Trouble(untold) => Some(before_that(untold)),
             _ => None,
         }

@@ -75,7 +75,7 @@ pub(super) struct Progress {
     is_resealed: bool,
     /// When the copy was read, by this node's clock, that had everything at last.
     contact: Option<UnixMillis>,
-    /// How often the copy was written to since then.
+    /// How many exchanges there were since then.
     in_vain: u32,
 }
 
@@ -254,13 +254,18 @@ impl Agent<'_> {
         } else if !self.link()?.write_ring_after(copy.token.as_deref(), &write, &token, keep)? {
             // Others may have made keys meanwhile, which then are everybody's.
             self.ring.noticed = true;
+            self.note_in_vain();
             return Ok(());
         }
         self.engine.counters().add(Counter::TransportSent, write.len() as u64);
         self.ring.is_resealed = true;
+        self.note_in_vain();
+        self.tell_others()
+    }
+
+    fn note_in_vain(&mut self) {
         self.ring.in_vain += 1;
         self.ring.poll = clock::since_boot() + POLL;
-        self.tell_others()
     }
 
     /// Takes away what nobody needs, if Redis agrees on what time it is: a node whose clock is a day fast would take

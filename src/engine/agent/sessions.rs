@@ -188,7 +188,7 @@ impl Agent<'_> {
         if let Some(last) = news.last.filter(|last| *last > cursor) {
             self.engine.store.set_stream_cursor(last);
         }
-        Ok(news.entries.len())
+        Ok(news.entries.len() + news.passed_over)
     }
 
     /// What becomes of a record; nothing, where sessions are not shared or its time is over.

@@ -11,9 +11,11 @@ use std::time::Duration;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
+use super::State;
 use crate::clock::{self, UnixMillis};
 use crate::config;
 use crate::engine::Engine;
+use crate::trouble::Teller;
 use crate::{cluster, sys};
 
 /// How often a process looks whether the node has an agent.
@@ -41,9 +43,11 @@ pub(in crate::engine) struct Upkeep {
 
 /// One process: a child begins with nothing, not even its parent's locks.
 #[derive(Default)]
-struct Process {
+pub(super) struct Process {
     generation: u32,
     part: Mutex<Part>,
+    /// What was told of Redis, by all agents that the process had.
+    pub(super) teller: Mutex<Teller<State>>,
 }
 
 #[derive(Default)]
@@ -149,15 +153,15 @@ impl Engine {
 }
 
 impl Upkeep {
-    fn this_process(&self) -> Arc<Process> {
+    pub(super) fn this_process(&self) -> Arc<Process> {
         let process = self.process.load_full();
         let generation = sys::fork_generation();
         if process.generation == generation {
             return process;
         }
         // Whoever comes second finds the first one's.
-        let part = Mutex::default();
-        self.process.compare_and_swap(&process, Arc::new(Process { generation, part }));
+        let begun = Process { generation, ..Process::default() };
+        self.process.compare_and_swap(&process, Arc::new(begun));
         self.process.load_full()
     }
 }

@@ -163,10 +163,19 @@ fn what_one_node_says_of_all_that_was_made_is_believed_by_nodes_with_any_schedul
 }
 
 #[test]
+fn keys_are_not_revoked_one_by_one_where_others_would_be_forgotten() {
+    let mut ring = Node::started(HOURLY, 1, START).ring;
+    for number in 0..u8::MAX {
+        ring = ring.revoke(KeyName([number; 16]), START).unwrap();
+    }
+    assert!(ring.revoke_each(START, false).is_err());
+}
+
+#[test]
 fn keys_revoked_one_by_one_stay_away_also_where_no_time_is_told() {
     let node = Node::started(HOURLY, 1, START);
     let before = node.ring.clone();
-    let revoked = before.revoke_each(START, false);
+    let revoked = before.revoke_each(START, false).unwrap();
     assert_eq!((revoked.records().count(), revoked.keys_since()), (0, UnixMillis(0)));
     let (other, refused) = before.admit(&revoked, &HOURLY, START);
     assert_eq!((other.records().count(), refused), (0, 0), "a node that had them too");

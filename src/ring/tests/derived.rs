@@ -109,6 +109,17 @@ fn revoking_all_derived_keys_leaves_those_of_periods_to_come() {
 }
 
 #[test]
+fn revoking_each_derived_key_leaves_those_of_periods_to_come_and_the_id_key() {
+    let before = ring_at(&HOURLY, START);
+    let old = name_in_use(&before, START).unwrap();
+    let revoked = before.revoke_each(START, true).unwrap();
+    let after = derived(&revoked, &Secret::new(&[5; 32]), "realm", &HOURLY, START).unwrap();
+    assert!(!after.knows(&old));
+    assert_eq!(name_in_use(&after, START), name_in_use(&before, START + HOUR));
+    assert_eq!(after.id_key(START), before.id_key(START));
+}
+
+#[test]
 fn keys_of_a_node_with_a_shorter_lifetime_are_accepted_for_ours() {
     let short = Schedule { lifetime: HOUR, ..HOURLY };
     let theirs = ring_at(&short, START);
