@@ -18,6 +18,7 @@
 //! ```
 
 mod cluster;
+mod monitor;
 mod resp;
 mod sentinel;
 mod settings;
@@ -29,6 +30,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 pub use cluster::{Migration, RedisCluster, key_slot};
+pub use monitor::Monitor;
 pub use resp::{Reply, RespClient};
 pub use sentinel::SentinelGroup;
 pub use settings::RedisSettings;
@@ -193,6 +195,13 @@ impl RedisServer {
         let text = self.command(&["INFO", section])?;
         let value = |line: &str| Some(line.strip_prefix(field)?.strip_prefix(':')?.to_owned());
         Ok(text.lines().find_map(value))
+    }
+
+    /// Listens to every command from now on, whoever asks.
+    pub fn monitor(&self) -> Result<Monitor> {
+        // Its greeting, and that it listens.
+        self.own_commands.fetch_add(2, Ordering::Relaxed);
+        Monitor::start(self.settings.control(&self.folder)?)
     }
 
     /// How often it has processed a command such as `get` or `script|load`, whoever asked.

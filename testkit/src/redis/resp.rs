@@ -71,6 +71,11 @@ impl RespClient {
         self.ask(command).map(|reply| reply.to_string())
     }
 
+    /// What it says without being asked, as to a monitor.
+    pub(super) fn hear(&mut self) -> Result<Reply> {
+        self.read().doing("listening to redis-server")
+    }
+
     fn send<T: AsRef<[u8]>>(&mut self, command: &[T]) -> io::Result<()> {
         let mut request = format!("*{}\r\n", command.len()).into_bytes();
         for word in command.iter().map(AsRef::as_ref) {

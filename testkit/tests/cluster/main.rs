@@ -7,12 +7,14 @@
 //! | [`single_use`] | a ticket that resumes once in the whole cluster |
 //! | [`processes`], [`forks`], [`exits`] | connections and agents, children, ends |
 //! | [`faults`] | the table of faults |
+//! | [`invented`] | session ids that nobody was given |
 //! | [`secrecy`] | what Redis and the network get to see |
 //! | [`nodes`] | the nodes themselves |
 
 mod exits;
 mod faults;
 mod forks;
+mod invented;
 mod nodes;
 mod processes;
 mod resumption;
