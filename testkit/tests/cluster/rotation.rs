@@ -102,7 +102,7 @@ fn resumes_on_a_new_node(sharing: Sharing, kind: Kind) -> Result<()> {
     let redis = RedisServer::start()?;
     let cluster = Cluster::at(redis.url(), sharing, kind)?.patient().rotating(PERIOD);
     let nodes = cluster.nodes(3)?;
-    let _traffic = Traffic::to(addresses(&nodes), kind.client_mode()).start()?;
+    let traffic = Traffic::to(addresses(&nodes), kind.client_mode()).start()?;
 
     for node in &nodes {
         let client = OpenSsl::new();
@@ -112,6 +112,10 @@ fn resumes_on_a_new_node(sharing: Sharing, kind: Kind) -> Result<()> {
         let back = visitor.come_back_as(&client, joins.address())?;
         assert!(back.resumed(), "{kind}, {sharing}: {back:?}");
     }
+    let report = traffic.stop()?;
+    let what = format!("{kind}, {sharing}, at the others meanwhile");
+    assert_all_served(&what, &report);
+    assert_eq!(report.not_resumed_after_first, 0, "{what}: {report:?}");
     Ok(())
 }
 
