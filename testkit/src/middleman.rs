@@ -58,6 +58,7 @@ struct State {
     over: bool,
     is_recording: bool,
     accepted: usize,
+    hindered: u64,
     open: BTreeMap<usize, Arc<Connection>>,
     captured: BTreeMap<(usize, Direction), Vec<u8>>,
 }
@@ -137,6 +138,11 @@ impl Middleman {
         self.shared.lock().accepted
     }
 
+    /// How many pieces of requests and replies have come while it did something to them.
+    pub fn hindered(&self) -> u64 {
+        self.shared.lock().hindered
+    }
+
     /// How many of them are open.
     pub fn open_connections(&self) -> usize {
         self.shared.lock().open.len()
@@ -167,6 +173,7 @@ impl Shared {
             over: false,
             is_recording: false,
             accepted: 0,
+            hindered: 0,
             open: BTreeMap::new(),
             captured: BTreeMap::new(),
         };
@@ -244,7 +251,7 @@ impl Shared {
     }
 
     fn request(&self, connection: &Connection, bytes: &[u8]) -> io::Result<()> {
-        match self.lock().behaviour {
+        match self.treatment() {
             Behaviour::Reset => return connection.reset(),
             Behaviour::BlackHole => connection.is_silent.store(true, Ordering::Release),
             _ => {}
@@ -256,7 +263,7 @@ impl Shared {
     }
 
     fn reply(&self, connection: &Connection, bytes: &mut [u8]) -> io::Result<()> {
-        let behaviour = self.lock().behaviour;
+        let behaviour = self.treatment();
         match behaviour {
             Behaviour::Delay(time) => self.hold(behaviour, time),
             Behaviour::Garbage => self.scramble(bytes),
@@ -268,6 +275,13 @@ impl Shared {
             return Ok(());
         }
         (&connection.client).write_all(bytes)
+    }
+
+    /// What is done with a piece that has come.
+    fn treatment(&self) -> Behaviour {
+        let mut state = self.lock();
+        state.hindered += u64::from(state.behaviour != Behaviour::Pass);
+        state.behaviour
     }
 
     fn trickle(&self, connection: &Connection, bytes: &[u8], pause: Duration) -> io::Result<()> {

@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 use tlsresume_testkit::client::{OpenSsl, OpenSslVisitor};
 use tlsresume_testkit::load::{LoadReport, TrafficSettings};
 use tlsresume_testkit::matrix::Kind;
-use tlsresume_testkit::{Result, Server, Traffic, alone};
+use tlsresume_testkit::{Result, Server, Stats, Traffic, alone, wait_until};
 
 use super::table::{self, Outcome, Pair};
-use super::{Fault, is_deep};
+use super::{Fault, Sign, is_deep};
 use crate::nodes::{Cluster, LIMIT, Sharing, addresses, assert_all_served};
 
 const NODES: usize = 3;
@@ -32,13 +32,20 @@ const ROUND: u32 = 12;
 const OPENING: u32 = 24;
 
 /// One for each fleet.
-pub(crate) const REALMS: [&str; 4] =
-    ["push-stateless", "push-stateful", "pull-stateless", "pull-stateful"];
+pub(crate) const REALMS: [&str; 5] =
+    ["push-stateless", "push-stateful", "pull-stateless", "pull-stateful", "single-use"];
 
-/// Three nodes that share sessions in one way and keep them in one way.
-struct Fleet {
+/// How nodes share sessions and keep them, and whom they serve.
+#[derive(Clone, Copy)]
+struct Manner {
     sharing: Sharing,
+    single_use: bool,
     kinds: &'static [Kind],
+}
+
+/// Three nodes of one manner.
+struct Fleet {
+    manner: Manner,
     nodes: Vec<Server>,
 }
 
@@ -48,33 +55,64 @@ struct Cell<'a> {
     kind: Kind,
 }
 
+const STATELESS: &[Kind] = &[Kind::Tls12Id, Kind::Tls12Ticket, Kind::Tls13Stateless];
+const STATEFUL: &[Kind] = &[Kind::Tls13Stateful];
+
+impl Manner {
+    /// With single use, push and pull are one: every ticket is looked up.
+    fn all() -> [Manner; REALMS.len()] {
+        let manner = |sharing, kinds| Manner { sharing, single_use: false, kinds };
+        [
+            manner(Sharing::Push, STATELESS),
+            manner(Sharing::Push, STATEFUL),
+            manner(Sharing::Pull, STATELESS),
+            manner(Sharing::Pull, STATEFUL),
+            Manner { single_use: true, ..manner(Sharing::Push, STATEFUL) },
+        ]
+    }
+}
+
 impl Fleet {
     fn all(fault: &impl Fault, rotates: Option<Duration>) -> Result<Vec<Fleet>> {
-        let kinds: [&[Kind]; 2] =
-            [&[Kind::Tls12Id, Kind::Tls12Ticket, Kind::Tls13Stateless], &[Kind::Tls13Stateful]];
-        let settings = Sharing::ALL.into_iter().flat_map(|it| kinds.map(|kinds| (it, kinds)));
-        let start = |((sharing, kinds), realm): ((Sharing, &'static [Kind]), &&str)| {
+        let start = |(manner, realm): (Manner, &&str)| {
+            let Manner { sharing, single_use, kinds } = manner;
             let cluster = Cluster::at(fault.url(), sharing, kinds[0])?.workers(1);
-            let cluster = cluster.env("TLSRESUME_REALM", *realm);
+            let cluster = cluster
+                .env("TLSRESUME_REALM", *realm)
+                .env("TLSRESUME_RESUMPTION_SINGLE_USE", single_use.to_string());
             let cluster = match rotates {
                 Some(period) => cluster.rotating(period),
                 None => cluster,
             };
             let mut nodes = vec![cluster.node_at(&fault.url_of_the_first())?];
             nodes.extend(cluster.nodes(NODES - 1)?);
-            Ok(Fleet { sharing, kinds, nodes })
+            Ok(Fleet { manner, nodes })
         };
-        settings.zip(&REALMS).map(start).collect()
+        Manner::all().into_iter().zip(&REALMS).map(start).collect()
     }
 
     fn cells(&self) -> impl Iterator<Item = Cell<'_>> {
-        self.kinds.iter().map(|kind| Cell { fleet: self, kind: *kind })
+        self.manner.kinds.iter().map(|kind| Cell { fleet: self, kind: *kind })
     }
 }
 
 impl Cell<'_> {
     fn name(&self) -> String {
-        format!("{}, {}", self.kind, self.fleet.sharing)
+        format!("{}, {}", self.kind(), self.fleet.manner.sharing)
+    }
+
+    fn kind(&self) -> String {
+        if self.fleet.manner.single_use {
+            "TLS 1.3 single use".into()
+        } else {
+            self.kind.to_string()
+        }
+    }
+
+    /// Whether its handshakes ask Redis.
+    fn looks_up(&self) -> bool {
+        let Manner { sharing, single_use, .. } = self.fleet.manner;
+        self.kind.is_stored() && (single_use || sharing == Sharing::Pull)
     }
 
     /// A client that goes from node to node.
@@ -84,7 +122,7 @@ impl Cell<'_> {
 
     /// The same while Redis is well.
     fn well(&self) -> TrafficSettings {
-        let must_wait = self.fleet.sharing == Sharing::Push && self.kind.is_stored();
+        let must_wait = self.kind.is_stored() && !self.looks_up();
         if must_wait { self.traffic().insist(INSISTS) } else { self.traffic() }
     }
 
@@ -93,6 +131,20 @@ impl Cell<'_> {
         let report = traffic.returns(1).connections(count, LIMIT)?;
         assert_all_served(&self.name(), &report);
         self.tickets_resumed(&report);
+        Ok(report)
+    }
+
+    /// The same while the fault lasts.
+    fn visits_in<F: Fault>(&self, count: u32) -> Result<LoadReport> {
+        let report = self.visits(self.traffic(), count)?;
+        if self.fleet.manner.single_use && !F::SHARES {
+            assert_eq!(
+                report.resumed,
+                0,
+                "{}, and nobody says it is the first: {report:?}",
+                self.name()
+            );
+        }
         Ok(report)
     }
 
@@ -122,11 +174,11 @@ impl Cell<'_> {
                 assert!(began.elapsed() < LIMIT, "{}: the fault does not end", self.name());
                 continue;
             };
+            let after = end.elapsed();
+            assert!(after <= SERVICE, "{}: full service not in {after:?}: {report:?}", self.name());
             if round >= *end && report.not_resumed_after_first == 0 {
-                return Ok(end.elapsed());
+                return Ok(after);
             }
-            let is_late = end.elapsed() > SERVICE;
-            assert!(!is_late, "{}: no full service {SERVICE:?} after: {report:?}", self.name());
         }
     }
 
@@ -165,10 +217,13 @@ fn run<F: Fault>() -> Result<Vec<Outcome>> {
     calm_cells.iter().try_for_each(|calm| calm.visits(calm.well(), OPENING).map(drop))?;
     let healthy = each(&|cell| cell.visits(cell.well(), measured))?;
     let visitors = cells.iter().map(Cell::visitor).collect::<Result<Vec<_>>>()?;
+    await_up(&fleets, LIMIT)?;
+    let counted = fault.count()?;
 
     begin(&mut fault, &cells)?;
     let began = Instant::now();
-    let opening = each(&|cell| cell.visits(cell.traffic(), OPENING))?;
+    let opening = each(&|cell| cell.visits_in::<F>(OPENING))?;
+    await_sign(&fault, &fleets, counted)?;
     let mut measurements = vec![Vec::new(); cells.len()];
     for _ in 0..pairs {
         for (nth, cell) in cells.iter().enumerate() {
@@ -176,26 +231,52 @@ fn run<F: Fault>() -> Result<Vec<Outcome>> {
                 Some(calm) => calm.visits(calm.traffic(), measured)?,
                 None => healthy[nth].clone(),
             };
-            let faulty = cell.visits(cell.traffic(), measured)?;
+            let faulty = cell.visits_in::<F>(measured)?;
             measurements[nth].push(Pair { healthy, faulty });
         }
     }
     while began.elapsed() < F::LASTS {
-        each(&|cell| cell.visits(cell.traffic(), OPENING))?;
+        each(&|cell| cell.visits_in::<F>(OPENING))?;
     }
+    await_sign(&fault, &fleets, counted)?;
     for (cell, visitor) in cells.iter().zip(&visitors).filter(|(cell, _)| !cell.kind.is_stored()) {
         cell.resumes_everywhere(visitor)?;
     }
 
-    let services = end(&mut fault, &cells)?;
+    let services = end(&mut fault, &fleets, &cells)?;
     let outcomes = cells.iter().zip(services).enumerate().map(|(nth, (cell, service))| Outcome {
-        sharing: cell.fleet.sharing,
-        kind: cell.kind,
+        sharing: cell.fleet.manner.sharing,
+        kind: cell.kind(),
+        looks_up: cell.looks_up(),
         opening: opening[nth].clone(),
         pairs: std::mem::take(&mut measurements[nth]),
         service,
     });
     Ok(outcomes.collect())
+}
+
+/// Until all nodes say that Redis does what it is asked.
+fn await_up(fleets: &[Fleet], limit: Duration) -> Result<()> {
+    let nodes = fleets.iter().flat_map(|fleet| &fleet.nodes);
+    wait_until("all nodes to reach Redis", limit, || nodes.clone().all(is_up))
+}
+
+/// Until there is what the fault is seen by; what the metrics say of it they say as long as it lasts.
+fn await_sign<F: Fault>(fault: &F, fleets: &[Fleet], counted: u64) -> Result<()> {
+    let is_seen = |nodes: &[Server]| match F::SIGN {
+        Sign::Down => !nodes.iter().any(is_up),
+        Sign::FirstDown => !is_up(&nodes[0]) && nodes[1..].iter().all(is_up),
+        Sign::Lost => nodes.iter().all(|node| node.log().contains("redis: not reached")),
+        Sign::Counted => fault.count().is_ok_and(|count| count > counted),
+    };
+    wait_until(format!("a sign of: {}", F::NAME), LIMIT, || {
+        fleets.iter().all(|fleet| is_seen(&fleet.nodes))
+    })
+}
+
+fn is_up(node: &Server) -> bool {
+    let stats = Stats::of(node.address());
+    stats.is_ok_and(|stats| stats.get("transport_up{transport=\"redis\"}") == 1)
 }
 
 /// Begins while clients of all kinds are under way.
@@ -214,9 +295,9 @@ fn begin(fault: &mut impl Fault, cells: &[Cell<'_>]) -> Result<()> {
 }
 
 /// Ends while clients of all kinds are under way, and says when each kind had full service.
-fn end(fault: &mut impl Fault, cells: &[Cell<'_>]) -> Result<Vec<Duration>> {
+fn end(fault: &mut impl Fault, fleets: &[Fleet], cells: &[Cell<'_>]) -> Result<Vec<Duration>> {
     let ended = OnceLock::new();
-    thread::scope(|scope| {
+    let services = thread::scope(|scope| {
         let start = |cell| {
             let ended = &ended;
             scope.spawn(move || Cell::await_service(cell, ended))
@@ -227,5 +308,7 @@ fn end(fault: &mut impl Fault, cells: &[Cell<'_>]) -> Result<Vec<Duration>> {
         ended.get_or_init(Instant::now);
         end?;
         services.into_iter().map(|it| it.join().expect("full service")).collect()
-    })
+    });
+    await_up(fleets, SERVICE.saturating_sub(ended.get_or_init(Instant::now).elapsed()))?;
+    services
 }

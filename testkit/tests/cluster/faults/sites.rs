@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tlsresume_testkit::{Behaviour, Middleman, RedisCluster, RedisServer, Result, SentinelGroup};
 
-use super::Fault;
 use super::scenario::REALMS;
+use super::{Fault, Sign};
 
 /// Stopped for so many seconds: connections stay open and nobody is answered.
 pub(crate) struct Stopped<const SECONDS: u64>(RedisServer);
@@ -122,6 +122,10 @@ macro_rules! behind_a_middleman {
                 self.0.middleman.behave(Behaviour::Pass);
                 Ok(())
             }
+
+            fn count(&self) -> Result<u64> {
+                Ok(self.0.middleman.hindered())
+            }
         }
     };
 }
@@ -156,6 +160,8 @@ impl Fault for CutOff {
     const NAME: &'static str = "one node cut off";
     const LASTS: Duration = Duration::from_secs(3 * ROTATION.as_secs());
     const ANSWERS: bool = true;
+    const SHARES: bool = true;
+    const SIGN: Sign = Sign::FirstDown;
     const ROTATES: Option<Duration> = Some(ROTATION);
 
     fn start() -> Result<Self> {
@@ -189,6 +195,8 @@ pub(crate) struct Failover {
 
 impl Fault for Failover {
     const NAME: &'static str = "failover";
+    const SHARES: bool = true;
+    const SIGN: Sign = Sign::Lost;
 
     fn start() -> Result<Self> {
         Ok(Failover { group: SentinelGroup::start()?, killed: None })
@@ -220,6 +228,8 @@ impl Migration {
 impl Fault for Migration {
     const NAME: &'static str = "slots move";
     const ANSWERS: bool = true;
+    const SHARES: bool = true;
+    const SIGN: Sign = Sign::Counted;
 
     fn start() -> Result<Self> {
         RedisCluster::start().map(Migration)
@@ -244,6 +254,19 @@ impl Fault for Migration {
             migration.finish()?;
         }
         Ok(())
+    }
+
+    /// Those who were sent to another master.
+    fn count(&self) -> Result<u64> {
+        let mut sum = 0;
+        for master in self.0.masters() {
+            for word in ["ASK", "MOVED"] {
+                let count = master.info("errorstats", &format!("errorstat_{word}"))?;
+                let count = count.and_then(|it| it.strip_prefix("count=")?.parse().ok());
+                sum += count.unwrap_or(0);
+            }
+        }
+        Ok(sum)
     }
 }
 
