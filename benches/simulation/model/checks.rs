@@ -34,6 +34,8 @@ struct Birth {
     slowest: Millis,
 }
 
+pub(crate) const CLAIMS: usize = 4;
+
 /// What a run came to. Times are milliseconds.
 #[derive(Clone, Debug, Default, Serialize)]
 pub(crate) struct Report {
@@ -44,8 +46,12 @@ pub(crate) struct Report {
     pub(crate) restarts: u64,
     pub(crate) revocations: u64,
     pub(crate) tickets_issued: u64,
-    /// Presented to a reachable node, with an issuer that was in touch: claim 1.
+    /// How often each claim was put to the test: of claims 1 and 2 tickets, of claim 3 all nodes at once, of claim 4
+    /// nodes that have to know a revocation.
+    pub(crate) claims_tried: [u64; CLAIMS],
+    /// Presented to a reachable node, and claim 1 or 2 is about them; and those of them that were refused.
     pub(crate) tickets_tried: u64,
+    pub(crate) tickets_refused: u64,
     /// The others that reached a reachable node, and those of them that were refused.
     pub(crate) tickets_excluded: u64,
     pub(crate) excluded_refused: u64,
@@ -78,9 +84,29 @@ pub(crate) struct Checks {
     pub(crate) last_birth: Millis,
     births: HashMap<KeyName, Birth>,
     convergences: Vec<Millis>,
+    first_refused: Option<String>,
 }
 
 impl Checks {
+    /// A claim is put to the test.
+    pub(crate) fn try_claim(&mut self, claim: usize) {
+        self.report.claims_tried[claim - 1] += 1;
+    }
+
+    /// A ticket that had to be accepted was not.
+    pub(crate) fn refused(&mut self, how: impl FnOnce() -> String) {
+        self.report.tickets_refused += 1;
+        self.first_refused.get_or_insert_with(how);
+    }
+
+    /// Claims 1 and 2.
+    pub(crate) fn none_refused(&self) -> Result<(), String> {
+        let count = self.report.tickets_refused;
+        self.first_refused
+            .as_ref()
+            .map_or(Ok(()), |first| Err(format!("{first}; refused in all: {count}")))
+    }
+
     pub(crate) fn made(&mut self, names: &[KeyName], told: bool, now: Millis) {
         for name in names {
             self.births.insert(*name, Birth { at: now, told, published: false, slowest: 0 });

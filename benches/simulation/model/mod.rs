@@ -25,6 +25,10 @@
 //!
 //! Without faults, one key is made in each period, by one node.
 //!
+//! How often each claim was put to the test is part of the report: a run in which one never was shows nothing of it.
+//! Nodes do what agents do: whoever got no answer begins anew, and only who begins anew calls
+//! `Ring::rejoin`.
+//!
 //! Not simulated: clocks that are off by more than half the activation delay; a Redis that loses its contents while
 //! nodes are down, or less than half can be reached, or some were just cut off (what only they know is lost to the others
 //! until they are back, and a node that starts meanwhile believes what is there); more than ten nodes at a time that make keys alone, because they start with nothing while cut off or before they got their
@@ -44,7 +48,7 @@ use std::time::Duration;
 
 use tlsresume::ring::Schedule;
 
-pub(crate) use checks::Report;
+pub(crate) use checks::{CLAIMS, Report};
 
 /// Milliseconds of the simulation's own clock, which is right.
 pub(crate) type Millis = u64;

@@ -36,6 +36,10 @@ pub(crate) struct Node {
     pub(crate) started: Millis,
     /// When it sent the last question whose answer was that the copy has everything that it has.
     pub(crate) contact: Option<Millis>,
+    /// When it last took in a copy that had everything. The agent knows this one only.
+    exchanged: Option<Millis>,
+    /// It has not done so since it started, or since an answer failed to come.
+    is_alone: bool,
     /// When it revoked something last: that, and the keys that followed, are news to everybody.
     revoked: Option<Millis>,
     pub(crate) has_first_copy: bool,
@@ -65,6 +69,8 @@ impl Node {
             connected: 0,
             started: 0,
             contact: None,
+            exchanged: None,
+            is_alone: true,
             revoked: None,
             has_first_copy: false,
             seen: None,
@@ -157,17 +163,28 @@ impl Node {
         Some((what, made))
     }
 
+    /// Its connection is of no use any more: what the copy holds after that is anybody's guess.
+    pub(crate) fn lose_connection(&mut self) {
+        (self.seen, self.is_alone, self.busy) = (None, true, false);
+    }
+
     /// Takes in what was read, and says what to write.
     pub(crate) fn exchange(&mut self, read: &Contents, now: Millis) -> (Exchange, Vec<KeyName>) {
         let (clock, schedule) = (self.clock(now), self.schedule_at(now));
-        let contact = self.contact.map(|at| self.clock(at));
-        let own = self.ring.rejoin(&read.copy, contact, &schedule, clock);
+        let contact = self.exchanged.map(|at| self.clock(at));
+        let own = match self.is_alone {
+            true => self.ring.rejoin(&read.copy, contact, &schedule, clock),
+            false => self.ring.clone(),
+        };
         let exchange = own.exchange(&read.copy, &schedule, clock);
         let learned = new_tickets(&self.ring, &exchange.ring);
         self.ring = exchange.ring.clone();
         self.due = self.ring.maintenance_due(&schedule, clock);
         self.has_first_copy = true;
         self.seen = exchange.publish.is_empty().then_some(read.token);
+        if self.seen.is_some() {
+            (self.exchanged, self.is_alone) = (Some(now), false);
+        }
         self.unpublished = false;
         (exchange, learned)
     }

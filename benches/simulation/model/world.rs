@@ -27,6 +27,9 @@ const POLL: Millis = 5_000;
 /// How long a node waits for an answer.
 const TIMEOUT: Millis = 1_000;
 
+/// The longest pause of an agent before it connects again.
+const RETRY: Millis = 1_000;
+
 /// Of a thousand messages and notifications, so many are lost.
 const LOST: u64 = 10;
 const LOST_NOTIFICATIONS: u64 = 50;
@@ -136,6 +139,7 @@ impl World {
             self.happen(event)
                 .map_err(|claim| format!("{claim} (at {} s of the simulation)", self.now / 1000))?;
         }
+        self.checks.none_refused()?;
         self.agree()?;
         Ok(self.finish())
     }
@@ -220,23 +224,33 @@ impl World {
         if self.is_revoked(&ticket, receiver)? {
             return Ok(());
         }
-        let verdict = node.ring.verdict(&ticket.key, node.clock(now));
-        let is_accepted = matches!(verdict, Verdict::Accepted(..));
-        let has_settled = self.place.has_settled(&ticket.key, now);
-        if !is_accepted && (ticket.in_touch || has_settled) {
-            let claim = if ticket.in_touch { 1 } else { 2 };
-            return Err(format!(
-                "claim {claim}: node {receiver} with {} keys refuses ({verdict:?}) {ticket:?}, settled: {has_settled}",
-                node.ring.records().count()
-            ));
-        }
-        let report = &mut self.checks.report;
-        match ticket.in_touch {
-            true => report.tickets_tried += 1,
-            false => report.tickets_excluded += 1,
-        }
-        report.excluded_refused += u64::from(!is_accepted);
+        self.judge(&ticket, receiver);
         Ok(())
+    }
+
+    /// Claims 1 and 2.
+    fn judge(&mut self, ticket: &Ticket, receiver: usize) {
+        let node = &self.nodes[receiver];
+        let verdict = node.ring.verdict(&ticket.key, node.clock(self.now));
+        let is_accepted = matches!(verdict, Verdict::Accepted(..));
+        let has_settled = self.place.has_settled(&ticket.key, self.now);
+        let claims = [(1, ticket.in_touch), (2, has_settled)];
+        let about_it = || claims.iter().filter(|(_, is)| *is).map(|(claim, _)| *claim);
+        about_it().for_each(|claim| self.checks.try_claim(claim));
+        let Some(claim) = about_it().next() else {
+            self.checks.report.tickets_excluded += 1;
+            self.checks.report.excluded_refused += u64::from(!is_accepted);
+            return;
+        };
+        self.checks.report.tickets_tried += 1;
+        if !is_accepted {
+            let (keys, at) = (node.ring.records().count(), self.now / 1000);
+            self.checks.refused(|| {
+                format!(
+                    "claim {claim}: node {receiver} with {keys} keys refuses ({verdict:?}) {ticket:?}, settled: {has_settled} (at {at} s of the simulation)"
+                )
+            });
+        }
     }
 
     /// What every callback does first; tells the agent.
@@ -267,10 +281,11 @@ impl World {
     }
 
     /// Claim 3; not while a new key is on its way.
-    fn agree(&self) -> Result<(), String> {
+    fn agree(&mut self) -> Result<(), String> {
         if self.now < self.checks.last_birth + super::SETTLES {
             return Ok(());
         }
+        self.checks.try_claim(3);
         let now = Node::true_clock(self.now);
         let copy = self.place.contents.copy.values().fold(Ring::default(), |a, b| a.merge(b));
         let (expected, key) = (copy.living(now).digest(), encrypting(&copy, now));

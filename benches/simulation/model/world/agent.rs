@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use tlsresume::ring::sharing::Exchange;
 
-use super::{ANSWER, Event, LOST, LOST_NOTIFICATIONS, POLL, TIMEOUT, Who, World};
+use super::{ANSWER, Event, LOST, LOST_NOTIFICATIONS, POLL, RETRY, TIMEOUT, Who, World};
 use crate::model::Millis;
 use crate::model::place::{COMMAND, Contents};
 
@@ -146,7 +146,8 @@ impl World {
 
     pub(super) fn failed(&mut self, who: Who) {
         if self.lives(who) {
-            self.nodes[who.node].busy = false;
+            self.nodes[who.node].lose_connection();
+            self.after(RETRY, Event::Wake(who));
         }
     }
 
