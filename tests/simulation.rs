@@ -34,6 +34,13 @@ fn a_hundred_nodes_refuse_no_ticket_and_agree_after_every_fault() {
     hold(100, 0..2, 1);
 }
 
+/// Seeds with which tickets are refused where nobody rejoins, as found with `make simulation`.
+#[test]
+fn keys_that_were_made_alone_give_way_to_those_of_the_fleet() {
+    hold(10, 38..39, 4);
+    hold(30, 4..5, 4);
+}
+
 #[test]
 fn a_fleet_without_faults_makes_one_key_in_each_period() {
     let hours = 4;
