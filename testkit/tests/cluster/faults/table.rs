@@ -127,8 +127,8 @@ impl Row {
         let sharing = self.sharing.to_string();
         let counts = format!("{:10} | {:7}", self.handshakes, self.resumed);
         format!(
-            "{:18} | {sharing:5} | {:18} | {counts} | {:11} | {:11} | {:10} | {:5.2} | {:5.2} \
-             | {:12} | {:6} | {:5.2} | {:5.2} | {:10.0}",
+            "{:18} | {sharing:5} | {:18} | {counts} | {:11.0} | {:11.0} | {:10.0} | {:5.2} | {:5.2} \
+             | {:12.0} | {:6.0} | {:5.2} | {:5.2} | {:10.0}",
             self.fault,
             self.kind,
             full.healthy_us,
