@@ -56,7 +56,7 @@ pub struct Exchange {
 
 impl Exchange {
     /// Whether keys are published that nobody uses yet. Somebody else may have published others in the meantime: then
-    /// [`Ring::rejoin`] drops these.
+    /// [`Ring::rejoin`] drops these where the node was alone, and otherwise the fleet has more keys than it needs.
     pub fn makes_keys_for_all(&self, now: UnixMillis) -> bool {
         let mut records = self.publish.iter().flat_map(|(_, part)| part.records());
         records.any(|record| now < record.activates)

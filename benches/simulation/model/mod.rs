@@ -11,8 +11,10 @@
 //! most `ahead` periods ago, whether or not it is cut off since.
 //!
 //! 1. **No ticket is refused inside its lifetime by a reachable node, if its issuer was in touch when it issued it.**
-//!    Only a ticket whose key was made less than 30 seconds before does not count: such a key was not made ahead. A
-//!    fleet, or a node, that starts with nothing uses one at once, and nobody else can have been told.
+//!    Two kinds of tickets do not count. Those whose key was made less than 30 seconds before: such a key was not made
+//!    ahead. A fleet, or a node, that starts with nothing uses one at once, and nobody else can have been told. And those
+//!    that were issued less than 20 seconds after their issuer heard that all keys are revoked: what takes their place
+//!    is used at once too, perhaps brought by a node that made it while it was cut off.
 //! 2. **No ticket is refused by a reachable node once its key has been in the shared copy for 20 seconds**, whoever
 //!    issued it: also one that was made alone, in a partition or in a first start, as soon as that is over.
 //! 3. **A minute after the last fault, all reachable nodes have one ring** (without what is over) **and encrypt with

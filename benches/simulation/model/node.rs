@@ -42,6 +42,8 @@ pub(crate) struct Node {
     is_alone: bool,
     /// When it revoked something last: that, and the keys that followed, are news to everybody.
     revoked: Option<Millis>,
+    /// When it heard last that all keys are revoked.
+    keys_revoked: Option<Millis>,
     pub(crate) has_first_copy: bool,
     /// The token that it read before the copy that it took in last; none after it wrote, so that it reads once more.
     pub(crate) seen: Option<u64>,
@@ -72,6 +74,7 @@ impl Node {
             exchanged: None,
             is_alone: true,
             revoked: None,
+            keys_revoked: None,
             has_first_copy: false,
             seen: None,
             unpublished: false,
@@ -160,6 +163,9 @@ impl Node {
         (self.ring, self.due) = (ring, UnixMillis(0));
         let made = self.keep_up(now, chance);
         (self.unpublished, self.revoked) = (true, Some(now));
+        if all {
+            self.keys_revoked = Some(now);
+        }
         Some((what, made))
     }
 
@@ -178,6 +184,9 @@ impl Node {
         };
         let exchange = own.exchange(&read.copy, &schedule, clock);
         let learned = new_tickets(&self.ring, &exchange.ring);
+        if exchange.ring.keys_since() > self.ring.keys_since() {
+            self.keys_revoked = Some(now);
+        }
         self.ring = exchange.ring.clone();
         self.due = self.ring.maintenance_due(&schedule, clock);
         self.has_first_copy = true;
@@ -193,7 +202,9 @@ impl Node {
     pub(crate) fn encrypting(&self, now: Millis) -> Option<(KeyName, UnixMillis, bool)> {
         let clock = self.clock(now);
         let (record, _) = self.ring.encrypting(clock)?;
-        Some((record.name(), record.made, record.made.0 + UNPLANNED <= clock.0))
+        let is_settled = self.keys_revoked.is_none_or(|at| now >= at + SETTLES);
+        let is_planned = is_settled && record.made.0 + UNPLANNED <= clock.0;
+        Some((record.name(), record.made, is_planned))
     }
 
     fn schedule_at(&self, now: Millis) -> Schedule {
