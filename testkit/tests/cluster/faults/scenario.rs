@@ -59,16 +59,20 @@ const STATELESS: &[Kind] = &[Kind::Tls12Id, Kind::Tls12Ticket, Kind::Tls13Statel
 const STATEFUL: &[Kind] = &[Kind::Tls13Stateful];
 
 impl Manner {
-    /// With single use, push and pull are one: every ticket is looked up.
-    fn all() -> [Manner; REALMS.len()] {
+    /// With single use, push and pull are one: every ticket is looked up. Its times are those of pull, and not measured:
+    /// each agent more that tries to reach Redis costs all others time, where they share a host.
+    fn all() -> Vec<Manner> {
         let manner = |sharing, kinds| Manner { sharing, single_use: false, kinds };
-        [
+        let mut all = vec![
             manner(Sharing::Push, STATELESS),
             manner(Sharing::Push, STATEFUL),
             manner(Sharing::Pull, STATELESS),
             manner(Sharing::Pull, STATEFUL),
-            Manner { single_use: true, ..manner(Sharing::Push, STATEFUL) },
-        ]
+        ];
+        if !is_deep() {
+            all.push(Manner { single_use: true, ..manner(Sharing::Push, STATEFUL) });
+        }
+        all
     }
 }
 
@@ -192,8 +196,11 @@ impl Cell<'_> {
 /// Runs it, checks it, and enters it into the table.
 pub(super) fn survives<F: Fault>() -> Result<()> {
     let _alone = alone();
-    let runs = if is_deep() { 2 } else { 1 };
-    let outcomes = (0..runs).map(|_| run::<F>()).collect::<Result<Vec<_>>>()?;
+    let (runs, most) = if is_deep() { (2, 4) } else { (1, 1) };
+    let mut outcomes = (0..runs).map(|_| run::<F>()).collect::<Result<Vec<_>>>()?;
+    while outcomes.len() < most && !table::is_quick::<F>(&outcomes) {
+        outcomes.push(run::<F>()?);
+    }
     table::enter::<F>(&outcomes);
     Ok(())
 }

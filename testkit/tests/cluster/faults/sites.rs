@@ -154,7 +154,7 @@ behind_a_middleman!(
 /// One node does not reach Redis for three rotations; the others do. It has keys for four.
 pub(crate) struct CutOff(Behind);
 
-const ROTATION: Duration = Duration::from_secs(6);
+const ROTATION: Duration = Duration::from_secs(10);
 
 impl Fault for CutOff {
     const NAME: &'static str = "one node cut off";

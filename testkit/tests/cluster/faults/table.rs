@@ -75,8 +75,7 @@ static ROWS: Mutex<Vec<Row>> = Mutex::new(Vec::new());
 
 /// Adds a fault; checks its times where they mean something.
 pub(super) fn enter<F: Fault>(runs: &[Vec<Outcome>]) {
-    let cells = runs.first().map_or(0, Vec::len);
-    let rows: Vec<_> = (0..cells).map(|cell| Row::of::<F>(runs, cell)).collect();
+    let rows = rows::<F>(runs);
     let (first, text) = {
         let mut all = ROWS.lock().unwrap_or_else(PoisonError::into_inner);
         let first = all.len();
@@ -92,6 +91,16 @@ pub(super) fn enter<F: Fault>(runs: &[Vec<Outcome>]) {
             all[first..].iter().filter(|row| !row.is_quick(F::ANSWERS)).map(Row::text).collect();
         assert!(slow.is_empty(), "slower than they may be:\n{HEAD}\n{}", slow.join("\n"));
     }
+}
+
+/// Whether all times are as short as they have to be.
+pub(super) fn is_quick<F: Fault>(runs: &[Vec<Outcome>]) -> bool {
+    rows::<F>(runs).iter().all(|row| row.is_quick(F::ANSWERS))
+}
+
+fn rows<F: Fault>(runs: &[Vec<Outcome>]) -> Vec<Row> {
+    let cells = runs.first().map_or(0, Vec::len);
+    (0..cells).map(|cell| Row::of::<F>(runs, cell)).collect()
 }
 
 const HEAD: &str = "fault              | nodes | kind               | handshakes | resumed \
