@@ -105,8 +105,8 @@ simulation: ## let fleets of 10, 100 and 1,000 nodes share a ring for 6 hours (A
 test-openssl-1.1.1: deps ## build OpenSSL 1.1.1w and run the C tests with it (ten minutes the first time)
 	scripts/test-openssl-1.1.1.sh
 
-test-cluster: deps all ## run the table of faults in depth: twice each, with the times of handshakes
-	TLSRESUME_DEEP=1 $(CARGO) test -p tlsresume-testkit --test cluster -- --nocapture faults::
+test-cluster: deps all ## run the table of faults in depth, with the times of handshakes, and a flood of invented session ids
+	TLSRESUME_DEEP=1 $(CARGO) test -p tlsresume-testkit --test cluster -- --nocapture faults:: invented::
 
 test-loom: ## let the model checker try every order of the store's atomic operations
 	RUSTFLAGS="--cfg loom" $(CARGO) test --release --lib --target-dir $(CARGO_TARGET_DIR)/loom loom

@@ -50,6 +50,11 @@ impl<K> Default for Teller<K> {
 }
 
 impl<K: Copy + PartialEq> Teller<K> {
+    /// What went on is somebody else's to tell now; what was told, and when, is not forgotten.
+    pub(crate) fn begin_anew(&mut self) {
+        self.trouble = None;
+    }
+
     /// All is well.
     pub(crate) fn note_well(&mut self, now: Duration) -> Say<K> {
         let Some(trouble) = self.trouble.take() else { return Say::Nothing };
@@ -145,6 +150,17 @@ mod tests {
         }
         assert_eq!(teller.note_trouble(Down, at(60)), Say::Trouble(0));
         assert_eq!(teller.note_well(at(61)), over(Down, 59));
+    }
+
+    #[test]
+    fn who_begins_anew_tells_of_no_end_but_of_no_more_than_before() {
+        let mut teller = Teller::default();
+        assert_eq!(teller.note_trouble(Down, at(0)), Say::Trouble(0));
+        teller.begin_anew();
+        assert_eq!(teller.note_well(at(1)), Say::Nothing);
+        assert_eq!(teller.note_trouble(Down, at(2)), Say::Nothing);
+        teller.begin_anew();
+        assert_eq!(teller.note_trouble(Down, at(1000)), Say::Trouble(0));
     }
 
     #[test]

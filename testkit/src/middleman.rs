@@ -58,7 +58,6 @@ struct State {
     over: bool,
     is_recording: bool,
     accepted: usize,
-    hindered: u64,
     open: BTreeMap<usize, Arc<Connection>>,
     captured: BTreeMap<(usize, Direction), Vec<u8>>,
 }
@@ -138,11 +137,6 @@ impl Middleman {
         self.shared.lock().accepted
     }
 
-    /// How many pieces of requests and replies have come while it did something to them.
-    pub fn hindered(&self) -> u64 {
-        self.shared.lock().hindered
-    }
-
     /// How many of them are open.
     pub fn open_connections(&self) -> usize {
         self.shared.lock().open.len()
@@ -173,7 +167,6 @@ impl Shared {
             over: false,
             is_recording: false,
             accepted: 0,
-            hindered: 0,
             open: BTreeMap::new(),
             captured: BTreeMap::new(),
         };
@@ -251,7 +244,7 @@ impl Shared {
     }
 
     fn request(&self, connection: &Connection, bytes: &[u8]) -> io::Result<()> {
-        match self.treatment() {
+        match self.lock().behaviour {
             Behaviour::Reset => return connection.reset(),
             Behaviour::BlackHole => connection.is_silent.store(true, Ordering::Release),
             _ => {}
@@ -263,7 +256,7 @@ impl Shared {
     }
 
     fn reply(&self, connection: &Connection, bytes: &mut [u8]) -> io::Result<()> {
-        let behaviour = self.treatment();
+        let behaviour = self.lock().behaviour;
         match behaviour {
             Behaviour::Delay(time) => self.hold(behaviour, time),
             Behaviour::Garbage => self.scramble(bytes),
@@ -275,13 +268,6 @@ impl Shared {
             return Ok(());
         }
         (&connection.client).write_all(bytes)
-    }
-
-    /// What is done with a piece that has come.
-    fn treatment(&self) -> Behaviour {
-        let mut state = self.lock();
-        state.hindered += u64::from(state.behaviour != Behaviour::Pass);
-        state.behaviour
     }
 
     fn trickle(&self, connection: &Connection, bytes: &[u8], pause: Duration) -> io::Result<()> {

@@ -375,18 +375,18 @@ fn without_a_thread_those_whose_turn_comes_late_leave_the_connection_to_others()
     let redis = RedisServer::start().expect("redis");
     (0..THREADS).for_each(|it| put(&redis, u8::try_from(it).expect("small")));
     let middleman = Middleman::start(redis.address()).expect("a middleman");
-    let lookups = lookups(&middleman.url(&redis.url()), 10 * BUDGET, false);
+    let lookups = lookups(&middleman.url(&redis.url()), 40 * BUDGET, false);
     until_found(&lookups, 0);
-    middleman.behave(Behaviour::Delay(2 * BUDGET));
+    middleman.behave(Behaviour::Delay(8 * BUDGET));
     let before = middleman.arrivals();
     let mut answered = 0;
-    for _ in 0..5 {
+    for _ in 0..3 {
         let all =
             fetch_at_once(&lookups, THREADS, |it| (key(u8::try_from(it).expect("small")), false));
         answered += all.0.iter().filter(|answer| **answer == found()).count();
     }
-    // Within half of the budget two are asked for, one after the other.
-    assert!(answered >= 10, "{answered}");
+    // Within half of the budget two are asked for at the least, one after the other.
+    assert!(answered >= 6, "{answered}");
     assert_eq!(middleman.arrivals(), before, "no connection was lost");
 }
 

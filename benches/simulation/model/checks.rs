@@ -47,7 +47,7 @@ pub(crate) struct Report {
     pub(crate) revocations: u64,
     pub(crate) tickets_issued: u64,
     /// How often each claim was put to the test: of claims 1 and 2 tickets, of claim 3 all nodes at once, of claim 4
-    /// nodes that have to know a revocation.
+    /// revocations, each time that all nodes that can have heard of one are asked.
     pub(crate) claims_tried: [u64; CLAIMS],
     /// Presented to a reachable node, and claim 1 or 2 is about them; and those of them that were refused.
     pub(crate) tickets_tried: u64,

@@ -34,6 +34,8 @@ struct Turn<'a> {
     link: Option<Link>,
     /// The breaker is open: this is its probe.
     is_probe: bool,
+    /// So little of the budget was left that a failure says little of Redis.
+    is_late: bool,
 }
 
 /// What a handshake wants to know.
@@ -42,7 +44,7 @@ struct Question<'a> {
     key: &'a Key,
     take: bool,
     deadline: Duration,
-    /// With less time left, that there is no answer would say little of Redis.
+    /// With less time left a new connection is kept for the next handshake.
     enough: Duration,
 }
 
@@ -56,8 +58,8 @@ impl Direct {
         key: &Key,
         take: bool,
     ) -> Answer {
-        let (deadline, enough) = (clock::since_boot() + longest, budget / 2);
-        let mut turn = match self.turn(deadline, enough) {
+        let (deadline, enough) = (clock::since_boot() + longest, longest / 2);
+        let mut turn = match self.turn(deadline, enough, budget / 2) {
             Ok(turn) => turn,
             Err(answer) => return answer,
         };
@@ -69,9 +71,14 @@ impl Direct {
         })
     }
 
-    /// Waits for the connection, as long as `enough` time is left: an answer that did not come would cost the connection,
-    /// and say little of Redis.
-    fn turn(&self, deadline: Duration, enough: Duration) -> Result<Turn<'_>, Answer> {
+    /// Waits for the connection, as long as `enough` time is left: an answer that did not come would cost the connection.
+    /// With less than `fair`, Redis is not to blame for that.
+    fn turn(
+        &self,
+        deadline: Duration,
+        enough: Duration,
+        fair: Duration,
+    ) -> Result<Turn<'_>, Answer> {
         let mut state = locked(&self.state);
         loop {
             let now = clock::since_boot();
@@ -90,7 +97,8 @@ impl Direct {
             if !state.in_use {
                 state.in_use = true;
                 let link = state.link.take();
-                return Ok(Turn { direct: self, link, is_probe });
+                let is_late = now + fair > deadline;
+                return Ok(Turn { direct: self, link, is_probe, is_late });
             }
             state = waited(&self.freed, state, deadline.saturating_sub(now + enough));
         }
@@ -141,10 +149,11 @@ impl Turn<'_> {
             asked => asked.is_ok() && now <= deadline,
         };
         let say = locked(&self.direct.state).circuit.note(now, |breaker| {
-            match (in_time, self.is_probe) {
-                (true, _) => breaker.success(),
-                (false, true) => breaker.probe_failed(now),
-                (false, false) => breaker.failure(now),
+            match (in_time, self.is_probe, self.is_late) {
+                (true, ..) => breaker.success(),
+                (false, true, _) => breaker.probe_failed(now),
+                (false, false, true) => {}
+                (false, false, false) => breaker.failure(now),
             }
         });
         announce(say);

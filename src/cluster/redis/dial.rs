@@ -19,9 +19,10 @@ use crate::clock;
 /// another host now.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// So many times as long as asking took its answer is used: an agent whose lease is over by then finds it when it is its
-/// turn again, whoever was the agent meanwhile.
+/// So many times as long as asking took its answer is used, but no longer than that: an agent whose lease is over by then
+/// finds it when it is its turn again, whoever was the agent meanwhile.
 const WORTH: u32 = 20;
+const LONGEST_FRESH: Duration = Duration::from_secs(30);
 
 /// Most names that are remembered; a cluster's nodes may tell any.
 const NAMES: usize = 1024;
@@ -127,16 +128,6 @@ impl Dialer {
         }
     }
 
-    /// Nobody answers there: the name is asked for again, and means what it meant only if that fails.
-    fn doubt(&self, address: &Address) {
-        let Address::Host(host, port) = address else { return };
-        if let Some(mut known) = self.known.try_lock()
-            && let Some(known) = known.get_mut(&(host.clone(), *port))
-        {
-            known.fresh_until = Duration::ZERO;
-        }
-    }
-
     fn look_up(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Trouble> {
         if self.numeric {
             let host = fit_for_log(host);
@@ -175,7 +166,6 @@ impl Route<'_> {
             }
             open -= 1;
         }
-        self.dialer.doubt(self.address);
         Err(last)
     }
 
@@ -190,7 +180,7 @@ impl Route<'_> {
 
 /// Until when a name means what it was found to mean.
 fn fresh_until(begin: Duration, end: Duration) -> Duration {
-    end + FRESH.max(end.saturating_sub(begin) * WORTH)
+    end + (end.saturating_sub(begin) * WORTH).clamp(FRESH, LONGEST_FRESH)
 }
 
 #[cfg(test)]
@@ -228,7 +218,8 @@ mod tests {
     fn what_took_long_to_find_is_used_for_longer() {
         let (begin, second) = (Duration::from_secs(100), Duration::from_secs(1));
         assert_eq!(fresh_until(begin, begin), begin + second);
-        assert_eq!(fresh_until(begin, begin + second * 5), begin + second * 105);
+        assert_eq!(fresh_until(begin, begin + second), begin + second * 21);
+        assert_eq!(fresh_until(begin, begin + second * 5), begin + second * 35);
         let (dialer, mut deadline) = (Dialer::default(), Duration::ZERO);
         let meant = SocketAddr::from(([192, 0, 2, 1], 7000));
         let known =
@@ -252,8 +243,6 @@ mod tests {
             (0..3).map(|_| TcpListener::bind("127.0.0.1:0").expect("bound")).collect();
         let place = |it: &TcpListener| it.local_addr().expect("an address").into();
         let (dialer, address) = (Dialer::default(), host("localhost"));
-        let known = Known { addresses: Vec::new(), fresh_until: Duration::MAX };
-        dialer.known.lock().insert(("localhost".into(), 7000), known);
         let places = silent.iter().map(place).collect();
         let route = Route { dialer: &dialer, address: &address, places };
         let begin = clock::since_boot();
@@ -261,7 +250,5 @@ mod tests {
         assert!(route.connect(Some(&Login::default()), begin + limit).is_err());
         let took = clock::since_boot() - begin;
         assert!((250..900).contains(&took.as_millis()), "{took:?}");
-        let known = dialer.known.lock();
-        assert!(known.values().all(|known| known.fresh_until.is_zero()), "asked for again");
     }
 }

@@ -203,6 +203,8 @@ impl<'a> Agent<'a> {
         lease: AgentLease<'a>,
     ) -> Self {
         let now = clock::since_boot();
+        let process = engine.upkeep.this_process();
+        process.teller.lock().begin_anew();
         Agent {
             engine,
             cluster,
@@ -213,7 +215,7 @@ impl<'a> Agent<'a> {
             link: None,
             retry: (now, FIRST_RETRY),
             state: State::Unknown,
-            process: engine.upkeep.this_process(),
+            process,
             linked: now,
             ring: ring::Progress::default(),
             nodes: Nodes::default(),
@@ -300,7 +302,7 @@ impl<'a> Agent<'a> {
         }
         let taken = self.link()?.take_away_strange().map_err(Left::from).or_else(pardon)?;
         self.engine.counters().add(Counter::TransportRejectedFormat, taken);
-        Ok(())
+        if taken > 0 { self.look_at_stream().or_else(pardon) } else { Ok(()) }
     }
 
     /// Whether it is time to look into the stream: an idle node waits to be told.

@@ -372,7 +372,8 @@ impl Agent<'_> {
     }
 
     /// Entries that were cut off before they were read are noticed here: at a new connection, and now and then while
-    /// there are some left to read. A stream that begins anew, or an older one put back, ends before what we have read.
+    /// there are some left to read. A stream that begins anew, or an older one put back, ends before what we have read: all
+    /// of it is read, and what is known already does no harm.
     pub(super) fn look_at_stream(&mut self) -> Pass<()> {
         let newest = self.link()?.newest()?;
         let cursor = self.engine.store.stream_cursor();
@@ -380,7 +381,7 @@ impl Agent<'_> {
             self.note_gap(cursor);
         }
         if newest < self.engine.store.stream_cursor() {
-            self.engine.store.set_stream_cursor(newest);
+            self.engine.store.set_stream_cursor((0, 0));
         }
         Ok(())
     }

@@ -10,6 +10,7 @@ use tlsresume_testkit::matrix::Kind;
 use tlsresume_testkit::redis::Monitor;
 use tlsresume_testkit::{Error, Random, RedisServer, Result, Stats, alone, say, wait_until};
 
+use crate::faults::is_deep;
 use crate::nodes::{Cluster, LIMIT, Sharing};
 
 const IDS: u32 = 20_000;
@@ -27,7 +28,7 @@ const RANDOM_LEN: usize = 24;
 /// One invented id in 2^64 proves itself to each of the realm's id keys: none does, so none is not
 /// few, and whatever Redis is asked about a session fails this.
 #[test]
-fn ten_thousand_invented_ids_a_second_cause_not_one_command_of_redis() -> Result<()> {
+fn invented_ids_cause_not_one_command_of_redis_however_many_a_second() -> Result<()> {
     let _alone = alone();
     let redis = RedisServer::start()?;
     let node = Cluster::at(redis.url(), Sharing::Pull, Kind::Tls12Id)?.patient().node()?;
@@ -40,6 +41,8 @@ fn ten_thousand_invented_ids_a_second_cause_not_one_command_of_redis() -> Result
     let (gets, takes) = (redis.info_commands("get")?, redis.info_commands("getdel")?);
     let rate = offer(node.address(), &ids)?;
     say(&format!("{IDS} invented ids, {rate:.0} a second"));
+    // Where other tests run beside this one, nobody knows how many there can be.
+    assert!(!is_deep() || rate >= 10_000.0, "{rate:.0} a second");
     let gets = redis.info_commands("get")? - gets;
     let takes = redis.info_commands("getdel")? - takes;
     let (others, look_ups) = heard(monitor, &redis)?;

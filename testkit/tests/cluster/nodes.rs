@@ -76,6 +76,7 @@ impl Cluster {
     /// A new key every so often; sessions live for longer than any test.
     pub(crate) fn rotating(self, period: Duration) -> Cluster {
         self.env("TLSRESUME_KEYS_ROTATE", format!("{}s", period.as_secs()))
+            .env("TLSRESUME_KEYS_AHEAD", "12")
             .env("TLSRESUME_KEYS_ACTIVATION_DELAY", "200ms")
             .env("TLSRESUME_RESUMPTION_LIFETIME", "3m")
     }

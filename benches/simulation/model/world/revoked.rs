@@ -73,9 +73,6 @@ impl World {
             for (number, node) in self.nodes.iter().enumerate().filter(|(_, node)| node.up) {
                 let knows = what.is_known_to(&node.ring);
                 let knew = known.get(&number).is_some_and(|(life, _)| *life == node.life);
-                if knew {
-                    self.checks.try_claim(4);
-                }
                 match (knew, knows) {
                     (true, false) => {
                         return Err(format!("claim 4: node {number} has forgotten {what:?}"));
@@ -92,6 +89,10 @@ impl World {
                 reached(**number) && self.nodes[**number].life == *life && since + SETTLES <= now
             });
             let Some((teller, _)) = is_told else { continue };
+            let others = self.nodes.iter().enumerate().filter(|(number, _)| number != teller);
+            if others.clone().any(|(number, _)| reached(number)) {
+                self.checks.try_claim(4);
+            }
             let mut all = self.nodes.iter().enumerate();
             if let Some((deaf, _)) =
                 all.find(|(number, node)| reached(*number) && !what.is_known_to(&node.ring))

@@ -122,10 +122,6 @@ macro_rules! behind_a_middleman {
                 self.0.middleman.behave(Behaviour::Pass);
                 Ok(())
             }
-
-            fn count(&self) -> Result<u64> {
-                Ok(self.0.middleman.hindered())
-            }
         }
     };
 }
@@ -151,10 +147,10 @@ behind_a_middleman!(
     Behaviour::Reset
 );
 
-/// One node does not reach Redis for three rotations; the others do. It has keys for four.
+/// One node does not reach Redis for three rotations; the others do. It has keys for twelve.
 pub(crate) struct CutOff(Behind);
 
-const ROTATION: Duration = Duration::from_secs(10);
+const ROTATION: Duration = Duration::from_secs(6);
 
 impl Fault for CutOff {
     const NAME: &'static str = "one node cut off";
@@ -195,6 +191,8 @@ pub(crate) struct Failover {
 
 impl Fault for Failover {
     const NAME: &'static str = "failover";
+    /// The new master does, soon.
+    const ANSWERS: bool = true;
     const SHARES: bool = true;
     const SIGN: Sign = Sign::Lost;
 
