@@ -65,7 +65,10 @@ fn set_up_takes_its_policy_back_however_it_ends() {
         tool("apt-get", if ending.is_some() { "exec sleep 60" } else { "exit 100" });
         let path =
             format!("{}:{}", folder.path().display(), std::env::var("PATH").expect("a path"));
-        let mut set_up = Command::new(repository().join("scripts/install-deps.sh"))
+        // Whoever runs this in the background ignores some of these signals, and so would the script.
+        let mut set_up = Command::new("/usr/bin/env")
+            .arg("--default-signal")
+            .arg(repository().join("scripts/install-deps.sh"))
             .env("PATH", path)
             .env("POLICY_RC_D", &policy)
             .process_group(0)
