@@ -243,14 +243,22 @@ fn run<F: Fault>() -> Result<Vec<Outcome>> {
     let opening = each(&|cell| cell.visits_in::<F>(OPENING))?;
     await_sign(&fault, &fleets, counted)?;
     let mut measurements = vec![Vec::new(); cells.len()];
-    for _ in 0..pairs {
+    for round in 0..pairs {
         for (nth, cell) in cells.iter().enumerate() {
-            let healthy = match calm_cells.get(nth) {
-                Some(calm) => calm.visits(calm.traffic(), calm.connections(full))?,
-                None => healthy[nth].clone(),
+            let well = || match calm_cells.get(nth) {
+                Some(calm) => calm.visits(calm.traffic(), calm.connections(full)),
+                None => Ok(healthy[nth].clone()),
             };
-            let faulty = cell.visits_in::<F>(cell.connections(full))?;
-            measurements[nth].push(Pair { healthy, faulty });
+            let ill = || cell.visits_in::<F>(cell.connections(full));
+            // Who comes second finds the machine as the first one leaves it.
+            let pair = if round % 2 == 0 {
+                let healthy = well()?;
+                Pair { healthy, faulty: ill()? }
+            } else {
+                let faulty = ill()?;
+                Pair { healthy: well()?, faulty }
+            };
+            measurements[nth].push(pair);
         }
     }
     while began.elapsed() < F::LASTS {
