@@ -16,6 +16,7 @@
 //! | [`redis`] | [`RedisServer`], [`SentinelGroup`], [`RedisCluster`]: Redis as the distribution has it |
 //! | [`middleman`] | [`Middleman`]: stands between nodes and Redis, and behaves as the test says |
 //! | [`forwarder`] | [`Forwarder`]: sends each connection where the test says |
+//! | [`steal`] | [`Steal`]: what the host of a virtual machine gives to others meanwhile |
 //! | [`folder`], [`net`], [`wait`] | own folders, free ports, conditions with a deadline |
 //!
 //! Everything here stops by itself: a value that stands for a process ends it when dropped, and
@@ -54,6 +55,7 @@ pub mod random;
 pub mod redis;
 pub mod server;
 pub mod stats;
+pub mod steal;
 pub mod wait;
 
 pub use client::{Answer, Client, Connection, Mode, Visitor};
@@ -70,4 +72,5 @@ pub use random::Random;
 pub use redis::{RedisCluster, RedisServer, SentinelGroup};
 pub use server::Server;
 pub use stats::Stats;
+pub use steal::Steal;
 pub use wait::wait_until;

@@ -23,6 +23,12 @@ const BUDGET_US: f64 = 5000.0;
 /// wait for hundreds of milliseconds.
 const WORST_US: f64 = 2.0 * BUDGET_US;
 
+/// Of the processors: if others had more of them than this, a pair does not count.
+const STOLEN: f64 = 0.05;
+
+/// Fewer pairs that count say nothing.
+const LEAST: usize = 6;
+
 /// One cell in one run.
 pub(super) struct Outcome {
     pub(super) sharing: Sharing,
@@ -40,6 +46,8 @@ pub(super) struct Outcome {
 pub(super) struct Pair {
     pub(super) healthy: LoadReport,
     pub(super) faulty: LoadReport,
+    /// The share of the processors that others had meanwhile.
+    pub(super) stolen: f64,
 }
 
 /// One cell in all runs.
@@ -51,6 +59,9 @@ struct Row {
     looks_up: bool,
     handshakes: u64,
     resumed: u64,
+    pairs: usize,
+    /// Those whose times count.
+    undisturbed: usize,
     full: Times,
     all: Times,
     service_ms: f64,
@@ -104,7 +115,7 @@ fn rows<F: Fault>(runs: &[Vec<Outcome>]) -> Vec<Row> {
 }
 
 const HEAD: &str = "fault              | nodes | kind               | handshakes | resumed \
-     | healthy p99 | opening p99 | faulty p99 | ratio | worst | all: healthy | faulty | ratio | worst | service ms";
+     | pairs | healthy p99 | opening p99 | faulty p99 | ratio | worst | all: healthy | faulty | ratio | worst | service ms";
 
 impl Row {
     fn of<F: Fault>(runs: &[Vec<Outcome>], cell: usize) -> Row {
@@ -118,6 +129,8 @@ impl Row {
             looks_up: first.looks_up,
             handshakes: faulty().map(|it| it.handshakes).sum(),
             resumed: faulty().map(|it| it.resumed).sum(),
+            pairs: faulty().count(),
+            undisturbed: undisturbed(&outcomes).count(),
             full: Times::of(&outcomes, |it| &it.full_us),
             all: Times::of(&outcomes, |it| &it.latency_us),
             service_ms: median(outcomes.iter().map(|it| it.service.as_secs_f64() * 1000.0)),
@@ -125,16 +138,17 @@ impl Row {
     }
 
     fn is_quick(&self, answers: bool) -> bool {
-        let Row { looks_up, full, all, .. } = self;
-        full.are_short(*looks_up, answers)
-            && all.are_short_together(*looks_up, answers)
-            && [full, all].into_iter().all(|times| times.worst_excess_us <= WORST_US)
+        let is_quick = |times: &Times| {
+            times.are_short(self.looks_up, answers) && times.worst_excess_us <= WORST_US
+        };
+        self.undisturbed >= LEAST && is_quick(&self.full) && is_quick(&self.all)
     }
 
     fn text(&self) -> String {
         let Row { full, all, .. } = self;
         let sharing = self.sharing.to_string();
-        let counts = format!("{:10} | {:7}", self.handshakes, self.resumed);
+        let pairs = format!("{}/{}", self.undisturbed, self.pairs);
+        let counts = format!("{:10} | {:7} | {pairs:5}", self.handshakes, self.resumed);
         format!(
             "{:18} | {sharing:5} | {:18} | {counts} | {:11.0} | {:11.0} | {:10.0} | {:5.2} | {:5.2} \
              | {:12.0} | {:6.0} | {:5.2} | {:5.2} | {:10.0}",
@@ -161,6 +175,8 @@ impl Row {
             "handshakes": self.handshakes,
             "resumed": self.resumed,
             "failed": 0, // else the test had failed
+            "pairs": self.pairs,
+            "undisturbed_pairs": self.undisturbed,
             "full": self.full.json(),
             "all": self.all.json(),
             "service_ms": self.service_ms,
@@ -172,7 +188,7 @@ impl Times {
     fn of(outcomes: &[&Outcome], latency: fn(&LoadReport) -> &Latency) -> Times {
         // Longer than minutes no handshake takes.
         let p99 = |it: &LoadReport| f64::from(u32::try_from(latency(it).p99).unwrap_or(u32::MAX));
-        let pairs = || outcomes.iter().flat_map(|it| &it.pairs);
+        let pairs = || undisturbed(outcomes);
         let healthy = || pairs().map(|it| p99(&it.healthy));
         let faulty = || pairs().map(|it| p99(&it.faulty));
         let opening = || outcomes.iter().map(|it| p99(&it.opening));
@@ -201,12 +217,6 @@ impl Times {
         }
     }
 
-    /// The same of the medians, for handshakes of which half are so short that pairs differ by chance.
-    fn are_short_together(&self, waits: bool, answers: bool) -> bool {
-        let budget_us = if waits && answers { BUDGET_US } else { 0.0 };
-        self.faulty_us <= RATIO * self.healthy_us + budget_us
-    }
-
     fn json(&self) -> Value {
         json!({
             "healthy_p99_us": self.healthy_us,
@@ -219,10 +229,18 @@ impl Times {
     }
 }
 
+/// The pairs whose times say something.
+fn undisturbed<'a>(outcomes: &[&'a Outcome]) -> impl Iterator<Item = &'a Pair> {
+    let pairs = outcomes.iter().flat_map(|it| &it.pairs);
+    pairs.filter(|pair| !is_deep() || pair.stolen <= STOLEN)
+}
+
+/// No number where there are none.
 fn median(values: impl Iterator<Item = f64>) -> f64 {
     let mut values: Vec<_> = values.collect();
     values.sort_by(f64::total_cmp);
-    f64::midpoint(values[(values.len() - 1) / 2], values[values.len() / 2])
+    let at = |nth: usize| values.get(nth).copied().unwrap_or(f64::NAN);
+    f64::midpoint(at(values.len().saturating_sub(1) / 2), at(values.len() / 2))
 }
 
 /// All rows of this program so far.
