@@ -63,12 +63,25 @@ static SSL_SESSION *receive_session(int socket)
     return session;
 }
 
+/* A handshake drops its session rather than wait longer than a millisecond for a process that was stopped in the midst
+ * of keeping its own, and counts it. This visitor comes until none is dropped. */
+static void first_visit(struct visitor *visitor, SSL_CTX *server, TLSRESUME *tr)
+{
+    uint64_t dropped;
+    do {
+        dropped = stats_of(tr).sessions_dropped;
+        visitor_forgets(visitor);
+        CHECK(!visit(visitor, server));
+    } while (stats_of(tr).sessions_dropped != dropped);
+}
+
 /* A worker: serves one client that is new, hands its session in, and serves those of its siblings. */
-static void work(int socket, const struct kind *kind, SSL_CTX *server, SSL_SESSION *of_parent)
+static void work(int socket, const struct kind *kind, SSL_CTX *server, TLSRESUME *tr,
+                 SSL_SESSION *of_parent)
 {
     struct visitor visitor = visitor_new(kind, "a.example");
     alarm(DEADLINE);
-    CHECK(!visit(&visitor, server));
+    first_visit(&visitor, server, tr);
     send_session(socket, visitor.session);
     visitor_takes(&visitor, of_parent);
     CHECK_SAYING(visit(&visitor, server), "%s: a session of the parent", kind->name);
@@ -97,7 +110,7 @@ static void children_resume_each_others_sessions(void)
             children[i] = fork();
             CHECK(children[i] >= 0);
             if (children[i] == 0) {
-                work(pair[1], kind, server, visitor.session);
+                work(pair[1], kind, server, tr, visitor.session);
                 _exit(0);
             }
             close(pair[1]);
@@ -192,13 +205,15 @@ static void what_a_child_revokes_is_revoked_everywhere(void)
     }
 }
 
-/* A worker that is killed in the midst of things costs the others nothing. */
+/* A worker that is killed in the midst of things costs the others nothing but the sessions that they drop, and count,
+ * while what it was writing is not given up for lost. */
 static void killed_children_cost_nothing(void)
 {
     for (const struct kind *kind = KIND; kind < KIND + KINDS; kind++) {
         TLSRESUME *tr = realm_of(kind, "[memory]\nsize = \"1MiB\"\n");
         SSL_CTX *server = attached_server(tr);
         struct visitor visitor = visitor_new(kind, NULL);
+        uint64_t in_vain = 0;
         CHECK(!visit(&visitor, server));
         for (int i = 0; i < scaled(10); i++) {
             fflush(NULL);
@@ -206,6 +221,7 @@ static void killed_children_cost_nothing(void)
             CHECK(child >= 0);
             if (child == 0) {
                 struct visitor its = visitor_new(kind, NULL);
+                alarm(DEADLINE);
                 for (;;) {
                     visitor_forgets(&its);
                     visit(&its, server);
@@ -213,10 +229,11 @@ static void killed_children_cost_nothing(void)
                 }
             }
             for (int j = 0; j < 5; j++)
-                CHECK_SAYING(visit(&visitor, server), "%s", kind->name);
+                in_vain += !visit(&visitor, server);
             CHECK(kill(child, SIGKILL) == 0);
             CHECK(waitpid(child, NULL, 0) == child);
-            CHECK_SAYING(visit(&visitor, server), "%s", kind->name);
+            in_vain += !visit(&visitor, server);
+            CHECK_SAYING(in_vain <= stats_of(tr).sessions_dropped, "%s", kind->name);
         }
         visitor_free(&visitor);
         SSL_CTX_free(server);
