@@ -230,8 +230,10 @@ static void killed_children_cost_nothing(void)
             }
             for (int j = 0; j < 5; j++)
                 in_vain += !visit(&visitor, server);
+            int status = 0;
             CHECK(kill(child, SIGKILL) == 0);
-            CHECK(waitpid(child, NULL, 0) == child);
+            CHECK(waitpid(child, &status, 0) == child);
+            CHECK(WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL);
             in_vain += !visit(&visitor, server);
             CHECK_SAYING(in_vain <= stats_of(tr).sessions_dropped, "%s", kind->name);
         }

@@ -287,6 +287,13 @@ impl Store {
         })
     }
 
+    /// Whether a removal keeps copies of the session of that key away until then, or longer.
+    pub fn keeps_away(&self, key: &Key, until: UnixMillis) -> bool {
+        self.lookup(key).is_some_and(|(found, _)| {
+            found.kind == Kind::Removal && found.expires >= seconds(until)
+        })
+    }
+
     /// A copy of the record of that key, whatever its times and its kind say.
     pub fn lookup(&self, key: &Key) -> Option<(Meta, Zeroizing<Vec<u8>>)> {
         self.shard_of(key).1.lookup(key)

@@ -26,6 +26,8 @@ struct State {
     link: Option<Link>,
     in_use: bool,
     circuit: Circuit,
+    /// How long the last answer took.
+    took: Duration,
 }
 
 /// The right to use the connection.
@@ -36,6 +38,8 @@ struct Turn<'a> {
     is_probe: bool,
     /// So little of the budget was left that a failure says little of Redis.
     is_late: bool,
+    /// How long the answer took, if one came.
+    took: Option<Duration>,
 }
 
 /// What a handshake wants to know.
@@ -71,8 +75,9 @@ impl Direct {
         })
     }
 
-    /// Waits for the connection, as long as `enough` time is left: an answer that did not come would cost the connection.
-    /// With less than `fair`, Redis is not to blame for that.
+    /// Waits for the connection, as long as `enough` time is left, and as much as the last answer took, if that is less
+    /// than `fair`: an answer that did not come would cost the connection. With less than `fair`, Redis is not to blame for
+    /// that.
     fn turn(
         &self,
         deadline: Duration,
@@ -82,6 +87,7 @@ impl Direct {
         let mut state = locked(&self.state);
         loop {
             let now = clock::since_boot();
+            let enough = enough.max(state.took.min(fair));
             let is_probe = !state.circuit.breaker().allows();
             let refusal = if is_probe && (state.in_use || !state.circuit.breaker().probe_due(now)) {
                 Some(Answer::Refused)
@@ -98,7 +104,7 @@ impl Direct {
                 state.in_use = true;
                 let link = state.link.take();
                 let is_late = now + fair > deadline;
-                return Ok(Turn { direct: self, link, is_probe, is_late });
+                return Ok(Turn { direct: self, link, is_probe, is_late, took: None });
             }
             state = waited(&self.freed, state, deadline.saturating_sub(now + enough));
         }
@@ -134,7 +140,9 @@ impl Turn<'_> {
             }
         };
         link.limit(left(question.deadline)?);
+        let begin = clock::since_boot();
         let asked = link.sessions(&[(*question.key, question.take)]);
+        self.took = asked.is_ok().then(|| clock::since_boot().saturating_sub(begin));
         if !matches!(asked, Err(Trouble::Lost(_))) {
             self.link = Some(link);
         }
@@ -165,7 +173,38 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let mut state = locked(&self.direct.state);
         (state.link, state.in_use) = (self.link.take(), false);
+        state.took = self.took.unwrap_or(state.took);
         drop(state);
         self.direct.freed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const BUDGET: Duration = Duration::from_secs(60);
+
+    /// Whether somebody asks who has so much of the budget left, after an answer that took so long.
+    fn asks(left: Duration, took: Duration) -> bool {
+        let direct = Direct::default();
+        locked(&direct.state).took = took;
+        let turn = direct.turn(clock::since_boot() + left, left / 2, BUDGET / 2);
+        assert!(matches!(turn, Ok(_) | Err(Answer::Unavailable)));
+        turn.is_ok()
+    }
+
+    #[test]
+    fn who_has_less_time_than_the_last_answer_took_leaves_the_connection_to_the_next_one() {
+        assert!(asks(BUDGET / 60, Duration::ZERO));
+        assert!(!asks(BUDGET / 60, BUDGET / 30));
+        assert!(asks(BUDGET / 20, BUDGET / 30));
+    }
+
+    #[test]
+    fn however_long_the_last_answer_took_half_of_the_budget_is_enough_to_ask() {
+        assert!(asks(BUDGET, BUDGET));
+        assert!(asks(BUDGET * 2 / 3, BUDGET));
+        assert!(!asks(BUDGET / 3, BUDGET));
     }
 }

@@ -24,6 +24,10 @@ const FRESH: Duration = Duration::from_secs(1);
 const WORTH: u32 = 20;
 const LONGEST_FRESH: Duration = Duration::from_secs(30);
 
+/// What a name stood for when it could last be asked for is used for so long: then the address may be somebody else's, who
+/// would be told our password.
+const GONE: Duration = Duration::from_secs(3600);
+
 /// Most names that are remembered; a cluster's nodes may tell any.
 const NAMES: usize = 1024;
 
@@ -57,6 +61,8 @@ pub(super) struct Dialer {
 #[derive(Clone)]
 struct Known {
     addresses: Vec<SocketAddr>,
+    /// When the name server said so, by the clock since boot.
+    found: Duration,
     fresh_until: Duration,
 }
 
@@ -108,14 +114,14 @@ impl Dialer {
         if let Some(known) = known.as_ref().filter(|known| begin < known.fresh_until) {
             return Ok(known.addresses.clone());
         }
-        let addresses = match (self.look_up(host, port), known) {
-            (Ok(addresses), _) => addresses,
+        let (addresses, found) = match (self.look_up(host, port), known) {
+            (Ok(addresses), _) => (addresses, begin),
             // Without its name server Redis may still be where it was.
-            (Err(_), Some(known)) => known.addresses,
-            (Err(trouble), None) => return Err(trouble),
+            (Err(_), Some(known)) if !is_gone(known.found, begin) => (known.addresses, known.found),
+            (Err(trouble), _) => return Err(trouble),
         };
         let fresh_until = fresh_until(begin, clock::since_boot());
-        self.remember(name, Known { addresses: addresses.clone(), fresh_until });
+        self.remember(name, Known { addresses: addresses.clone(), found, fresh_until });
         Ok(addresses)
     }
 
@@ -179,6 +185,10 @@ impl Route<'_> {
 }
 
 /// Until when a name means what it was found to mean.
+fn is_gone(found: Duration, now: Duration) -> bool {
+    now >= found + GONE
+}
+
 fn fresh_until(begin: Duration, end: Duration) -> Duration {
     end + (end.saturating_sub(begin) * WORTH).clamp(FRESH, LONGEST_FRESH)
 }
@@ -207,11 +217,21 @@ mod tests {
     fn a_name_that_cannot_be_looked_up_any_more_means_what_it_meant() {
         let dialer = Dialer::default();
         let meant = SocketAddr::from(([127, 0, 0, 1], 7000));
-        let known = Known { addresses: vec![meant], fresh_until: Duration::ZERO };
-        dialer.known.lock().insert(("no-such-host.invalid".into(), 7000), known);
-        let (address, mut deadline) = (host("no-such-host.invalid"), Duration::ZERO);
+        let (name, now) = ("no-such-host.invalid", clock::since_boot());
+        let known = Known { addresses: vec![meant], found: now, fresh_until: Duration::ZERO };
+        dialer.known.lock().insert((name.into(), 7000), known.clone());
+        let (address, mut deadline) = (host(name), Duration::ZERO);
         let route = dialer.find(&address, &mut deadline).expect("remembered");
         assert_eq!(route.places[0].as_socket(), Some(meant));
+        assert_eq!(dialer.known.lock()[&(name.into(), 7000)].found, now, "for an hour after that");
+    }
+
+    #[test]
+    fn a_name_that_was_last_found_an_hour_ago_stands_for_nothing() {
+        let (found, hour) = (Duration::from_secs(100), Duration::from_secs(3600));
+        assert!(!is_gone(found, found));
+        assert!(!is_gone(found, found + hour - Duration::from_millis(1)));
+        assert!(is_gone(found, found + hour));
     }
 
     #[test]
@@ -222,8 +242,11 @@ mod tests {
         assert_eq!(fresh_until(begin, begin + second * 5), begin + second * 35);
         let (dialer, mut deadline) = (Dialer::default(), Duration::ZERO);
         let meant = SocketAddr::from(([192, 0, 2, 1], 7000));
-        let known =
-            Known { addresses: vec![meant], fresh_until: clock::since_boot() + second * 60 };
+        let known = Known {
+            addresses: vec![meant],
+            found: clock::since_boot(),
+            fresh_until: clock::since_boot() + second * 60,
+        };
         dialer.known.lock().insert(("localhost".into(), 7000), known);
         let address = host("localhost");
         let route = dialer.find(&address, &mut deadline).expect("remembered");

@@ -43,6 +43,10 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// What others may look up is not written again sooner than so long after the last time.
 const RESEND: Duration = Duration::from_secs(30);
 
+/// Of a stream that lost its end, what was added so long before its new end is read again: milliseconds, as in entries'
+/// ids.
+const READ_AGAIN: u64 = 60_000;
+
 /// A copy is not asked to live longer.
 const LONGEST_KEEP: Duration = Duration::from_secs(4 * 365 * 24 * 3600);
 
@@ -372,8 +376,8 @@ impl Agent<'_> {
     }
 
     /// Entries that were cut off before they were read are noticed here: at a new connection, and now and then while
-    /// there are some left to read. A stream that begins anew, or an older one put back, ends before what we have read: all
-    /// of it is read, and what is known already does no harm.
+    /// there are some left to read. A stream that ends before what we have read began anew, or lost its end with a master
+    /// that failed.
     pub(super) fn look_at_stream(&mut self) -> Pass<()> {
         let newest = self.link()?.newest()?;
         let cursor = self.engine.store.stream_cursor();
@@ -381,10 +385,19 @@ impl Agent<'_> {
             self.note_gap(cursor);
         }
         if newest < self.engine.store.stream_cursor() {
-            self.engine.store.set_stream_cursor((0, 0));
+            let again = read_again_from(newest, cursor, clock::now());
+            self.engine.store.set_stream_cursor(again);
         }
         Ok(())
     }
+}
+
+/// Where to go on in a stream that ends before the cursor. Masters are replaced with the loss of seconds, not of minutes:
+/// what was read before that is not fetched by all nodes at once from the one that has just become master. But a cursor
+/// that no clock came to says nothing of when that was.
+fn read_again_from(newest: (u64, u64), cursor: (u64, u64), now: UnixMillis) -> (u64, u64) {
+    let is_of_a_clock = cursor.0 <= (now + CLOCKS_DIFFER).0;
+    if is_of_a_clock { (newest.0.saturating_sub(READ_AGAIN), 0) } else { (0, 0) }
 }
 
 impl Copy {
@@ -398,4 +411,26 @@ fn next_token(copy: &Copy) -> Option<Vec<u8>> {
     let (mut epoch, mut change) = (Epoch::default(), Change::default());
     let sound = sys::random(&mut epoch) && sys::random(&mut change);
     sound.then(|| [copy.epoch().unwrap_or(epoch), change].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_stream_that_lost_its_end_the_last_minute_is_read_again() {
+        let (now, cursor) = (UnixMillis(1_700_000_000_000), (1_699_999_999_000, 3));
+        let newest = (1_699_999_998_500, 7);
+        assert_eq!(read_again_from(newest, cursor, now), (1_699_999_938_500, 0));
+        assert_eq!(read_again_from((0, 0), cursor, now), (0, 0), "and of an empty one everything");
+    }
+
+    #[test]
+    fn a_stream_that_had_ids_of_no_clock_is_read_from_its_beginning() {
+        let (now, newest) = (UnixMillis(1_700_000_000_000), (1_699_999_998_500, 7));
+        assert_eq!(read_again_from(newest, (u64::MAX, u64::MAX), now), (0, 0));
+        let late = (now + CLOCKS_DIFFER).0;
+        assert_eq!(read_again_from(newest, (late + 1, 0), now), (0, 0));
+        assert_ne!(read_again_from(newest, (late, 0), now), (0, 0));
+    }
 }

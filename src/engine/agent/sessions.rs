@@ -261,6 +261,9 @@ impl Agent<'_> {
         };
         let now = clock::now();
         let until = UnixMillis::from_secs(removal.until.into()).min(now + LONGEST);
+        if self.engine.store.keeps_away(&entry.key, until) {
+            return;
+        }
         let removed =
             self.engine.store.remove_for_all(&entry.key, until, Origin::Elsewhere, now, PATIENCE);
         if removed.is_err() {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::support::*;
 use crate::clock::UnixMillis;
-use crate::store::{Evicted, Lease, MAX_VALUE, NotInserted, Store};
+use crate::store::{Evicted, Lease, MAX_VALUE, NotInserted, Origin, Store};
 
 /// The smallest memory: one shard.
 pub(super) const SMALL: usize = 512 * 1024;
@@ -188,6 +188,18 @@ fn an_index_entry_that_has_come_to_point_to_another_record_counts_for_nothing() 
     }
     let evicted = (2..200).map(|number| insert(&store, number, TYPICAL).unwrap().sessions);
     assert!(evicted.sum::<u64>() <= 1, "nothing goes that lives, but for the one they hide");
+}
+
+#[test]
+fn a_removal_keeps_copies_away_for_as_long_as_it_says() {
+    let store = Store::anonymous(SMALL).unwrap();
+    let until = NOW + Duration::from_secs(100);
+    insert(&store, 1, TYPICAL).unwrap();
+    assert!(!store.keeps_away(&key(1), NOW), "a session");
+    store.remove_for_all(&key(1), until, Origin::Elsewhere, NOW, PATIENT).unwrap();
+    assert!(store.keeps_away(&key(1), until));
+    assert!(!store.keeps_away(&key(1), until + Duration::from_secs(1)));
+    assert!(!store.keeps_away(&key(2), NOW), "nothing");
 }
 
 #[test]

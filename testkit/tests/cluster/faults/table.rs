@@ -213,7 +213,7 @@ impl Times {
         match (waits, answers) {
             (false, _) => self.ratio <= RATIO,
             (true, false) => self.opening_excess_us <= BUDGET_US && self.ratio <= RATIO,
-            (true, true) => self.excess_us <= BUDGET_US,
+            (true, true) => self.opening_excess_us <= BUDGET_US && self.excess_us <= BUDGET_US,
         }
     }
 
