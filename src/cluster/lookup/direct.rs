@@ -38,8 +38,6 @@ struct Turn<'a> {
     is_probe: bool,
     /// So little of the budget was left that a failure says little of Redis.
     is_late: bool,
-    /// How long the answer took, if one came.
-    took: Option<Duration>,
 }
 
 /// What a handshake wants to know.
@@ -104,7 +102,7 @@ impl Direct {
                 state.in_use = true;
                 let link = state.link.take();
                 let is_late = now + fair > deadline;
-                return Ok(Turn { direct: self, link, is_probe, is_late, took: None });
+                return Ok(Turn { direct: self, link, is_probe, is_late });
             }
             state = waited(&self.freed, state, deadline.saturating_sub(now + enough));
         }
@@ -142,7 +140,9 @@ impl Turn<'_> {
         link.limit(left(question.deadline)?);
         let begin = clock::since_boot();
         let asked = link.sessions(&[(*question.key, question.take)]);
-        self.took = asked.is_ok().then(|| clock::since_boot().saturating_sub(begin));
+        if asked.is_ok() {
+            locked(&self.direct.state).took = clock::since_boot().saturating_sub(begin);
+        }
         if !matches!(asked, Err(Trouble::Lost(_))) {
             self.link = Some(link);
         }
@@ -173,7 +173,6 @@ impl Drop for Turn<'_> {
     fn drop(&mut self) {
         let mut state = locked(&self.direct.state);
         (state.link, state.in_use) = (self.link.take(), false);
-        state.took = self.took.unwrap_or(state.took);
         drop(state);
         self.direct.freed.notify_one();
     }

@@ -43,9 +43,8 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// What others may look up is not written again sooner than so long after the last time.
 const RESEND: Duration = Duration::from_secs(30);
 
-/// Of a stream that lost its end, what was added so long before its new end is read again: milliseconds, as in entries'
-/// ids.
-const READ_AGAIN: u64 = 60_000;
+/// Of a stream that lost its end, what was added so long before its new end is read again.
+const READ_AGAIN: Duration = Duration::from_secs(60);
 
 /// A copy is not asked to live longer.
 const LONGEST_KEEP: Duration = Duration::from_secs(4 * 365 * 24 * 3600);
@@ -384,9 +383,10 @@ impl Agent<'_> {
         if newest != cursor && cursor != self.gap && self.link()?.lacks_some_after(cursor)? {
             self.note_gap(cursor);
         }
-        if newest < self.engine.store.stream_cursor() {
-            let again = read_again_from(newest, cursor, clock::now());
-            self.engine.store.set_stream_cursor(again);
+        if newest < cursor {
+            // What lies between was read, and is no gap.
+            self.gap = read_again_from(newest, cursor, clock::now());
+            self.engine.store.set_stream_cursor(self.gap);
         }
         Ok(())
     }
@@ -396,8 +396,9 @@ impl Agent<'_> {
 /// what was read before that is not fetched by all nodes at once from the one that has just become master. But a cursor
 /// that no clock came to says nothing of when that was.
 fn read_again_from(newest: (u64, u64), cursor: (u64, u64), now: UnixMillis) -> (u64, u64) {
-    let is_of_a_clock = cursor.0 <= (now + CLOCKS_DIFFER).0;
-    if is_of_a_clock { (newest.0.saturating_sub(READ_AGAIN), 0) } else { (0, 0) }
+    // Ids begin with the time, in milliseconds.
+    let (newest, read) = (UnixMillis(newest.0), UnixMillis(cursor.0));
+    if read <= now + CLOCKS_DIFFER { ((newest - READ_AGAIN).0, 0) } else { (0, 0) }
 }
 
 impl Copy {
