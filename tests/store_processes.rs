@@ -12,7 +12,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tlsresume::clock::{UnixMillis, since_boot};
 use tlsresume::stats::Counter;
-use tlsresume::store::{Key, Kind, Meta, NotInserted, Origin, Store};
+use tlsresume::store::{Key, Kind, Meta, NotInserted, Origin, Served, Store};
 use zeroize::Zeroizing;
 
 const NOW: UnixMillis = UnixMillis::from_secs(1_700_000_000);
@@ -62,6 +62,17 @@ impl Child {
 
     fn succeed(mut self) {
         assert_eq!(self.wait(), 0, "a child failed: its message is above");
+    }
+
+    fn is_running(&self) -> bool {
+        // SAFETY: as above; nothing is written, and who has ended stays to be waited for.
+        unsafe {
+            let mut info = std::mem::zeroed::<libc::siginfo_t>();
+            let how = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+            let id = self.0.cast_unsigned();
+            assert_eq!(libc::waitid(libc::P_PID, id, &raw mut info, how), 0);
+            info.si_pid() == 0
+        }
     }
 
     fn kill(mut self) {
@@ -288,6 +299,43 @@ fn a_stopped_writer_costs_an_insert_its_patience_and_lookups_nothing() {
     // Each was told Busy; the processors are others' too, so the shortest wait of all is what counts.
     assert!(HANDSHAKE <= shortest && shortest < Duration::from_millis(50), "{shortest:?}");
     child.kill();
+}
+
+#[test]
+fn a_mark_on_a_name_is_seen_by_all_processes_while_they_write_and_are_killed() {
+    const NAMES: u64 = 300;
+    let keep = Duration::from_secs(86_400);
+    let store = Store::anonymous(SMALL).unwrap();
+    let hash = |name: u64| store.name_hash(&[&name.to_le_bytes()]);
+    let is_marked = |name| store.served(hash(name), NOW) == Served::Mixed;
+    let marked = counter(&store);
+    let writer = || {
+        Child::new(|| {
+            for round in 0.. {
+                // Around the names that are marked, and over them.
+                let name = mix(round) % (2 * NAMES);
+                store.note_served(hash(name), (round % 3) as u16, NOW, keep);
+                let so_far = marked.load(Ordering::Acquire);
+                assert!(so_far == 0 || is_marked(mix(round) % so_far), "round {round}");
+            }
+            true
+        })
+    };
+    let writers = [writer(), writer()];
+    let mut killed = Some(writer());
+    for name in 0..NAMES {
+        store.note_mixed(hash(name), NOW, keep);
+        marked.store(name + 1, Ordering::Release);
+        if name == NAMES / 2 {
+            killed.take().unwrap().kill();
+        }
+        assert!((0..=name).all(is_marked));
+    }
+    for writer in writers {
+        assert!(writer.is_running(), "a writer missed a mark: its message is above");
+        writer.kill();
+    }
+    assert!((0..NAMES).all(is_marked));
 }
 
 #[test]

@@ -8,7 +8,7 @@ use crate::stats::{Counter, Gauge};
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"TLSRESUM");
 
 /// Moves with every change of the layout, of the counters and of the ring's encoding.
-pub(super) const VERSION: u64 = 2;
+pub(super) const VERSION: u64 = 3;
 
 /// Words of the header page, each 8 bytes.
 pub(super) mod word {
@@ -24,6 +24,7 @@ pub(super) mod word {
     pub(crate) const RING_LEASE: usize = 17;
     pub(crate) const STRIKES_LOST_UNTIL: usize = 18;
     pub(crate) const REALM: usize = 19;
+    pub(crate) const RESTRICTED: usize = 20;
     /// A cache line of its own, since every new session writes it. Used as 4-byte entries only.
     pub(crate) const BELL: usize = 24;
     pub(crate) const BELL_WAITER: usize = 25;
@@ -45,7 +46,11 @@ const _: () = assert!(word::GAUGES + Gauge::COUNT <= word::COUNTERS);
 pub(super) const SLOT_BYTES: usize = 45_056;
 const _: () = assert!(SLOT_BYTES.is_multiple_of(PAGE));
 
-const SHARDS_AT: usize = PAGE + 2 * SLOT_BYTES;
+const TABLES_AT: usize = PAGE + 2 * SLOT_BYTES;
+
+/// Bytes of the largest table, and of the smallest.
+const LARGEST_TABLE: usize = 2 * 1024 * 1024;
+const SMALLEST_TABLE: usize = 4096;
 
 /// The smallest mapping: one shard that takes the largest session several times.
 pub(super) const SMALLEST: usize = 512 * 1024;
@@ -70,6 +75,8 @@ const LOG_PER_BUCKET: usize = 14 * 184;
 pub(super) struct Geometry {
     /// Bytes of the mapping.
     pub(super) size: usize,
+    /// Words in the table of names, a power of two.
+    pub(super) names: usize,
     /// How many shards there are.
     pub(super) shards: usize,
     /// Bytes from one shard to the next.
@@ -86,12 +93,13 @@ impl Geometry {
         if size < SMALLEST {
             return None;
         }
-        let room = size - SHARDS_AT;
+        let names = table_bytes(size / 16) / WORD;
+        let room = size - TABLES_AT - names * WORD;
         let shards = room.div_ceil(LARGEST_SHARD);
         let shard_bytes = room / shards / SHARD_HEADER * SHARD_HEADER;
         let buckets = (shard_bytes - SHARD_HEADER) / (BUCKET_BYTES + LOG_PER_BUCKET);
         let log_units = (shard_bytes - SHARD_HEADER - buckets * BUCKET_BYTES) / WORD;
-        Some(Geometry { size, shards, shard_bytes, buckets, log_units })
+        Some(Geometry { size, names, shards, shard_bytes, buckets, log_units })
     }
 
     /// Where a ring slot starts.
@@ -99,9 +107,14 @@ impl Geometry {
         PAGE + slot * SLOT_BYTES
     }
 
+    /// Where the table of names starts.
+    pub(super) fn names_at(&self) -> usize {
+        TABLES_AT
+    }
+
     /// Where a shard's header starts.
     pub(super) fn shard_at(&self, shard: usize) -> usize {
-        SHARDS_AT + shard * self.shard_bytes
+        self.names_at() + self.names * WORD + shard * self.shard_bytes
     }
 
     /// Where a shard's index starts.
@@ -115,6 +128,11 @@ impl Geometry {
     }
 }
 
+/// The largest power of two of bytes that is no more than `most`, within the limits of tables.
+fn table_bytes(most: usize) -> usize {
+    1 << most.clamp(SMALLEST_TABLE, LARGEST_TABLE).ilog2()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -126,6 +144,9 @@ mod tests {
             assert!(geometry.shards > 0 && geometry.buckets > 0, "{geometry:?}");
             assert!(geometry.log_units <= 1 << 19, "{geometry:?}");
             assert!(geometry.log_units * WORD > 4 * 65_536, "{geometry:?}");
+            assert!(geometry.names.is_power_of_two() && geometry.names * WORD <= size / 16);
+            assert!(geometry.names_at().is_multiple_of(SHARD_HEADER), "on a cache line");
+            assert!(geometry.names_at() + geometry.names * WORD <= geometry.shard_at(0));
             assert_eq!(geometry.log_at(0) % WORD, 0);
             let end = geometry.log_at(geometry.shards - 1) + geometry.log_units * WORD;
             assert!(end <= size, "{geometry:?}");

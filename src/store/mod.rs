@@ -1,9 +1,9 @@
 //! The store: what the processes of a node share.
 //!
-//! Owns: one mapping with the session cache, the ring's bytes, the counters. Called by: `engine`. Threads: any number,
-//! in any number of processes. Forks: children inherit the mapping. Failure: what cannot be found, read or written in
-//! time is a miss; nothing here waits longer than it was told. Every byte in the mapping counts as hostile: lengths are
-//! checked, records carry a keyed check, and no content can make a process hang or stop.
+//! Owns: one mapping with the session cache, the ring's bytes, the table of names, the counters. Called by: `engine`.
+//! Threads: any number, in any number of processes. Forks: children inherit the mapping. Failure: what cannot be found,
+//! read or written in time is a miss; nothing here waits longer than it was told. Every byte in the mapping counts as
+//! hostile: lengths are checked, records carry a keyed check, and no content can make a process hang or stop.
 //!
 //! The layout is drawn in docs/shm-format.md.
 
@@ -11,6 +11,7 @@ mod agent;
 mod bell;
 mod layout;
 mod lease;
+mod names;
 mod record;
 mod region;
 mod shard;
@@ -41,6 +42,7 @@ use crate::stats::{Counter, Counters};
 use crate::sys;
 
 pub use agent::AgentLease;
+pub use names::Served;
 pub use record::{Key, Kind, MAX_VALUE, Meta, Origin};
 pub use shard::Evicted;
 pub use tail::{Record, Tail};
@@ -74,7 +76,7 @@ pub struct Usage {
     pub used: u64,
     /// Bytes of the logs that do not.
     pub free: u64,
-    /// Everything else: header, ring, indexes.
+    /// Everything else: header, ring, tables, indexes.
     pub overhead: u64,
 }
 

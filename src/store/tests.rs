@@ -8,6 +8,7 @@ mod density;
 mod files;
 mod hostile;
 mod model;
+mod names;
 mod races;
 mod records;
 mod ring_slots;

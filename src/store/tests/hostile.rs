@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use super::records::SMALL;
 use super::support::*;
 use crate::clock::since_boot;
-use crate::store::{Meta, Origin, Store, layout};
+use crate::store::{Meta, Origin, Served, Store, layout};
 
 fn words(store: &Store) -> usize {
     store.region.geometry().size / layout::WORD
@@ -28,11 +28,25 @@ fn use_everything(store: &Store, numbers: std::ops::Range<u64>) {
         finds(store, number, TYPICAL);
         store.remove(&key(number / 2));
     }
+    use_the_names(store);
     use_what_the_agent_has(store);
     let _ = (store.live(NOW), store.usage(), store.read_ring(), store.strikes_lost_until());
     let _ = store.update_ring(std::time::Duration::ZERO, |ring| {
         ring.map(|ring| zeroize::Zeroizing::new(ring.to_vec()))
     });
+}
+
+fn use_the_names(store: &Store) {
+    let keep = std::time::Duration::from_secs(3600);
+    for number in 0..20u8 {
+        let name = store.name_hash(&[&[number]]);
+        store.note_served(name, number.into(), NOW, keep);
+        store.note_mixed(name, NOW, keep);
+        let served = store.served(name, NOW);
+        assert!(matches!(served, Served::Mixed | Served::NoRoom), "{served:?}");
+    }
+    store.note_restricted();
+    assert!(store.has_restricted());
 }
 
 fn use_what_the_agent_has(store: &Store) {
@@ -63,8 +77,9 @@ fn random_words_anywhere_never_give_a_wrong_value_a_panic_or_a_hang() {
         use_everything(&store, round..round + 12);
         for spot in 0..40 {
             let chance = mix(round << 8 | spot);
-            // Half of the spots are in the busy first part: header, ring, shard header, index.
-            let range = if spot % 2 == 0 { words(&store) } else { 13_500.min(words(&store)) };
+            // Half of the spots are in the busy first part: header, ring, tables, shard header, index.
+            let busy = store.region.geometry().log_at(0) / layout::WORD;
+            let range = if spot % 2 == 0 { words(&store) } else { busy };
             overwrite(&store, chance as usize % range, mix(chance));
         }
     }
