@@ -386,7 +386,8 @@ static void a_changed_ticket_leads_to_a_full_handshake(void)
 
 static int trust(int verified, X509_STORE_CTX *store)
 {
-    (void)verified, (void)store;
+    (void)verified;
+    X509_STORE_CTX_set_error(store, X509_V_OK);
     return 1;
 }
 

@@ -20,10 +20,6 @@ SAME(SSL_CTRL_SET_SESS_CACHE_MODE, 44);
 SAME(SSL_CTRL_GET_SESS_CACHE_MODE, 45);
 SAME(SSL_CTRL_GET_VERIFY_CERT_STORE, 137);
 SAME(SSL_CTRL_SET_TLSEXT_TICKET_KEY_CB, 72);
-SAME(SSL_CTRL_SET_TLSEXT_SERVERNAME_CB, 53);
-SAME(SSL_TLSEXT_ERR_ALERT_FATAL, 2);
-SAME(SSL_TLSEXT_ERR_NOACK, 3);
-SAME(SSL_AD_HANDSHAKE_FAILURE, 40);
 SAME(SSL_SESS_CACHE_CLIENT, 1);
 SAME(SSL_SESS_CACHE_SERVER, 2);
 SAME(SSL_SESS_CACHE_NO_AUTO_CLEAR, 0x80);
@@ -34,10 +30,25 @@ SAME(SSL_MODE_ASYNC, 0x100);
 SAME(CRYPTO_EX_INDEX_SSL, 0);
 SAME(CRYPTO_EX_INDEX_SSL_CTX, 1);
 SAME(CRYPTO_EX_INDEX_SSL_SESSION, 2);
-/* Of the other files in src/tls. */
+SAME(ERR_LIB_SSL, 20);
 SAME(SSL_VERIFY_PEER, 1);
-SAME(TLS1_2_VERSION, 0x0303);
+SAME(SSL_SENT_SHUTDOWN, 1);
+SAME(X509_V_OK, 0);
 SAME(TLS1_3_VERSION, 0x0304);
+SAME(SSL_CTRL_GET_NUM_RENEGOTIATIONS, 10);
+SAME(SSL_CTRL_SET_TLS_EXT_SRP_USERNAME_CB, 75);
+SAME(SSL_CTRL_GET_MAX_PROTO_VERSION, 131);
+SAME(NID_kx_psk, 1043);
+SAME(NID_kx_ecdhe_psk, 1040);
+SAME(NID_kx_dhe_psk, 1041);
+SAME(NID_kx_rsa_psk, 1042);
+SAME(NID_kx_srp, 1044);
+SAME(NID_kx_any, 1063);
+SAME(NID_auth_null, 1053);
+/* sys.rs writes these in capitals: NID_KX_PSK NID_KX_ECDHE_PSK NID_KX_DHE_PSK NID_KX_RSA_PSK NID_KX_SRP NID_KX_ANY
+ * NID_AUTH_NULL. */
+/* Of the other files in src/tls. */
+SAME(TLS1_2_VERSION, 0x0303);
 SAME(TLSEXT_TYPE_server_name, 0);
 SAME(TLSEXT_NAMETYPE_host_name, 0);
 SAME(SSL_MAX_SSL_SESSION_ID_LENGTH, 32);
@@ -52,6 +63,10 @@ typedef SSL_SESSION *GetSessionCallback(SSL *, const unsigned char *, int, int *
 typedef void RemoveSessionCallback(SSL_CTX *, SSL_SESSION *);
 typedef int GenerateIdCallback(SSL *, unsigned char *, unsigned int *);
 typedef int AllowEarlyDataCallback(SSL *, void *);
+typedef void InfoCallback(const SSL *, int, int);
+typedef int CertVerifyCallback(X509_STORE_CTX *, void *);
+typedef unsigned int PskServerCallback(SSL *, const char *, unsigned char *, unsigned int);
+typedef int PskFindSessionCallback(SSL *, const unsigned char *, size_t, SSL_SESSION **);
 #if OPENSSL_VERSION_NUMBER >= 0x30000000L
 typedef EVP_MAC_CTX MacCtx;
 typedef uint64_t Options;
@@ -76,7 +91,23 @@ static const struct {
     Options (*ctx_get_options)(const SSL_CTX *);
     Options (*ctx_set_options)(SSL_CTX *, Options);
     Options (*ctx_clear_options)(SSL_CTX *, Options);
-    int (*ssl_get_verify_depth)(const SSL *);
+    void (*ssl_set_info_callback)(SSL *, InfoCallback *);
+    InfoCallback *(*ssl_get_info_callback)(const SSL *);
+    InfoCallback *(*ctx_get_info_callback)(SSL_CTX *);
+    int (*ssl_set_generate_session_id)(SSL *, GenerateIdCallback *);
+    STACK_OF(SSL_CIPHER) *(*ssl_get_ciphers)(const SSL *);
+    STACK_OF(SSL_CIPHER) *(*ctx_get_ciphers)(const SSL_CTX *);
+    int (*cipher_get_kx_nid)(const SSL_CIPHER *);
+    int (*cipher_get_auth_nid)(const SSL_CIPHER *);
+    SSL_verify_cb (*ssl_get_verify_callback)(const SSL *);
+    SSL_verify_cb (*ctx_get_verify_callback)(const SSL_CTX *);
+    STACK_OF(X509_NAME) *(*ssl_get_client_ca_list)(const SSL *);
+    void (*ctx_set_cert_verify_callback)(SSL_CTX *, CertVerifyCallback *, void *);
+    void (*ctx_set_psk_server_callback)(SSL_CTX *, PskServerCallback *);
+    void (*ctx_set_psk_find_session_callback)(SSL_CTX *, PskFindSessionCallback *);
+    unsigned int (*param_get_hostflags)(const X509_VERIFY_PARAM *);
+    int (*param_get_depth)(const X509_VERIFY_PARAM *);
+    int (*param_get_auth_level)(const X509_VERIFY_PARAM *);
     const unsigned char *(*session_get0_id_context)(const SSL_SESSION *, unsigned int *);
     SSL_SESSION *(*session_new)(void);
     long (*session_set_timeout)(SSL_SESSION *, long);
@@ -88,7 +119,6 @@ static const struct {
     int (*session_set_ex_data)(SSL_SESSION *, int, void *);
     long (*ctx_get_timeout)(const SSL_CTX *);
     long (*ctx_set_timeout)(SSL_CTX *, long);
-    const SSL_METHOD *(*ctx_get_ssl_method)(const SSL_CTX *);
     STACK_OF(X509_NAME) *(*ctx_get_client_ca_list)(const SSL_CTX *);
     int (*ctx_set_generate_session_id)(SSL_CTX *, GenerateIdCallback *);
     int (*ctx_set_session_id_context)(SSL_CTX *, const unsigned char *, unsigned int);
@@ -128,7 +158,23 @@ static const struct {
     SSL_CTX_get_options,
     SSL_CTX_set_options,
     SSL_CTX_clear_options,
-    SSL_get_verify_depth,
+    SSL_set_info_callback,
+    SSL_get_info_callback,
+    SSL_CTX_get_info_callback,
+    SSL_set_generate_session_id,
+    SSL_get_ciphers,
+    SSL_CTX_get_ciphers,
+    SSL_CIPHER_get_kx_nid,
+    SSL_CIPHER_get_auth_nid,
+    SSL_get_verify_callback,
+    SSL_CTX_get_verify_callback,
+    SSL_get_client_CA_list,
+    SSL_CTX_set_cert_verify_callback,
+    SSL_CTX_set_psk_server_callback,
+    SSL_CTX_set_psk_find_session_callback,
+    X509_VERIFY_PARAM_get_hostflags,
+    X509_VERIFY_PARAM_get_depth,
+    X509_VERIFY_PARAM_get_auth_level,
     SSL_SESSION_get0_id_context,
     SSL_SESSION_new,
     SSL_SESSION_set_timeout,
@@ -140,7 +186,6 @@ static const struct {
     SSL_SESSION_set_ex_data,
     SSL_CTX_get_timeout,
     SSL_CTX_set_timeout,
-    SSL_CTX_get_ssl_method,
     SSL_CTX_get_client_CA_list,
     SSL_CTX_set_generate_session_id,
     SSL_CTX_set_session_id_context,
@@ -177,6 +222,10 @@ static int (*const SET_TICKET_KEY)(SSL_CTX *, TicketKeyCallback *) =
     SSL_CTX_set_tlsext_ticket_key_evp_cb;
 static OSSL_PARAM (*const CONSTRUCT_UTF8)(const char *, char *, size_t) =
     OSSL_PARAM_construct_utf8_string;
+static char *(*const PARAM_GET0_HOST)(X509_VERIFY_PARAM *, int) = X509_VERIFY_PARAM_get0_host;
+static char *(*const PARAM_GET0_EMAIL)(X509_VERIFY_PARAM *) = X509_VERIFY_PARAM_get0_email;
+static char *(*const PARAM_GET1_IP)(X509_VERIFY_PARAM *) = X509_VERIFY_PARAM_get1_ip_asc;
+static void (*const MEMORY_FREE)(void *, const char *, int) = CRYPTO_free;
 typedef int AsyncCallback(void *);
 static int (*const ASYNC_GET_CALLBACK)(AsyncWaitCtx *, AsyncCallback **, void **) =
     ASYNC_WAIT_CTX_get_callback;
@@ -207,7 +256,8 @@ static void declarations_are_those_of_the_headers(void)
     CHECK(FREE_DATA != NULL && OBJECT_GET0_CRL != NULL);
 #if OPENSSL_VERSION_NUMBER >= 0x30000000L
     CHECK(CONSTRUCT_UTF8 != NULL && DUP_DATA != NULL && SET_TICKET_KEY != NULL);
-    CHECK(ASYNC_GET_CALLBACK != NULL);
+    CHECK(ASYNC_GET_CALLBACK != NULL && PARAM_GET0_HOST != NULL && PARAM_GET0_EMAIL != NULL);
+    CHECK(PARAM_GET1_IP != NULL && MEMORY_FREE != NULL);
     /* The names of parameters are text in src/tls/ticket.rs. */
     CHECK_EQUAL(OSSL_MAC_PARAM_KEY[0], 'k');
     CHECK_EQUAL(OSSL_MAC_PARAM_DIGEST[0], 'd');

@@ -165,6 +165,23 @@ pub(crate) fn object_of(address: *const libc::c_void) -> Option<usize> {
     }
 }
 
+/// The name of the file (without its directory) that code at an address was loaded from, and where in it that is; `None`
+/// when the address lies in no such file.
+pub(crate) fn file_of(address: *const libc::c_void) -> Option<(Vec<u8>, usize)> {
+    // SAFETY: the structure is plain data that the call fills; no address is followed.
+    let (name, base) = unsafe {
+        let mut found = std::mem::zeroed::<libc::Dl_info>();
+        if libc::dladdr(address, &raw mut found) == 0 || found.dli_fname.is_null() {
+            return None;
+        }
+        // A C string that lives as long as the file is loaded, which it is while its code is somebody's callback.
+        #[allow(clippy::disallowed_methods, reason = "checked not to be null")]
+        let path = std::ffi::CStr::from_ptr(found.dli_fname).to_bytes();
+        (path.rsplit(|byte| *byte == b'/').next().unwrap_or_default().to_vec(), found.dli_fbase)
+    };
+    Some((name, address.addr().wrapping_sub(base.addr())))
+}
+
 /// What this host calls itself; empty when it does not say.
 pub(crate) fn host_name() -> String {
     let mut name = [0u8; 65];

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::Config;
 use super::input::{Input, Reading};
-use super::words::{Agent, KeyFormat, KeySource, Level, Mode, OnRemove, Replication};
+use super::words::{Agent, Bind, KeyFormat, KeySource, Level, Mode, OnRemove, Replication};
 
 /// One setting and the variable that sets it.
 pub struct Setting {
@@ -93,8 +93,11 @@ pub const ENVIRONMENT: &[Setting] = &[
     Setting {
         name: "TLSRESUME_RESUMPTION_BIND",
         key: "resumption.bind",
-        allowed: BOOLEAN,
-        set: |c, v| v.boolean().map(|it| c.resumption.bind = it),
+        allowed: "true, false (in a variable also 1, 0, yes, no, on, off), \"certificate\"",
+        set: |c, v| {
+            let word = |yes| if yes { Bind::On } else { Bind::Off };
+            v.boolean_or("certificate", Bind::Certificate, word).map(|it| c.resumption.bind = it)
+        },
     },
     Setting {
         name: "TLSRESUME_RESUMPTION_FORCE",

@@ -27,7 +27,7 @@ use std::path::Path;
 pub use env::{ENVIRONMENT, Setting};
 pub use rules::MAX_KEYS;
 pub use sections::{Cluster, EarlyData, Keys, Log, Memcached, Memory, Peers, Redis, Resumption};
-pub use words::{Agent, KeyFormat, KeySource, Level, Mode, OnRemove, Replication};
+pub use words::{Agent, Bind, KeyFormat, KeySource, Level, Mode, OnRemove, Replication};
 
 use crate::error::{Error, Result};
 use draft::{Draft, mistake};

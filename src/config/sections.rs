@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::words::{Agent, KeyFormat, KeySource, Level, Mode, OnRemove, Replication};
+use super::words::{Agent, Bind, KeyFormat, KeySource, Level, Mode, OnRemove, Replication};
 
 /// How sessions are resumed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,8 +24,9 @@ pub struct Resumption {
     pub single_use: bool,
     /// What OpenSSL's remove callback does to the shared session. Default: keep.
     pub on_remove: OnRemove,
-    /// Whether sessions are tied to server name and client-verification policy. Default: true.
-    pub bind: bool,
+    /// What sessions are tied to: server name and client-verification policy (`true`), these and the server's certificate
+    /// (`certificate`), or nothing (`false`). Default: true.
+    pub bind: Bind,
     /// Whether tickets are sent also where the application itself says no. Default: false.
     pub force: bool,
 }
@@ -38,7 +39,7 @@ impl Default for Resumption {
             lifetime: Duration::from_secs(12 * 3600),
             single_use: false,
             on_remove: OnRemove::default(),
-            bind: true,
+            bind: Bind::On,
             force: false,
         }
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use toml::Value;
 
-use super::Config;
+use super::{Bind, Config};
 
 /// What stands for a value that may hold a secret.
 const HIDDEN: &str = "(hidden)";
@@ -25,7 +25,7 @@ impl Config {
             ("resumption.lifetime", duration(resumption.lifetime)),
             ("resumption.single_use", Value::Boolean(resumption.single_use)),
             ("resumption.on_remove", word(resumption.on_remove)),
-            ("resumption.bind", Value::Boolean(resumption.bind)),
+            ("resumption.bind", bind(resumption.bind)),
             ("resumption.force", Value::Boolean(resumption.force)),
             ("keys.source", word(keys.source)),
             ("keys.rotate", duration(keys.rotate)),
@@ -54,6 +54,14 @@ impl Config {
             ("early_data.replay_window", duration(self.early_data.replay_window)),
             ("log.level", word(self.log.level)),
         ]
+    }
+}
+
+fn bind(value: Bind) -> Value {
+    match value {
+        Bind::On => Value::Boolean(true),
+        Bind::Off => Value::Boolean(false),
+        Bind::Certificate => word(value),
     }
 }
 

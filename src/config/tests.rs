@@ -25,7 +25,7 @@ const SAMPLES: [(&str, &str, &str); 34] = [
     ("resumption.lifetime", "1h 30m", r#""90min""#),
     ("resumption.single_use", "yes", "true"),
     ("resumption.on_remove", "forget", r#""forget""#),
-    ("resumption.bind", "OFF", "false"),
+    ("resumption.bind", "certificate", r#""certificate""#),
     ("resumption.force", "1", "true"),
     ("keys.source", "files", r#""files""#),
     ("keys.rotate", "30m", r#""1800s""#),
@@ -66,7 +66,7 @@ fn samples() -> Config {
             lifetime: Duration::from_secs(5400),
             single_use: true,
             on_remove: OnRemove::Forget,
-            bind: false,
+            bind: Bind::Certificate,
             force: true,
         },
         keys: Keys {

@@ -52,6 +52,28 @@ const fn without_last_comma(words: &str) -> &str {
     words.split_at(words.len() - ", ".len()).0
 }
 
+/// What sessions are tied to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Bind {
+    /// To server name and client-verification policy: `true`.
+    #[default]
+    On,
+    /// To nothing: `false`.
+    Off,
+    /// To these and to the server's certificate: `"certificate"`.
+    Certificate,
+}
+
+impl fmt::Display for Bind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Bind::On => "true",
+            Bind::Off => "false",
+            Bind::Certificate => "certificate",
+        })
+    }
+}
+
 words! {
     /// What a client is given to come back with.
     Mode {

@@ -1,4 +1,4 @@
-//! What a session is tied to: the server name that was asked for, and how the client was verified (DESIGN 4.6).
+//! What a session is tied to: the server name that was asked for, and the rules for who gets in (DESIGN 1).
 
 use std::sync::Arc;
 
@@ -7,16 +7,48 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::recent::Recent;
-use crate::ring::{Digest, KeyName, TicketKey};
+use crate::ring::family::{MaskKey, VECTOR_LEN};
+use crate::ring::{Digest, Family, KeyName, TicketKey};
 use crate::secret::Secret;
 
-/// How a context verifies its clients, as far as it decides whose sessions may be resumed.
+/// Who gets in at a server: everybody, or those that certain rules admit.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Policy {
-    /// Not at all; such contexts are all alike.
-    NoVerification,
-    /// By these rules: digest of verify mode, depth, client-CA names and trust anchors.
-    Verifying([u8; 32]),
+pub struct Policy(u64);
+
+impl Policy {
+    /// Whoever asks, without a certificate or a shared key: such servers are all alike.
+    pub const PUBLIC: Policy = Policy(0);
+
+    /// Those that the rules of this digest admit. Rules are written by administrators, who gain nothing by two that
+    /// share 64 bits.
+    pub fn of_rules(digest: &[u8; 32]) -> Self {
+        let head = digest.first_chunk().copied().unwrap_or_default();
+        Policy(u64::from_le_bytes(head).max(1))
+    }
+
+    /// Whether everybody gets in.
+    pub fn is_public(self) -> bool {
+        self == Self::PUBLIC
+    }
+
+    /// As the stored form of a session has it, and back.
+    pub(super) fn to_bytes(self) -> [u8; Self::LEN] {
+        self.0.to_le_bytes()
+    }
+
+    /// The policy whose [`Policy::to_bytes`] these are.
+    pub(super) fn from_bytes(bytes: [u8; Self::LEN]) -> Self {
+        Policy(u64::from_le_bytes(bytes))
+    }
+
+    /// Bytes of a policy.
+    pub(super) const LEN: usize = 8;
+
+    /// 16 bits of it, for the node's table of names.
+    pub(super) fn print(self) -> u16 {
+        let [a, b, ..] = self.to_bytes();
+        u16::from_le_bytes([a, b])
+    }
 }
 
 /// Digest of server name and policy.
@@ -29,15 +61,51 @@ impl Binding {
 
     fn of(name: &[u8], policy: Policy) -> Self {
         let mut hasher = Sha256::new_with_prefix(b"tlsresume binding 1\0");
-        match policy {
-            Policy::NoVerification => hasher.update([0]),
-            Policy::Verifying(digest) => {
-                hasher.update([1]);
-                hasher.update(digest);
-            }
+        if policy.is_public() {
+            hasher.update([0]);
+        } else {
+            hasher.update([2]);
+            hasher.update(policy.to_bytes());
         }
         hasher.update(name);
         Binding(hasher.finalize().into())
+    }
+}
+
+/// A key as tickets are made and opened with it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BoundKey {
+    key: TicketKey,
+    /// Not of imported keys as they are: other servers have no families.
+    mask: Option<Secret>,
+}
+
+impl BoundKey {
+    /// A key that other servers have too.
+    pub(super) fn plain(key: TicketKey) -> Self {
+        BoundKey { key, mask: None }
+    }
+
+    /// The secrets.
+    pub fn key(&self) -> &TicketKey {
+        &self.key
+    }
+
+    /// A new ticket's initialisation vector, from random bytes.
+    pub fn vector(&self, family: Option<Family>, random: &[u8; VECTOR_LEN]) -> [u8; VECTOR_LEN] {
+        match (self.mask(), family) {
+            (Some(mask), Some(family)) => family.vector(mask, random),
+            _ => *random,
+        }
+    }
+
+    /// The family that a ticket's vector names; none where this key's tickets name none.
+    pub(super) fn family(&self, vector: &[u8; VECTOR_LEN]) -> Option<Family> {
+        self.mask().map(|mask| Family::of_vector(mask, vector))
+    }
+
+    fn mask(&self) -> Option<&MaskKey> {
+        self.mask.as_ref()?.expose().first_chunk()
     }
 }
 
@@ -47,15 +115,19 @@ const REMEMBERED: usize = 64;
 /// Bindings, and the ticket keys tied to them, of recent visitors.
 pub(super) struct Bindings {
     bindings: Recent<(Policy, Box<[u8]>), Binding, REMEMBERED>,
-    keys: Recent<(KeyName, Binding), Arc<TicketKey>, REMEMBERED>,
+    keys: Recent<(KeyName, Binding), Arc<BoundKey>, REMEMBERED>,
+    masks: Recent<KeyName, u64, MASKS>,
 }
+
+/// How many ring keys' masks a process remembers: those that encrypt and open, not those that wait or end.
+const MASKS: usize = 16;
 
 impl Bindings {
     pub(super) const fn new() -> Self {
-        Bindings { bindings: Recent::new(), keys: Recent::new() }
+        Bindings { bindings: Recent::new(), keys: Recent::new(), masks: Recent::new() }
     }
 
-    /// The binding of a server name (in lower case; empty: none was asked for) and a policy.
+    /// The binding of a server name (as the client sent it; empty: none was asked for) and a policy.
     pub(super) fn binding(&self, name: &[u8], policy: Policy) -> Binding {
         self.bindings.get_or(
             |(other_policy, other_name)| *other_policy == policy && **other_name == *name,
@@ -64,7 +136,7 @@ impl Bindings {
     }
 
     /// The keys under `ring_key`'s name that open tickets of this binding and no other.
-    pub(super) fn bound_key(&self, ring_key: &TicketKey, binding: &Binding) -> Arc<TicketKey> {
+    pub(super) fn bound_key(&self, ring_key: &TicketKey, binding: &Binding) -> Arc<BoundKey> {
         let name = ring_key.name();
         self.keys.get_or(
             |(other_name, other_binding)| *other_name == name && other_binding == binding,
@@ -72,24 +144,57 @@ impl Bindings {
         )
     }
 
+    /// The name that tickets of a policy bear: the key's short one, and the policy, masked.
+    pub(super) fn name_for(&self, ring_key: &TicketKey, policy: Policy) -> KeyName {
+        KeyName::from_halves([ring_key.name().short(), policy.0 ^ self.policy_mask(ring_key)])
+    }
+
+    /// The policy that the second half of such a name tells.
+    pub(super) fn policy_of(&self, ring_key: &TicketKey, second_half: u64) -> Policy {
+        Policy(second_half ^ self.policy_mask(ring_key))
+    }
+
     /// Wipes the keys whose ring key is gone.
     pub(super) fn forget_keys(&self, is_known: impl Fn(&KeyName) -> bool) {
         self.keys.retain(|(name, _)| is_known(name));
+        self.masks.retain(is_known);
+    }
+
+    fn policy_mask(&self, ring_key: &TicketKey) -> u64 {
+        self.masks.get_or(
+            |name| *name == ring_key.name(),
+            || {
+                let mut mask = [0; 8];
+                expand(ring_key, None, b"tlsresume policy mask", &mut mask);
+                (ring_key.name(), u64::from_le_bytes(mask))
+            },
+        )
     }
 }
 
-/// HKDF (RFC 5869) from both secrets of the ring key, with the binding as salt.
-fn derive(ring_key: &TicketKey, binding: &Binding) -> TicketKey {
-    let mut input = Zeroizing::new(Vec::with_capacity(32 + TicketKey::MAX_MAC_LEN));
+const AES_LEN: usize = 32;
+const MAC_LEN: usize = 32;
+
+/// The mask is that of all names, so that a ticket of another name counts as what it is.
+fn derive(ring_key: &TicketKey, binding: &Binding) -> BoundKey {
+    let mut secrets = Zeroizing::new([0u8; AES_LEN + MAC_LEN]);
+    let mut mask = Zeroizing::new(MaskKey::default());
+    expand(ring_key, Some(&binding.0), b"tlsresume bound ticket key", &mut secrets[..]);
+    expand(ring_key, None, b"tlsresume family mask", &mut mask[..]);
+    let (aes, mac) = secrets.split_at(AES_LEN);
+    let key = TicketKey::new(ring_key.name(), Secret::new(aes), Secret::new(mac), Digest::Sha256)
+        .expect("32 and 32 bytes fit");
+    BoundKey { key, mask: Some(Secret::new(&mask[..])) }
+}
+
+/// HKDF (RFC 5869) from both secrets of the ring key.
+fn expand(ring_key: &TicketKey, salt: Option<&[u8]>, purpose: &[u8], output: &mut [u8]) {
+    let mut input = Zeroizing::new(Vec::with_capacity(AES_LEN + TicketKey::MAX_MAC_LEN));
     input.extend_from_slice(ring_key.aes().expose());
     input.extend_from_slice(ring_key.mac().expose());
-    let mut output = Zeroizing::new([0u8; 64]);
-    let kdf = Hkdf::<Sha256>::new(Some(&binding.0), &input);
-    kdf.expand(b"tlsresume bound ticket key", &mut output[..])
-        .expect("64 bytes are within HKDF's limit");
-    let (aes, mac) = output.split_at(32);
-    TicketKey::new(ring_key.name(), Secret::new(aes), Secret::new(mac), Digest::Sha256)
-        .expect("32 and 32 bytes fit")
+    Hkdf::<Sha256>::new(salt, &input)
+        .expand(purpose, output)
+        .expect("less than HKDF's limit of 8,160 bytes");
 }
 
 #[cfg(test)]
@@ -105,24 +210,42 @@ mod tests {
     #[test]
     fn another_name_or_policy_or_ring_key_gives_another_key_under_the_same_name() {
         let bindings = Bindings::new();
-        let verifying = Policy::Verifying([7; 32]);
-        let a = bindings.binding(b"a.example", Policy::NoVerification);
+        let rules = |byte| Policy::of_rules(&[byte; 32]);
+        let a = bindings.binding(b"a.example", Policy::PUBLIC);
         let keys = [
             derive(&key(1), &a),
-            derive(&key(1), &bindings.binding(b"b.example", Policy::NoVerification)),
-            derive(&key(1), &bindings.binding(b"a.example", verifying)),
-            derive(&key(1), &bindings.binding(b"", Policy::NoVerification)),
-            derive(&key(1), &bindings.binding(b"a.example", Policy::Verifying([8; 32]))),
+            derive(&key(1), &bindings.binding(b"b.example", Policy::PUBLIC)),
+            derive(&key(1), &bindings.binding(b"A.example", Policy::PUBLIC)),
+            derive(&key(1), &bindings.binding(b"a.example", rules(7))),
+            derive(&key(1), &bindings.binding(b"", Policy::PUBLIC)),
+            derive(&key(1), &bindings.binding(b"a.example", rules(8))),
             derive(&key(3), &a),
         ];
         for (index, one) in keys.iter().enumerate() {
-            assert_eq!(one.name(), KeyName([1; 16]));
+            assert_eq!(one.key().name(), KeyName([1; 16]));
             assert!(
-                keys[..index].iter().all(|other| other != one),
+                keys[..index].iter().all(|other| other.key() != one.key()),
                 "key {index} repeats an earlier one"
             );
         }
         assert_eq!(*bindings.bound_key(&key(1), &a), keys[0]);
         assert_eq!(*bindings.bound_key(&key(1), &a), keys[0], "also from the cache");
+    }
+
+    #[test]
+    fn the_name_of_a_ticket_tells_its_policy_to_who_has_the_key_alone() {
+        let (bindings, policy) = (Bindings::new(), Policy::of_rules(&[7; 32]));
+        let name = bindings.name_for(&key(1), policy);
+        let [short, masked] = name.halves();
+        assert_eq!(short, key(1).name().short());
+        assert_eq!(bindings.policy_of(&key(1), masked), policy);
+        assert_ne!(Bindings::new().policy_of(&key(3), masked), policy, "of another key");
+        assert_ne!(masked.to_le_bytes(), policy.to_bytes());
+    }
+
+    #[test]
+    fn rules_are_never_taken_for_no_rules() {
+        assert!(!Policy::of_rules(&[0; 32]).is_public());
+        assert!(Policy::PUBLIC.is_public());
     }
 }

@@ -15,8 +15,16 @@ const STRIKE_MASK: u8 = 0xff;
 impl Engine {
     /// Whether early data may be accepted with the ticket whose session has this id: true for the first who asks on
     /// this node within the replay window, and only where the register is known to be complete.
-    pub fn early_data_allowed(&self, id: &[u8], now: UnixMillis, patience: Duration) -> bool {
-        let allowed = self.strike(id, now, patience);
+    ///
+    /// `fits`: the session is tied to what serves the connection. Otherwise its early data is refused.
+    pub fn early_data_allowed(
+        &self,
+        id: &[u8],
+        fits: bool,
+        now: UnixMillis,
+        patience: Duration,
+    ) -> bool {
+        let allowed = fits && self.strike(id, now, patience);
         let counter = if allowed { Counter::EarlyDataAllowed } else { Counter::EarlyDataRefused };
         self.counters().count(counter);
         allowed

@@ -13,12 +13,12 @@ mod binding;
 mod cluster;
 mod early_data;
 mod keys;
-mod learned;
 mod metrics;
 mod outside;
 mod sessions;
 mod tickets;
 mod view;
+mod visit;
 
 #[cfg(test)]
 mod tests;
@@ -33,7 +33,7 @@ use arc_swap::ArcSwap;
 use sha2::{Digest, Sha256};
 
 use crate::clock;
-use crate::config::{Config, KeySource, Mode};
+use crate::config::{Bind, Config, KeySource, Mode};
 use crate::error::{Error, Result};
 use crate::ring::Schedule;
 use crate::secret::Secret;
@@ -41,19 +41,18 @@ use crate::stats::Counters;
 use crate::store::Store;
 use crate::sys;
 
-pub use binding::{Binding, Policy};
+pub use binding::{Binding, BoundKey, Policy};
 pub use keys::{KeyEntry, KeyKind, KeyState};
-pub use learned::{Accepting, Learned};
 pub use metrics::Report;
 pub use sessions::{Lookup, NewSession, Question, Search, StoredSession, Waited};
-pub use tickets::Opening;
+pub use tickets::{Issuing, Opening};
+pub use visit::Visit;
 
 pub use crate::cluster::lookup::Asking;
 
 use agent::start::Upkeep;
 use binding::Bindings;
 use cluster::Cluster;
-use learned::Policies;
 use view::View;
 
 /// One realm on this node.
@@ -68,7 +67,6 @@ pub struct Engine {
     /// Boot-clock time in milliseconds before which a failed maintenance of the ring is not tried again.
     retry_after: AtomicU64,
     bindings: Bindings,
-    policies: Policies,
     /// What joins this node to others, if anything does.
     cluster: Option<Cluster>,
     upkeep: Upkeep,
@@ -113,7 +111,6 @@ impl Engine {
             view: ArcSwap::from_pointee(View::default()),
             retry_after: AtomicU64::new(0),
             bindings: Bindings::new(),
-            policies: Policies::new(),
             cluster: Cluster::of(&config)?,
             upkeep: Upkeep::default(),
             shared: OnceLock::new(),
@@ -140,28 +137,13 @@ impl Engine {
         self.store.counters()
     }
 
-    /// The binding of a server name (in lower case; empty: none) and the policy that serves it.
+    /// The binding of a server name (as the client sent it; empty: none) and the policy that serves it.
     pub fn binding(&self, name: &[u8], policy: Policy) -> Binding {
-        if self.config.resumption.bind {
+        if self.config.resumption.bind != Bind::Off {
             self.bindings.binding(name, policy)
         } else {
             Binding::NONE
         }
-    }
-
-    /// Which policy is known to serve a name on an accepting context.
-    pub fn recall_policy(&self, accepting: Accepting, name: &[u8]) -> Learned {
-        self.policies.recall(accepting, name)
-    }
-
-    /// Remembers which policy served a name on an accepting context.
-    pub fn learn_policy(&self, accepting: Accepting, name: &[u8], policy: Policy) {
-        self.policies.learn(accepting, name, policy);
-    }
-
-    /// Forgets what an accepting context served that is gone.
-    pub fn forget_policies(&self, context: u64) {
-        self.policies.forget(context);
     }
 }
 

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use super::cluster::Exchange;
-use super::{Binding, Engine};
+use super::{Engine, Policy, Visit};
 use crate::clock::{self, UnixMillis};
 use crate::cluster::lookup::{Answer, Asked, Asking, Inquiry, Lookups};
 use crate::cluster::seal::Label;
+use crate::ring::Family;
 use crate::ring::session_id::{SESSION_ID_LEN, SESSION_KEY_LEN, SessionKey, session_key};
 use crate::stats::Counter;
 use crate::store::{Kind, Meta, NotInserted, Origin};
@@ -19,15 +19,17 @@ use crate::sys;
 pub struct NewSession<'a> {
     /// Its id, as [`Engine::new_session_id`] made it.
     pub id: &'a [u8],
-    /// What it is tied to.
-    pub binding: &'a Binding,
+    /// The server name that it is tied to, as the client sent it.
+    pub name: &'a [u8],
+    /// The policy that served.
+    pub policy: Policy,
     /// When its full handshake took place.
     pub authenticated: UnixMillis,
     /// When it ends.
     pub expires: UnixMillis,
     /// What is kept.
     pub value: &'a [u8],
-    /// A byte kept with it.
+    /// A number below 128 kept with it.
     pub note: u8,
 }
 
@@ -36,10 +38,14 @@ pub struct NewSession<'a> {
 pub struct StoredSession {
     /// What was kept.
     pub value: Zeroizing<Vec<u8>>,
-    /// The byte kept with it.
+    /// The number kept with it.
     pub note: u8,
     /// When its full handshake took place, to the second.
     pub authenticated: UnixMillis,
+    /// The policy that it was made under.
+    pub policy: Policy,
+    /// The full handshake that it goes back to.
+    pub family: Family,
 }
 
 /// Whether finding a session leaves it there.
@@ -73,13 +79,21 @@ pub struct Question {
 }
 
 impl Engine {
-    /// A fresh session id that this realm will know as its own. `None` without a key or randomness.
-    pub fn new_session_id(&self, now: UnixMillis) -> Option<[u8; SESSION_ID_LEN]> {
-        let mut key = [0; SESSION_KEY_LEN];
-        let sound = sys::random(&mut key);
+    /// A new family, of a full handshake that takes place now.
+    pub fn new_family(&self, now: UnixMillis) -> Family {
+        let mut number = [0; 4];
+        // Without randomness no session gets an id of ours, and no ticket a key.
+        let _ = sys::random(&mut number);
+        Family::new(now + self.config.resumption.lifetime, u32::from_le_bytes(number))
+    }
+
+    /// A fresh session id of that family that this realm will know as its own. `None` without a key or randomness.
+    pub fn new_session_id(&self, family: Family, now: UnixMillis) -> Option<[u8; SESSION_ID_LEN]> {
+        let mut random = [0; SESSION_KEY_LEN];
+        let sound = sys::random(&mut random);
         let view = self.view(now);
         let id_key = view.ring.id_key(now)?;
-        sound.then(|| id_key.session_id(&key))
+        sound.then(|| id_key.session_id(&family.session_key(id_key.mask(), &random)))
     }
 
     /// Keeps a session, if it fits and the store is free within `patience`. Sessions whose id is not ours are not kept.
@@ -89,16 +103,19 @@ impl Engine {
         let Some((id, maker)) = own else {
             return self.counters().count(Counter::SessionsDropped);
         };
+        let prefixed = with_policy(session);
+        let note = session.note | if prefixed.is_some() { HAS_POLICY } else { 0 };
+        let value = prefixed.as_ref().map_or(session.value, |value| value);
         let meta = Meta {
             key: *session_key(id),
-            binding: maker.bind(&session.binding.0),
+            binding: maker.bind(&self.binding(session.name, session.policy).0),
             expires: seconds(session.expires),
             authenticated: seconds(session.authenticated),
             kind: Kind::Session,
             origin: Origin::Here,
-            note: session.note,
+            note,
         };
-        match self.store.insert(&meta, session.value, now, patience) {
+        match self.store.insert(&meta, value, now, patience) {
             Ok(evicted) => {
                 self.counters().count(Counter::SessionsStored);
                 self.note_evicted(evicted, now);
@@ -109,19 +126,19 @@ impl Engine {
         }
     }
 
-    /// The session of that id, if it is ours, alive and tied to `binding`; else `None`, counted by reason. Waits for the
-    /// cluster where only that knows.
+    /// The session of that id, if it is ours, alive and may be resumed by this visitor; else `None`, counted by reason. Waits
+    /// for the cluster where only that knows.
     pub fn find_session(
         &self,
         id: &[u8],
-        binding: &Binding,
+        visit: &Visit<'_>,
         lookup: Lookup,
         now: UnixMillis,
     ) -> Option<StoredSession> {
         let waited = &mut Waited::default();
-        match self.begin_search(id, binding, lookup, Asking::Anyone, waited, now) {
+        match self.begin_search(id, visit, lookup, Asking::Anyone, waited, now) {
             Search::Over(found) => found,
-            Search::Asked(question) => self.end_search(question, id, binding, lookup, waited, now),
+            Search::Asked(question) => self.end_search(question, id, visit, lookup, waited, now),
         }
     }
 
@@ -130,13 +147,13 @@ impl Engine {
     pub fn begin_search(
         &self,
         id: &[u8],
-        binding: &Binding,
+        visit: &Visit<'_>,
         lookup: Lookup,
         asking: Asking,
         waited: &mut Waited,
         now: UnixMillis,
     ) -> Search {
-        let found = match self.find_here(id, binding, lookup, now) {
+        let found = match self.find_here(id, visit, lookup, now) {
             Ok(Here::Found(session)) => Ok(session),
             Ok(Here::Elsewhere(lookups, _)) if !lookups.may_ask(asking) => {
                 Err(Counter::SessionsAbsent)
@@ -148,7 +165,7 @@ impl Engine {
                     Asked::Answered(Answer::OutOfTime) => Err(Counter::SessionsOverLimit),
                     Asked::Answered(answer) => {
                         self.count_lookup(&answer, begun, waited);
-                        self.open_answer(answer, id, binding, lookup, now)
+                        self.open_answer(answer, id, visit, lookup, now)
                     }
                 }
             }
@@ -162,33 +179,59 @@ impl Engine {
         &self,
         question: Question,
         id: &[u8],
-        binding: &Binding,
+        visit: &Visit<'_>,
         lookup: Lookup,
         waited: &mut Waited,
         now: UnixMillis,
     ) -> Option<StoredSession> {
         let answer = question.inquiry.answer();
         self.count_lookup(&answer, question.begun, waited);
-        self.counted(self.open_answer(answer, id, binding, lookup, now))
+        self.counted(self.open_answer(answer, id, visit, lookup, now))
     }
 
     fn counted(&self, found: Result<StoredSession, Counter>) -> Option<StoredSession> {
         found.map_err(|reason| self.counters().count(reason)).ok()
     }
 
-    /// Forgets the session of that id, on every node that shares it. Whether it was in this node's store.
+    /// Forgets the session of that id and every other session and ticket of its full handshake, on every node that shares
+    /// them. Whether the session was in this node's store.
     pub fn forget_session(&self, id: &[u8], now: UnixMillis) -> bool {
         let Some(id) = own_id(id) else { return false };
         let was_here = self.store.remove(session_key(id));
-        let shares =
-            self.cluster.as_ref().is_some_and(|cluster| cluster.exchange != Exchange::None);
-        if shares && self.current(now).ring.maker_of(id, now).is_some() {
-            self.forget_everywhere(session_key(id), now);
+        if let Some(family) = self.family_of(id, now) {
+            if self.keeps_values_elsewhere() {
+                self.forget_everywhere(session_key(id), now);
+            }
+            self.forget_family(family, now);
         }
         was_here
     }
 
-    /// The session may be at other nodes, or on its way: for as long as it could live it is not taken in again.
+    /// The same, if the session is in this node's store: a ticket that carries its session is not forgotten.
+    pub fn forget_stored_session(&self, id: &[u8], now: UnixMillis) {
+        if own_id(id).is_some_and(|id| self.store.lookup(session_key(id)).is_some()) {
+            self.forget_session(id, now);
+        }
+    }
+
+    /// Forgets all tickets and sessions of a full handshake, on every node that shares them.
+    fn forget_family(&self, family: Family, now: UnixMillis) {
+        self.forget_everywhere(&family.removal_key(), now);
+    }
+
+    /// Whether a family was forgotten.
+    pub(super) fn is_removed(&self, family: Family, now: UnixMillis) -> bool {
+        self.store.has_removals(now) && self.store.keeps_away(&family.removal_key(), now)
+    }
+
+    /// The family of a session id of ours.
+    fn family_of(&self, id: &[u8; SESSION_ID_LEN], now: UnixMillis) -> Option<Family> {
+        let view = self.current(now);
+        let maker = view.ring.maker_of(id, now)?;
+        Some(Family::of_session_key(maker.mask(), session_key(id)))
+    }
+
+    /// Members may be at other nodes, or on their way: for as long as they could live none is accepted.
     fn forget_everywhere(&self, key: &SessionKey, now: UnixMillis) {
         let until = now + self.config.resumption.lifetime;
         match self.store.remove_for_all(key, until, Origin::Here, now, FORGET_PATIENCE) {
@@ -197,11 +240,16 @@ impl Engine {
         }
     }
 
+    /// Whether sessions lie in the cluster under their own keys.
+    fn keeps_values_elsewhere(&self) -> bool {
+        self.lookups().is_some()
+    }
+
     /// What this node knows of a session. Who is the first to use one, only the cluster knows.
     fn find_here<'a>(
         &'a self,
         id: &'a [u8],
-        binding: &Binding,
+        visit: &Visit<'_>,
         lookup: Lookup,
         now: UnixMillis,
     ) -> Result<Here<'a>, Counter> {
@@ -214,7 +262,7 @@ impl Engine {
         if stored.as_ref().is_some_and(|(meta, _)| meta.kind != Kind::Session) {
             return Err(Counter::SessionsAbsent);
         }
-        let found = stored.map(|found| self.admissible(id, binding, found, now)).transpose()?;
+        let found = stored.map(|found| self.admissible(id, visit, found, now)).transpose()?;
         match (found, self.lookups()) {
             (Some(found), Some(_)) if lookup == Lookup::Keep => Ok(Here::Found(found)),
             (_, Some(lookups)) => Ok(Here::Elsewhere(lookups, key)),
@@ -230,7 +278,7 @@ impl Engine {
         &self,
         answer: Answer,
         id: &[u8],
-        binding: &Binding,
+        visit: &Visit<'_>,
         lookup: Lookup,
         now: UnixMillis,
     ) -> Result<StoredSession, Counter> {
@@ -247,7 +295,7 @@ impl Engine {
         } else {
             self.adopt_session(&meta, &value, now, ADOPT_PATIENCE);
         }
-        self.admissible(id, binding, (meta, value), now)
+        self.admissible(id, visit, (meta, value), now)
     }
 
     /// It was taken out of Redis, where who has that could put it back: here at least it stays used.
@@ -259,11 +307,11 @@ impl Engine {
         }
     }
 
-    /// A session that was found, if it is alive and tied to `binding`.
+    /// A session that was found, if it is alive and may be resumed by this visitor.
     fn admissible(
         &self,
         id: &[u8; SESSION_ID_LEN],
-        binding: &Binding,
+        visit: &Visit<'_>,
         (meta, value): (Meta, Zeroizing<Vec<u8>>),
         now: UnixMillis,
     ) -> Result<StoredSession, Counter> {
@@ -274,10 +322,17 @@ impl Engine {
         if u64::from(meta.expires) < now.secs() || authenticated < view.ring.sessions_since() {
             return Err(Counter::SessionsExpired);
         }
-        if meta.binding != maker.bind(&binding.0) {
+        let (policy, value, note) = split_policy(value, meta.note).ok_or(Counter::SessionsParse)?;
+        if meta.binding != maker.bind(&self.binding(visit.name, policy).0)
+            || !self.may_resume(visit, policy, now)
+        {
             return Err(Counter::SessionsBinding);
         }
-        Ok(StoredSession { value, note: meta.note, authenticated })
+        let family = Family::of_session_key(maker.mask(), session_key(id));
+        if self.is_removed(family, now) {
+            return Err(Counter::SessionsAbsent);
+        }
+        Ok(StoredSession { value, note, authenticated, policy, family })
     }
 
     fn lookups(&self) -> Option<&Lookups> {
@@ -307,6 +362,26 @@ enum Here<'a> {
 /// How long a shard's lease is waited for: by a handshake that keeps what it fetched, and by who removes a session.
 const ADOPT_PATIENCE: Duration = Duration::from_micros(200);
 const FORGET_PATIENCE: Duration = Duration::from_micros(800);
+
+/// Set in the note of a session whose value begins with its policy. One that everybody may have has none.
+const HAS_POLICY: u8 = 0x80;
+
+fn with_policy(session: &NewSession<'_>) -> Option<Zeroizing<Vec<u8>>> {
+    (!session.policy.is_public())
+        .then(|| Zeroizing::new([&session.policy.to_bytes(), session.value].concat()))
+}
+
+fn split_policy(
+    mut value: Zeroizing<Vec<u8>>,
+    note: u8,
+) -> Option<(Policy, Zeroizing<Vec<u8>>, u8)> {
+    if note & HAS_POLICY == 0 {
+        return Some((Policy::PUBLIC, value, note));
+    }
+    let policy = Policy::from_bytes(*value.first_chunk()?);
+    value.drain(..Policy::LEN);
+    Some((policy, value, note & !HAS_POLICY))
+}
 
 fn own_id(id: &[u8]) -> Option<&[u8; SESSION_ID_LEN]> {
     id.try_into().ok()

@@ -26,6 +26,17 @@ pub(super) struct View {
     pub(super) ring: Ring,
     /// When keys must be made or forgotten.
     due: UnixMillis,
+    /// When this process saw that all keys were revoked or all sessions forgotten, the last time.
+    all_ended: UnixMillis,
+}
+
+impl View {
+    /// Whether all keys were revoked or all sessions forgotten since a connection of this process began. Both clocks have
+    /// a say: that of whoever asked for it may be ahead of this host's.
+    pub(super) fn has_ended_all_since(&self, began: UnixMillis) -> bool {
+        let since = self.ring.keys_since().max(self.ring.sessions_since());
+        began < since && began < self.all_ended
+    }
 }
 
 impl Engine {
@@ -96,7 +107,10 @@ impl Engine {
         // What cannot be read is repaired at the next maintenance, which is due at once.
         let due = if readable { ring.maintenance_due(&self.schedule, now) } else { UnixMillis(0) };
         self.bindings.forget_keys(|name| ring.knows(name));
-        self.view.store(Arc::new(View { generation, ring, due }));
+        let before = self.view.load();
+        let ends = |ring: &Ring| (ring.keys_since(), ring.sessions_since());
+        let all_ended = if ends(&ring) == ends(&before.ring) { before.all_ended } else { now };
+        self.view.store(Arc::new(View { generation, ring, due, all_ended }));
     }
 
     /// Makes the keys that are due, unless a try just failed. Waits for nobody.

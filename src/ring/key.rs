@@ -11,6 +11,28 @@ pub struct KeyName(pub [u8; KeyName::LEN]);
 impl KeyName {
     /// Bytes in a key name.
     pub const LEN: usize = 16;
+
+    /// Half as long, for tickets that say more than their key. Of both halves, for imported names may differ in one only.
+    pub fn short(&self) -> u64 {
+        let [first, second] = self.halves();
+        first ^ second
+    }
+
+    /// The name on a ticket: a short name, and 8 bytes more.
+    pub fn from_halves(halves: [u64; 2]) -> Self {
+        let mut name = [0; Self::LEN];
+        let (first, second) = name.split_at_mut(8);
+        first.copy_from_slice(&halves[0].to_le_bytes());
+        second.copy_from_slice(&halves[1].to_le_bytes());
+        KeyName(name)
+    }
+
+    /// Its first and its last 8 bytes.
+    pub fn halves(&self) -> [u64; 2] {
+        let (first, second) = self.0.split_at(8);
+        [first, second]
+            .map(|half| u64::from_le_bytes(half.first_chunk().copied().unwrap_or_default()))
+    }
 }
 
 impl fmt::Display for KeyName {

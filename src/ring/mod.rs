@@ -11,6 +11,7 @@
 
 mod admission;
 pub mod derive;
+pub mod family;
 pub mod file;
 pub mod key;
 mod record;
@@ -27,6 +28,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 pub use admission::{CLOCKS_DIFFER, is_believed};
+pub use family::Family;
 pub use key::{Digest, KeyName, TicketKey};
 pub use record::{Material, Record};
 pub use schedule::Schedule;
@@ -145,6 +147,13 @@ impl Ring {
         let current =
             in_use(&self.tickets, now).is_some_and(|(active, _)| Arc::ptr_eq(active, record));
         Verdict::Accepted(record, key, if current { Age::Current } else { Age::Older })
+    }
+
+    /// The whole name of the ticket key that has this short one, of the newest if there are several; also of one that is
+    /// revoked.
+    pub fn by_short_name(&self, short: u64) -> Option<KeyName> {
+        let known = self.tickets.iter().rev().map(|record| record.name());
+        known.chain(self.revoked.keys().copied()).find(|name| name.short() == short)
     }
 
     /// Keys made before this time are refused.

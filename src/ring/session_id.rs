@@ -1,10 +1,12 @@
 //! Session ids that prove they came from this realm, so that invented ones cost no lookup anywhere.
 //!
-//! An id is 24 random bytes and an 8-byte tag of them: SipHash-2-4, which is a MAC for short inputs, under the realm's
-//! id key. 32 bytes is the only length that TLS 1.3 stateful tickets resume with, and the most that TLS 1.2 allows.
+//! An id is 24 bytes and an 8-byte tag of them: SipHash-2-4, which is a MAC for short inputs, under the realm's id key.
+//! 16 of the 24 are random, and 8 name the session's [`super::Family`] to who has the key. 32 bytes is the only length
+//! that TLS 1.3 stateful tickets resume with, and the most that TLS 1.2 allows.
 
 use siphasher::sip::SipHasher24;
 
+use super::family::MaskKey;
 use super::key::KeyName;
 use crate::secret::Secret;
 
@@ -53,6 +55,12 @@ impl IdKey {
         id
     }
 
+    /// What families in ids of this key are masked with. Tags hash 24 bytes, bindings 32 and masks 16: SipHash takes the
+    /// length in, so none is ever another.
+    pub fn mask(&self) -> &MaskKey {
+        self.secret.expose().first_chunk().expect("made with 16 bytes")
+    }
+
     /// Whether this key made `id`.
     pub fn made(&self, id: &[u8; SESSION_ID_LEN]) -> bool {
         let (key, tag) = split(id);
@@ -69,9 +77,8 @@ impl IdKey {
         self.hasher().hash(key).to_le_bytes()
     }
 
-    /// Tags hash 24 bytes and bindings 32: SipHash takes the length in, so the one is never the other.
     fn hasher(&self) -> SipHasher24 {
-        SipHasher24::new_with_key(self.secret.expose().first_chunk().expect("made with 16 bytes"))
+        SipHasher24::new_with_key(self.mask())
     }
 }
 

@@ -25,6 +25,8 @@ pub(super) mod word {
     pub(crate) const STRIKES_LOST_UNTIL: usize = 18;
     pub(crate) const REALM: usize = 19;
     pub(crate) const RESTRICTED: usize = 20;
+    /// Until when any removal keeps copies away, in milliseconds since 1970.
+    pub(crate) const REMOVALS_UNTIL: usize = 23;
     /// A cache line of its own, since every new session writes it. Used as 4-byte entries only.
     pub(crate) const BELL: usize = 24;
     pub(crate) const BELL_WAITER: usize = 25;

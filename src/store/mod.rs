@@ -284,9 +284,15 @@ impl Store {
             origin,
             note: 0,
         };
+        self.region.word(word::REMOVALS_UNTIL).fetch_max(until.0, Ordering::Relaxed);
         self.insert(&meta, &[], now, patience).inspect_err(|_| {
             self.remove(key);
         })
+    }
+
+    /// Whether anything was removed for all whose removal may still count: one load, where nothing ever is.
+    pub fn has_removals(&self, now: UnixMillis) -> bool {
+        now.0 <= self.region.word(word::REMOVALS_UNTIL).load(Ordering::Relaxed)
     }
 
     /// Whether a removal keeps copies of the session of that key away until then, or longer.

@@ -3,10 +3,9 @@
 use std::ffi::{c_int, c_long, c_void};
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
 use std::time::Duration;
 
-use once_cell::race::OnceBox;
 use openssl_sys::{CRYPTO_EX_DATA, SSL, SSL_CTX};
 use parking_lot::Mutex;
 
@@ -15,27 +14,31 @@ use super::ex_data::Place;
 use super::guard::guarded;
 use super::notes::Notes;
 use super::real::libssl;
+use super::policy::Ciphers;
 use super::slots::Slot;
 use super::sys::{
     self, AllowEarlyDataCallback, RemoveSessionCallback, SSL_OP_NO_ANTI_REPLAY, SSL_OP_NO_TICKET,
     SSL_SESS_CACHE_CLIENT, SSL_SESS_CACHE_NO_AUTO_CLEAR, SSL_SESS_CACHE_NO_INTERNAL,
     SSL_SESS_CACHE_NO_INTERNAL_LOOKUP, SSL_SESS_CACHE_SERVER,
 };
-use super::{callbacks, handshake, policy, real};
+use super::trust::Trust;
+use super::{callbacks, handshake, policy, real, rules};
 use crate::config::{Mode, OnRemove, Resumption};
-use crate::engine::{Accepting, Engine};
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 
 /// What a context that was attached carries in its ex_data, until it is freed or detached.
 pub(crate) struct Attachment {
     pub(super) engine: Arc<Engine>,
-    /// Digest of whom the context trusts, taken when a client was first verified.
-    pub(super) trust: OnceBox<[u8; 32]>,
+    /// Whom the context trusts.
+    pub(super) trust: Trust,
+    /// Whether its ciphers let anybody in.
+    pub(super) ciphers: Ciphers,
+    /// Stands for rules that cannot be known.
+    pub(super) private_number: [u8; 16],
     /// Never followed after the context is gone: the attachment goes with it.
     ctx: *mut SSL_CTX,
     slot: Slot,
-    /// A number that no other attachment of this process ever has.
-    serial: u64,
     /// Whether the application named a session id context, as far as sessions have shown.
     id_context: AtomicU8,
     configured: AtomicBool,
@@ -48,8 +51,6 @@ pub(crate) struct Attachment {
 unsafe impl Send for Attachment {}
 // SAFETY: as above.
 unsafe impl Sync for Attachment {}
-
-static SERIAL: AtomicU64 = AtomicU64::new(0);
 
 /// Guards the set of attached contexts, in the order in which they come and go.
 static REGISTRY: Mutex<()> = Mutex::new(());
@@ -92,12 +93,16 @@ pub(super) unsafe fn attach_then(
         if real::is_interposed() {
             Notes::begin_late(ctx);
         }
+        let mut private_number = [0; 16];
+        // Without randomness there are no keys either.
+        let _ = crate::sys::random(&mut private_number);
         let attachment = Box::into_raw(Box::new(Attachment {
             engine,
-            trust: OnceBox::new(),
+            trust: Trust::default(),
+            ciphers: Ciphers::default(),
+            private_number,
             ctx,
             slot: Slot::SHARED,
-            serial: SERIAL.fetch_add(1, Ordering::Relaxed),
             id_context: AtomicU8::new(NOT_SEEN),
             configured: AtomicBool::new(false),
             ready: AtomicBool::new(false),
@@ -110,9 +115,10 @@ pub(super) unsafe fn attach_then(
         }
         let slot = Slot::take(attachment);
         (*attachment).slot = slot;
-        policy::context_attached(slot);
+        rules::note_trust(ctx, &(*attachment).trust);
         (*attachment).configure();
         drop(registry);
+        (*attachment).note_rules();
         finish(&*attachment);
         (*attachment).ready.store(true, Ordering::Release);
         (*attachment).announce();
@@ -146,15 +152,6 @@ pub(crate) unsafe fn detach(ctx: *mut SSL_CTX) -> Result<()> {
     Ok(())
 }
 
-/// Tells `note` whether any numbered context asks its clients for certificates, while no context comes or goes; `None`
-/// while one does.
-pub(super) fn note_whether_any_verifies(note: impl FnOnce(bool)) -> Option<bool> {
-    let _registry = REGISTRY.try_lock()?;
-    let verifies = Slot::all_attached().any(Attachment::verifies_clients);
-    note(verifies);
-    Some(verifies)
-}
-
 /// States of [`Attachment::id_context`].
 const NOT_SEEN: u8 = 0;
 const NAMED: u8 = 1;
@@ -180,9 +177,9 @@ impl Attachment {
         }
     }
 
-    /// What `engine` knows the context by.
-    pub(super) fn accepting(&self) -> Accepting {
-        Accepting { context: self.serial, verify_mode: self.verify_mode() }
+    /// The context. It lives in callbacks of its connections.
+    pub(super) fn ctx(&self) -> *mut SSL_CTX {
+        self.ctx
     }
 
     /// A session of a connection that this context accepted has, or has not, a session id context.
@@ -194,18 +191,6 @@ impl Attachment {
     /// that it verifies and that resumes.
     pub(super) fn names_id_context(&self) -> bool {
         self.id_context.load(Ordering::Relaxed) == NAMED
-    }
-
-    /// The verify mode of the context itself.
-    pub(super) fn verify_mode(&self) -> c_int {
-        // SAFETY: in a callback of one of its connections, the context lives.
-        unsafe { openssl_sys::SSL_CTX_get_verify_mode(self.ctx) }
-    }
-
-    /// Whether the context asks its clients for certificates. Called under the registry's lock.
-    fn verifies_clients(&self) -> bool {
-        // SAFETY: the context takes the registry's lock before it goes.
-        unsafe { policy::context_verifies(self.ctx) }
     }
 
     /// Whether attaching is over: until then, connections would copy settings that are half ours.
@@ -243,6 +228,14 @@ impl Attachment {
             if self.has_callbacks() {
                 self.install_callbacks();
             }
+        }
+    }
+
+    /// A context that the application attaches is a server's. The preload attaches clients' contexts too, which verify
+    /// servers: there only who was served tells.
+    fn note_rules(&self) {
+        if self.has_callbacks() && !real::is_interposed() && policy::verifies_clients(self) {
+            self.engine.note_rules();
         }
     }
 
@@ -361,16 +354,18 @@ impl Attachment {
         unsafe { (libssl().set_allow_early_data_cb)(ssl, Some(ask), slot) };
     }
 
-    /// Listens for removals where somebody wants to know: the store, or the application about its sessions as a client.
+    /// Listens for removals: the application's are everybody's. A context that keeps sessions of its own as a client, which
+    /// OpenSSL would have keep its server's too, listens only where somebody wants to know.
     ///
     /// # Safety
     /// The context is valid.
     pub(super) unsafe fn install_remove_callback(&self) {
         let forget = self.engine.config().resumption.on_remove == OnRemove::Forget;
-        let wanted = forget || self.wishes.remove_session.get().is_some();
+        let stores = self.cache_mode() & SSL_SESS_CACHE_NO_INTERNAL != SSL_SESS_CACHE_NO_INTERNAL;
+        let listens = forget || !stores || self.wishes.remove_session.get().is_some();
         let callback: RemoveSessionCallback = callbacks::remove_session;
         // SAFETY: as the caller promises; the function has the signature that OpenSSL documents.
-        unsafe { (libssl().ctx_sess_set_remove_cb)(self.ctx, wanted.then_some(callback)) };
+        unsafe { (libssl().ctx_sess_set_remove_cb)(self.ctx, listens.then_some(callback)) };
     }
 }
 
@@ -390,7 +385,6 @@ unsafe fn discard(attachment: *mut Attachment) {
     let attachment = unsafe { Box::from_raw(attachment) };
     let _registry = REGISTRY.try_lock_for(REGISTRY_PATIENCE);
     attachment.slot.release();
-    attachment.engine.forget_policies(attachment.serial);
 }
 
 /// Our place in the ex_data of contexts.

@@ -9,37 +9,34 @@ use openssl_sys::{EVP_CIPHER_CTX, SSL, SSL_CTX, SSL_SESSION};
 
 use super::attach::Attachment;
 use super::client;
+use super::connection::{is_resumed, is_stateless, is_tls13};
 use super::guard::guarded;
-use super::handshake::Handshake;
+use super::handshake::{Handshake, Resuming};
 use super::name::ServerName;
 use super::search::{self, Search};
 use super::session::{self, Session};
 use super::slots::Slot;
-use super::sys::{self, MacCtx};
+use super::sys::MacCtx;
 use super::ticket::{self, Direction, IV_LEN};
-use super::{pause, policy};
+use super::{confirm, pause, policy, removal};
 use crate::clock;
 use crate::config::OnRemove;
-use crate::engine::{Binding, Engine, NewSession};
+use crate::engine::{Engine, Issuing, NewSession, Policy};
 use crate::log::Once;
 use crate::ring::session_id::SESSION_ID_LEN;
-use crate::ring::{Age, KeyName};
+use crate::ring::{Age, Family, KeyName};
 use crate::stats::Counter;
 
 /// [`SESSION_ID_LEN`] as OpenSSL counts.
 const SESSION_ID_LEN_C: c_uint = 32;
 const _: () = assert!(SESSION_ID_LEN == 32);
 
-const TLS1_3_VERSION: c_int = 0x0304;
-
-/// What SSL_version(3) says of QUIC, whose handshake is that of TLS 1.3.
-pub(super) const QUIC1_VERSION: c_int = 0x0000_0001;
-
 /// Longest wait for locks in one handshake, all its sessions together: a millisecond, less what the last sleep may take
 /// too long.
 const LOCK_BUDGET: Duration = Duration::from_micros(800);
 
 /// The ticket-key callback's answers (SSL_CTX_set_tlsext_ticket_key_cb(3)).
+const END_HANDSHAKE: c_int = -1;
 const NO_TICKET: c_int = 0;
 const TICKET: c_int = 1;
 const TICKET_AND_RENEW: c_int = 2;
@@ -133,8 +130,10 @@ pub(super) unsafe extern "C" fn remove_session(ctx: *mut SSL_CTX, session: *mut 
 }
 
 fn forget_session(engine: &Engine, session: Session) {
-    if engine.config().resumption.on_remove == OnRemove::Forget {
+    if !removal::is_of_openssl(session) {
         engine.forget_session(session.id(), clock::now());
+    } else if engine.config().resumption.on_remove == OnRemove::Forget {
+        engine.forget_stored_session(session.id(), clock::now());
     }
 }
 
@@ -146,22 +145,44 @@ pub(super) unsafe fn generate_id(
     id: *mut c_uchar,
     len: *mut c_uint,
 ) -> c_int {
-    let made = guarded(|| {
-        keep_remaining_lifetime(ssl);
-        slot.attachment_for(ssl)?.engine.new_session_id(clock::now())
-    });
+    let made = guarded(|| make_id(slot, ssl)).unwrap_or(NewId::None);
     // SAFETY: OpenSSL gives room for 32 bytes; other lengths never resume in TLS 1.3, and 0 ends the handshake.
     unsafe {
         *len = SESSION_ID_LEN_C;
-        match made.flatten() {
-            Some(made) => {
+        match made {
+            NewId::Ours(made) => {
                 ptr::copy_nonoverlapping(made.as_ptr(), id, SESSION_ID_LEN);
                 1
             }
-            // An id that nobody will find, for want of a key of ours.
-            None => c_int::from(openssl_sys::RAND_bytes(id, SESSION_ID_LEN_C.cast_signed()) == 1),
+            NewId::None => {
+                c_int::from(openssl_sys::RAND_bytes(id, SESSION_ID_LEN_C.cast_signed()) == 1)
+            }
+            NewId::EndHandshake => 0,
         }
     }
+}
+
+/// What becomes of a request for a session id.
+enum NewId {
+    Ours([u8; SESSION_ID_LEN]),
+    /// For want of a key of ours: an id that nobody will find.
+    None,
+    EndHandshake,
+}
+
+fn make_id(slot: Slot, ssl: *mut SSL) -> NewId {
+    // SAFETY: the callback of this connection is running, and this is the only reference in it.
+    let handshake = unsafe { Handshake::of(ssl) };
+    let (Some(handshake), Some(attachment)) = (handshake, slot.attachment_for(ssl)) else {
+        return NewId::None;
+    };
+    confirm::conclude(ssl, handshake);
+    if handshake.refused {
+        return NewId::EndHandshake;
+    }
+    keep_remaining_lifetime(ssl, handshake);
+    let family = family(&attachment.engine, ssl, handshake);
+    attachment.engine.new_session_id(family, clock::now()).map_or(NewId::None, NewId::Ours)
 }
 
 /// # Safety
@@ -181,12 +202,18 @@ pub(super) unsafe extern "C" fn refuse_early_data(_ssl: *mut SSL, _arg: *mut c_v
     0
 }
 
-/// The strike register's word on a connection's early data.
+/// The strike register's word on a connection's early data, where the session fits what serves it.
 pub(super) fn early_data(attachment: &Attachment, ssl: *mut SSL) -> bool {
-    // SAFETY: the connection is valid in the callback (or the application's call), and so is its session.
-    let session = unsafe { Session::borrow(openssl_sys::SSL_get_session(ssl)) };
+    let engine = &attachment.engine;
+    // SAFETY: the connection is valid in the callback (or the application's call), and so is its session; this is the only
+    // reference to its handshake in it.
+    let (session, handshake) = unsafe {
+        (Session::borrow(openssl_sys::SSL_get_session(ssl)), Handshake::existing(ssl))
+    };
+    let resuming = handshake.as_ref().and_then(|handshake| handshake.resuming.as_ref());
+    let fits = resuming.is_none_or(|resuming| confirm::fits(engine, ssl, resuming));
     session.is_some_and(|session| {
-        attachment.engine.early_data_allowed(session.id(), clock::now(), LOCK_BUDGET)
+        engine.early_data_allowed(session.id(), fits, clock::now(), LOCK_BUDGET)
     })
 }
 
@@ -196,7 +223,7 @@ unsafe fn open_ticket(
     slot: Slot,
     ssl: *mut SSL,
     name: KeyName,
-    iv: &[u8; IV_LEN],
+    vector: &[u8; IV_LEN],
     cipher: *mut EVP_CIPHER_CTX,
     mac: *mut MacCtx,
 ) -> c_int {
@@ -212,24 +239,30 @@ unsafe fn open_ticket(
         engine.counters().count(Counter::TicketsOverLimit);
         return NO_TICKET;
     }
-    handshake.accepting = Some(attachment.accepting());
     let server_name = ServerName::in_client_hello(ssl);
-    let Some((binding, policy)) = policy::expected_binding(attachment, ssl, server_name.as_bytes())
-    else {
+    let visit = handshake.arrives(slot, attachment, &server_name);
+    let Some(opening) = engine.opening_key(&name, vector, &visit, clock::now()) else {
+        return NO_TICKET;
+    };
+    if opening.policy.is_public() && ends_without_id_context(attachment, ssl) {
         engine.counters().count(Counter::TicketsMac);
         return NO_TICKET;
-    };
-    let verifies = policy::any_context_verifies();
-    let Some(opening) = engine.opening_key(&name, &binding, verifies, clock::now()) else {
-        return NO_TICKET;
-    };
+    }
     // SAFETY: both contexts are those of the running callback.
-    if !unsafe { ticket::set_keys(&opening.key, iv, cipher, mac, Direction::Decrypt) } {
+    if !unsafe { ticket::set_keys(opening.key.key(), vector, cipher, mac, Direction::Decrypt) } {
         return NO_TICKET;
     }
     let tls13 = is_tls13(ssl);
     handshake.opening(opening.age, engine, tls13);
-    (handshake.binding, handshake.policy) = (Some(binding), Some(policy));
+    let (policy, family) = (opening.policy, opening.family);
+    handshake.resuming = Some(Resuming {
+        name: server_name,
+        policy,
+        family,
+        authenticated: None,
+        judged: false,
+    });
+    confirm::ask(ssl, handshake);
     // In TLS 1.3 a client uses a ticket once: without a new one it could resume every second time only.
     if tls13 || opening.age == Age::Older { TICKET_AND_RENEW } else { TICKET }
 }
@@ -240,57 +273,91 @@ unsafe fn issue_ticket(
     slot: Slot,
     ssl: *mut SSL,
     name: &mut [u8; KeyName::LEN],
-    iv: &mut [u8; IV_LEN],
+    vector: &mut [u8; IV_LEN],
     cipher: *mut EVP_CIPHER_CTX,
     mac: *mut MacCtx,
 ) -> c_int {
-    let issuing = slot.attachment_for(ssl).and_then(|attachment| {
-        // SAFETY: the callback of this connection is running, and this is the only reference in it.
-        let handshake = unsafe { Handshake::existing(ssl) };
-        if lacks_id_context(attachment, ssl) {
-            return None;
+    // SAFETY: the callback of this connection is running, and this is the only reference in it.
+    let mut handshake = unsafe { Handshake::of(ssl) };
+    if let Some(handshake) = &mut handshake {
+        handshake.settle(ssl);
+        confirm::conclude(ssl, handshake);
+        if handshake.refused {
+            return END_HANDSHAKE;
         }
-        let over = handshake.as_ref().is_some_and(|handshake| handshake.over);
-        let binding = issue_binding(attachment, slot, ssl, handshake);
-        if over {
-            return None;
-        }
-        attachment.engine.issuing_key(&binding, policy::any_context_verifies(), clock::now())
-    });
+    }
+    let issuing = slot
+        .attachment_for(ssl)
+        .zip(handshake)
+        .and_then(|(attachment, handshake)| issuing_key(attachment, slot, ssl, handshake));
+    let (issuing, family) = issuing.map_or((None, None), |(key, family)| (Some(key), Some(family)));
     // Without a key of ours the ticket is made with one that nobody has: a refusal here is fatal to TLS 1.3 clients of
     // OpenSSL 1.1.1.
-    let Some(key) = issuing.or_else(|| Engine::throw_away_key(random)) else {
+    let Some(issuing) = issuing.or_else(|| Engine::throw_away_key(random)) else {
         return NO_TICKET;
     };
-    *name = key.name().0;
-    if !random(iv) {
+    *name = issuing.name.0;
+    if !random(vector) {
         return NO_TICKET;
     }
+    *vector = issuing.key.vector(family, vector);
     // SAFETY: both contexts are those of the running callback.
-    let ready = unsafe { ticket::set_keys(&key, iv, cipher, mac, Direction::Encrypt) };
+    let ready =
+        unsafe { ticket::set_keys(issuing.key.key(), vector, cipher, mac, Direction::Encrypt) };
     if ready { TICKET } else { NO_TICKET }
 }
 
-/// What a new ticket is tied to. When TLS 1.2 renews a ticket the server name cannot be read, so the binding that
-/// opened the old one goes on.
-fn issue_binding(
+/// The key for a ticket that is to be good for something, and its family.
+fn issuing_key(
     attachment: &Attachment,
     slot: Slot,
     ssl: *mut SSL,
-    handshake: Option<&mut Handshake>,
-) -> Binding {
-    let (accepting, opened) = handshake.map_or((None, None), |handshake| {
-        handshake.settle(ssl);
-        (handshake.accepting, handshake.binding)
-    });
-    match opened {
-        Some(binding) if is_resumed(ssl) && !is_tls13(ssl) => binding,
-        _ => {
-            let server_name = ServerName::negotiated(ssl);
-            let accepted = slot.accepted(accepting);
-            policy::serving_binding(attachment, accepted, ssl, server_name.as_bytes())
-        }
+    handshake: &mut Handshake,
+) -> Option<(Issuing, Family)> {
+    if lacks_id_context(attachment, ssl) || handshake.over {
+        return None;
     }
+    let (name, policy) = session_binding(attachment, slot, ssl, handshake)?;
+    let engine = &attachment.engine;
+    let (began, family) = (handshake.connection.began, family(engine, ssl, handshake));
+    let issuing = engine.issuing_key(name.as_bytes(), policy, began, clock::now())?;
+    Some((issuing, family))
+}
+
+/// What a new ticket or session is tied to: a renewal carries what the session was tied to that was resumed; else it is
+/// the server name and what serves now. `None`: it must not be resumable.
+fn session_binding(
+    attachment: &Attachment,
+    slot: Slot,
+    ssl: *mut SSL,
+    handshake: &mut Handshake,
+) -> Option<(ServerName, Policy)> {
+    let engine = &attachment.engine;
+    let serving = policy::serving(engine, ssl);
+    let resumed = handshake.resumed(is_resumed(ssl));
+    let bound = resumed.map(|resumed| (resumed.name, resumed.policy));
+    let keeps_to = handshake.connection.keeps_to(serving);
+    if !keeps_to || !policy::admits_resumption(ssl, bound.is_some()) {
+        return None;
+    }
+    if bound.is_some() {
+        return bound;
+    }
+    let name = ServerName::negotiated(ssl);
+    if !serving.is_public() || engine.has_rules() {
+        let accepting = handshake.accepting(slot);
+        engine.note_served_at(name.as_bytes(), accepting, serving, clock::now());
+    }
+    Some((name, serving))
+}
+
+/// The family of a connection: that of the session which it resumed, or one of its own.
+fn family(engine: &Engine, ssl: *mut SSL, handshake: &mut Handshake) -> Family {
+    if let Some(family) = handshake.family {
+        return family;
+    }
+    let resumed = handshake.resumed(is_resumed(ssl)).and_then(|resumed| resumed.family);
+    *handshake.family.insert(resumed.unwrap_or_else(|| engine.new_family(clock::now())))
 }
 
 /// Whether this connection verifies its client while the application named no session id context: OpenSSL ends the
@@ -311,39 +378,43 @@ fn lacks_id_context(attachment: &Attachment, ssl: *mut SSL) -> bool {
     lacks
 }
 
+/// Whether OpenSSL would end a handshake that resumes a session without an id context: it does where the client is
+/// verified and the application named none.
+fn ends_without_id_context(attachment: &Attachment, ssl: *mut SSL) -> bool {
+    policy::verifies_client(ssl) && !attachment.names_id_context()
+}
+
 fn keep_session(attachment: &Attachment, slot: Slot, ssl: *mut SSL, session: Session) {
     if is_stateless(ssl) {
         return;
     }
     let engine = &attachment.engine;
-    let resumed = is_resumed(ssl);
-    // SAFETY: the callback of this connection is running, and this is the only reference in it.
-    let handshake = unsafe { Handshake::existing(ssl) };
-    // A TLS 1.3 renewal has the time of the renewal; the full handshake is older.
-    let authenticated =
-        handshake.as_ref().and_then(|handshake| handshake.authenticated).filter(|_| resumed);
-    let accepted = slot.accepted(handshake.as_ref().and_then(|handshake| handshake.accepting));
     attachment.note_id_context(session.has_id_context());
-    if let Some(handshake) = handshake {
-        // What was consumed is replaced now: a handshake that begins anew must not find it.
-        handshake.consumed = None;
-        if handshake.over {
-            return;
-        }
-    }
-    let server_name = ServerName::negotiated(ssl);
-    let binding = policy::serving_binding(attachment, accepted, ssl, server_name.as_bytes());
-    if bears_no_copy(session) {
+    // SAFETY: the callback of this connection is running, and this is the only reference in it.
+    let Some(handshake) = (unsafe { Handshake::of(ssl) }) else {
         return engine.counters().count(Counter::SessionsDropped);
+    };
+    // What was consumed is replaced now: a handshake that begins anew must not find it.
+    handshake.consumed = None;
+    confirm::conclude(ssl, handshake);
+    if handshake.over || handshake.refused {
+        return;
     }
+    let binding = session_binding(attachment, slot, ssl, handshake);
+    let Some((name, policy)) = binding.filter(|_| !bears_no_copy(session)) else {
+        return engine.counters().count(Counter::SessionsDropped);
+    };
     let Some((value, note)) = session.encode() else {
         return engine.counters().count(Counter::SessionsDropped);
     };
+    // OpenSSL gives every TLS 1.3 ticket a fresh time; the full handshake is older.
+    let first = handshake.resumed(is_resumed(ssl)).and_then(|resumed| resumed.authenticated);
     let kept = NewSession {
         id: session.id(),
-        binding: &binding,
-        authenticated: authenticated.unwrap_or(session.time()),
-        expires: session.expires(),
+        name: name.as_bytes(),
+        policy,
+        authenticated: first.unwrap_or(handshake.connection.began.min(session.time())),
+        expires: session.expires().min(family(engine, ssl, handshake).ends()),
         value: &value,
         note,
     };
@@ -368,7 +439,7 @@ fn bears_no_copy(session: Session) -> bool {
 
 /// OpenSSL gives every TLS 1.3 ticket a fresh time with the whole timeout, on renewal and on a connection that is old
 /// already; what is left of the lifetime is all it may have. This callback comes before the renewed session is encoded, in every version of OpenSSL.
-fn keep_remaining_lifetime(ssl: *mut SSL) {
+fn keep_remaining_lifetime(ssl: *mut SSL, handshake: &mut Handshake) {
     if !is_tls13(ssl) {
         return;
     }
@@ -378,22 +449,8 @@ fn keep_remaining_lifetime(ssl: *mut SSL) {
         // OpenSSL takes zero for its own default. A second each time is a life without end for who comes every second,
         // so this ticket gets a key that nobody has.
         session.set_timeout(remaining.max(1));
-        if remaining == 0 {
-            // SAFETY: the callback of this connection is running, and this is the only reference in it.
-            let handshake = unsafe { Handshake::of(ssl) };
-            handshake.into_iter().for_each(|handshake| handshake.over = true);
-        }
+        handshake.over |= remaining == 0;
     }
-}
-
-/// Whether the tickets of this connection carry the session themselves, so that there is nothing to keep: what its own
-/// options say, which the application may have changed.
-fn is_stateless(ssl: *mut SSL) -> bool {
-    // SAFETY: the connection is valid in its callback.
-    let (options, early_data) =
-        unsafe { (sys::SSL_get_options(ssl), openssl_sys::SSL_get_max_early_data(ssl)) };
-    let replay_protected = early_data > 0 && options & sys::SSL_OP_NO_ANTI_REPLAY == 0;
-    is_tls13(ssl) && options & sys::SSL_OP_NO_TICKET == 0 && !replay_protected
 }
 
 /// Random bytes from the kernel, or from OpenSSL where a filter refuses that.
@@ -401,15 +458,4 @@ fn random(buffer: &mut [u8]) -> bool {
     let Ok(len) = c_int::try_from(buffer.len()) else { return false };
     // SAFETY: the buffer is writable for its length.
     crate::sys::random(buffer) || unsafe { openssl_sys::RAND_bytes(buffer.as_mut_ptr(), len) == 1 }
-}
-
-pub(super) fn is_tls13(ssl: *mut SSL) -> bool {
-    // SAFETY: the connection is valid in its callback.
-    let version = unsafe { openssl_sys::SSL_version(ssl) };
-    version == TLS1_3_VERSION || version == QUIC1_VERSION
-}
-
-fn is_resumed(ssl: *mut SSL) -> bool {
-    // SAFETY: the connection is valid in its callback.
-    unsafe { openssl_sys::SSL_session_reused(ssl) == 1 }
 }

@@ -7,12 +7,17 @@ use std::sync::Arc;
 use openssl_sys::{CRYPTO_EX_DATA, SSL};
 use zeroize::Zeroizing;
 
+use super::attach::Attachment;
+use super::connection::{QUIC1_VERSION, is_renegotiated};
 use super::ex_data::Place;
 use super::guard::contained;
-use super::sys;
-use crate::clock::UnixMillis;
-use crate::engine::{Accepting, Binding, Engine, Policy, Waited};
-use crate::ring::Age;
+use super::name::ServerName;
+use super::{policy, removal};
+use super::slots::Slot;
+use super::sys::{self, InfoCallback};
+use crate::clock::{self, UnixMillis};
+use crate::engine::{Engine, Policy, Visit, Waited};
+use crate::ring::{Age, Family};
 use crate::stats::Counter;
 
 /// Most tickets that one handshake may have opened, and sessions looked up: a ClientHello of 64 KiB names 1,700.
@@ -31,18 +36,47 @@ pub(super) struct Handshake {
     pub(super) waited: Waited,
     /// The ticket whose keys were handed out last and whose fate is not known yet.
     pending: Option<Pending>,
-    /// The context that the connection had when the client asked to resume.
-    pub(super) accepting: Option<Accepting>,
-    /// What the ticket or session was tied to that this handshake may resume.
-    pub(super) binding: Option<Binding>,
-    /// The policy that was expected to serve.
-    pub(super) policy: Option<Policy>,
-    /// The full handshake behind the stored session that this one resumes.
-    pub(super) authenticated: Option<UnixMillis>,
+    /// The context that accepted the connection.
+    slot: Slot,
+    /// That context's policy, where it had to be known.
+    accepting: Option<Policy>,
+    /// The session that the client asks to resume, of which the key or the session itself was handed out last.
+    pub(super) resuming: Option<Resuming>,
+    /// What all tickets and ids of this connection have in common.
+    pub(super) family: Option<Family>,
     /// Nothing is left of the lifetime of the session that this handshake resumes.
     pub(super) over: bool,
+    /// The session must not come into force: the handshake is being ended.
+    pub(super) refused: bool,
     /// A session that was consumed: after a HelloRetryRequest it is asked for again.
     pub(super) consumed: Option<Box<Consumed>>,
+    /// The application's own, while ours is in its place.
+    pub(super) info_callback: Option<InfoCallback>,
+    pub(super) connection: Connection,
+    /// Its inner connection may be gone before it.
+    is_quic: bool,
+}
+
+/// What a client asks to resume.
+pub(super) struct Resuming {
+    /// The server name that it asks for.
+    pub(super) name: ServerName,
+    /// The policy that the session was made under.
+    pub(super) policy: Policy,
+    pub(super) family: Option<Family>,
+    /// When its full handshake took place, where that is known.
+    pub(super) authenticated: Option<UnixMillis>,
+    /// Whether it was looked at after the application had chosen the virtual host.
+    pub(super) judged: bool,
+}
+
+/// What all handshakes of a connection have in common.
+#[derive(Clone, Copy)]
+pub(super) struct Connection {
+    /// When the first of our callbacks ran.
+    pub(super) began: UnixMillis,
+    /// The policy under which the first session was made or resumed.
+    pub(super) policy: Option<Policy>,
 }
 
 struct Pending {
@@ -55,7 +89,6 @@ struct Pending {
 /// A single-use session, which exists here alone.
 pub(super) struct Consumed {
     pub(super) id: [u8; 32],
-    pub(super) binding: Binding,
     pub(super) value: Zeroizing<Vec<u8>>,
     pub(super) note: u8,
 }
@@ -75,7 +108,9 @@ impl Handshake {
             openssl_sys::SSL_get_client_random(ssl, random.as_mut_ptr(), RANDOM_LEN);
             let mut state = openssl_sys::SSL_get_ex_data(ssl, index).cast::<Handshake>();
             if state.is_null() {
-                state = Box::into_raw(Box::new(Handshake::new(random)));
+                let is_quic = openssl_sys::SSL_version(ssl) == QUIC1_VERSION;
+                let fresh = Handshake { is_quic, ..Handshake::new(random, Connection::new()) };
+                state = Box::into_raw(Box::new(fresh));
                 if openssl_sys::SSL_set_ex_data(ssl, index, state.cast()) != 1 {
                     drop(Box::from_raw(state));
                     return None;
@@ -84,7 +119,12 @@ impl Handshake {
             let state = &mut *state;
             if state.random != random {
                 state.settle(ssl);
-                *state = Handshake::new(random);
+                let connection =
+                    if is_renegotiated(ssl) { state.connection } else { Connection::new() };
+                let info_callback = state.info_callback.take();
+                let is_quic = state.is_quic;
+                *state =
+                    Handshake { info_callback, is_quic, ..Handshake::new(random, connection) };
             }
             Some(state)
         }
@@ -105,20 +145,55 @@ impl Handshake {
         unsafe { Self::of(ssl) }
     }
 
-    fn new(random: [u8; RANDOM_LEN]) -> Self {
+    fn new(random: [u8; RANDOM_LEN], connection: Connection) -> Self {
         Handshake {
             random,
             tickets: 0,
             lookups: 0,
             waited: Waited::default(),
             pending: None,
+            slot: Slot::SHARED,
             accepting: None,
-            binding: None,
-            policy: None,
-            authenticated: None,
+            resuming: None,
+            family: None,
             over: false,
+            refused: false,
             consumed: None,
+            info_callback: None,
+            connection,
+            is_quic: false,
         }
+    }
+
+    /// The client asks to resume at a context of this slot, before the application may have switched contexts. The result
+    /// is what is known of where that is.
+    pub(super) fn arrives<'a>(
+        &mut self,
+        slot: Slot,
+        attachment: &Attachment,
+        name: &'a ServerName,
+    ) -> Visit<'a> {
+        self.slot = slot;
+        if attachment.engine.has_rules() {
+            self.accepting = Some(policy::accepting(attachment));
+        }
+        Visit { name: name.as_bytes(), accepting: self.accepting.unwrap_or(Policy::PUBLIC) }
+    }
+
+    /// The accepting context's policy, also after a switch; `None` where the connection does not tell any more which
+    /// context that was.
+    pub(super) fn accepting(&self, slot: Slot) -> Option<Policy> {
+        self.accepting.or_else(|| slot.attachment().map(policy::accepting))
+    }
+
+    /// The slot of the accepting context, once the client has asked to resume.
+    pub(super) fn slot(&self) -> Slot {
+        self.slot
+    }
+
+    /// The session that was resumed, if it is one of ours.
+    pub(super) fn resumed(&self, is_resumed: bool) -> Option<&Resuming> {
+        self.resuming.as_ref().filter(|_| is_resumed)
     }
 
     /// Whether one more ticket may be tried.
@@ -156,6 +231,19 @@ impl Handshake {
     }
 }
 
+impl Connection {
+    fn new() -> Self {
+        Connection { began: clock::now(), policy: None }
+    }
+
+    /// Whether a session may be made under `policy`: all sessions of a connection are made under one. Later ones, as after
+    /// a certificate that was asked for in the midst (renegotiation, post-handshake authentication), belong to this
+    /// connection alone.
+    pub(super) fn keeps_to(&mut self, policy: Policy) -> bool {
+        *self.policy.get_or_insert(policy) == policy
+    }
+}
+
 /// Our place in the ex_data of connections.
 pub(super) fn index() -> Option<c_int> {
     static PLACE: Place = Place::freed_by(sys::CRYPTO_EX_INDEX_SSL, free).copied_by(not_copied);
@@ -189,6 +277,10 @@ unsafe extern "C" fn free(
     contained(|| {
         // SAFETY: a value that is not NULL is a Handshake of `of`, and nobody uses it after its connection.
         let mut state = unsafe { Box::from_raw(state.cast::<Handshake>()) };
+        if !state.is_quic {
+            // SAFETY: the connection's ex_data is being freed.
+            unsafe { removal::connection_is_freed(ssl.cast()) };
+        }
         // In TLS 1.3 (and QUIC, whose inner connection may be gone by now) the next ticket has told already.
         if state.pending.as_ref().is_some_and(|pending| !pending.tls13) {
             state.settle(ssl.cast());

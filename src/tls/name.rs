@@ -1,4 +1,5 @@
-//! The server name that the client asks for (RFC 6066 section 3), in lower case; empty when it asks for none.
+//! The server name that the client asks for (RFC 6066 section 3), byte for byte: an application may tell `A` from `a`.
+//! Empty when it asks for none.
 
 use std::ffi::{CStr, c_int};
 
@@ -10,7 +11,8 @@ const TLSEXT_NAMETYPE_HOST_NAME: c_int = 0;
 /// Longest name that OpenSSL accepts.
 const MAX_LEN: usize = 255;
 
-/// A server name on the stack.
+/// A server name, in place.
+#[derive(Clone, Copy)]
 pub(super) struct ServerName {
     bytes: [u8; MAX_LEN],
     len: usize,
@@ -31,12 +33,12 @@ impl ServerName {
             )
         };
         if found != 1 || data.is_null() {
-            return Self::lower(&[]);
+            return Self::of(&[]);
         }
         #[allow(clippy::disallowed_methods, reason = "checked not to be null")]
         // SAFETY: on success OpenSSL points to `len` bytes inside the ClientHello.
         let extension = unsafe { std::slice::from_raw_parts(data, len) };
-        Self::lower(first_host_name(extension).unwrap_or_default())
+        Self::of(first_host_name(extension).unwrap_or_default())
     }
 
     /// The name that the connection ended up with: what encrypt and new must use, where the ClientHello is gone.
@@ -48,7 +50,7 @@ impl ServerName {
             let name = openssl_sys::SSL_get_servername(ssl, TLSEXT_NAMETYPE_HOST_NAME);
             if name.is_null() { &[] } else { CStr::from_ptr(name).to_bytes() }
         };
-        Self::lower(name)
+        Self::of(name)
     }
 
     pub(super) fn as_bytes(&self) -> &[u8] {
@@ -56,11 +58,10 @@ impl ServerName {
     }
 
     /// OpenSSL refuses names that are longer; such a handshake does not go on.
-    fn lower(name: &[u8]) -> Self {
+    fn of(name: &[u8]) -> Self {
         let len = name.len().min(MAX_LEN);
         let mut bytes = [0; MAX_LEN];
         bytes[..len].copy_from_slice(&name[..len]);
-        bytes[..len].make_ascii_lowercase();
         ServerName { bytes, len }
     }
 }
@@ -82,7 +83,7 @@ mod tests {
     fn the_host_name_is_read_from_the_raw_extension() {
         let extension = b"\x00\x0c\x00\x00\x09A.Example";
         assert_eq!(first_host_name(extension), Some(&b"A.Example"[..]));
-        assert_eq!(ServerName::lower(b"A.Example").as_bytes(), b"a.example");
+        assert_eq!(ServerName::of(b"A.Example").as_bytes(), b"A.Example", "as it was sent");
     }
 
     #[test]

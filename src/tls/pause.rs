@@ -15,7 +15,7 @@ use std::sync::atomic::AtomicU8;
 
 use openssl_sys::SSL;
 
-use super::callbacks::QUIC1_VERSION;
+use super::connection::QUIC1_VERSION;
 use super::guard::contained;
 use super::sys::{self, AsyncWaitCtx};
 use crate::engine::{Asking, Question};

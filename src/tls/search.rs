@@ -10,13 +10,15 @@ use std::ptr::NonNull;
 
 use openssl_sys::{SSL, SSL_SESSION};
 
-use super::callbacks::is_tls13;
-use super::handshake::{Consumed, Handshake};
+use super::attach::Attachment;
+use super::connection::is_tls13;
+use super::handshake::{Consumed, Handshake, Resuming};
 use super::name::ServerName;
+use super::session::Session;
 use super::slots::Slot;
-use super::{pause, policy, session};
+use super::{confirm, pause, policy, removal, session};
 use crate::clock;
-use crate::engine::{self, Binding, Engine, Lookup, Policy, StoredSession};
+use crate::engine::{self, Lookup, Policy, StoredSession, Visit};
 use crate::stats::Counter;
 
 /// How far a search has come.
@@ -33,24 +35,21 @@ pub(super) fn begin(slot: Slot, ssl: *mut SSL, id: &[u8]) -> Search {
     // SAFETY: the callback of this connection is running, and this is the only reference in it.
     let Some(handshake) = (unsafe { Handshake::of(ssl) }) else { return Search::Over(None) };
     let Some(wanted) = Wanted::now(slot, ssl, handshake) else { return Search::Over(None) };
-    if let Some(again) = handshake.consumed.as_ref()
-        && again.id == *id
-        && again.binding == wanted.binding
-    {
-        return Search::Over(session::decode(&again.value, again.note, id));
+    if let Some(again) = wanted.again(id, ssl, handshake) {
+        return Search::Over(Some(again));
     }
-    let (engine, binding, lookup) = (wanted.engine, &wanted.binding, wanted.lookup);
+    let (engine, visit, lookup) = (&wanted.attachment.engine, wanted.visit(), wanted.lookup);
     let (waited, now) = (&mut handshake.waited, clock::now());
-    let stored = match engine.begin_search(id, binding, lookup, pause::asking(), waited, now) {
+    let stored = match engine.begin_search(id, &visit, lookup, pause::asking(), waited, now) {
         engine::Search::Over(stored) => stored,
         engine::Search::Asked(question) => match pause::prepare(ssl, question) {
             None => return Search::Asked,
             Some(question) => {
-                engine.end_search(question, id, binding, lookup, waited, clock::now())
+                engine.end_search(question, id, &visit, lookup, waited, clock::now())
             }
         },
     };
-    Search::Over(stored.and_then(|stored| wanted.take_in(stored, id, handshake)))
+    Search::Over(stored.and_then(|stored| wanted.take_in(stored, id, ssl, handshake)))
 }
 
 /// Ends it after a pause, with the answer or without.
@@ -58,20 +57,20 @@ pub(super) fn end(slot: Slot, ssl: *mut SSL, id: &[u8]) -> Search {
     let found = pause::conclude(ssl, |question| {
         // SAFETY: the callback of this connection is running, and this is the only reference in it.
         let handshake = unsafe { Handshake::of(ssl) }?;
-        let wanted = Wanted::of(slot, ssl)?;
-        let (engine, binding, lookup) = (wanted.engine, &wanted.binding, wanted.lookup);
-        let waited = &mut handshake.waited;
-        let stored = engine.end_search(question, id, binding, lookup, waited, clock::now())?;
-        wanted.take_in(stored, id, handshake)
+        let wanted = Wanted::of(slot, ssl, handshake)?;
+        let (engine, lookup) = (&wanted.attachment.engine, wanted.lookup);
+        let (waited, now) = (&mut handshake.waited, clock::now());
+        let stored = engine.end_search(question, id, &wanted.visit(), lookup, waited, now)?;
+        wanted.take_in(stored, id, ssl, handshake)
     });
     Search::Over(found.flatten())
 }
 
-/// What a session must be tied to, and how it is looked for.
+/// What is looked for, and how.
 struct Wanted {
-    engine: &'static Engine,
-    binding: Binding,
-    policy: Policy,
+    attachment: &'static Attachment,
+    name: ServerName,
+    accepting: Policy,
     lookup: Lookup,
 }
 
@@ -83,23 +82,39 @@ impl Wanted {
             attachment.engine.counters().count(Counter::SessionsOverLimit);
             return None;
         }
-        handshake.accepting = Some(attachment.accepting());
-        let wanted = Self::of(slot, ssl);
-        if wanted.is_none() {
-            attachment.engine.counters().count(Counter::SessionsBinding);
-        }
-        wanted
+        Self::of(slot, ssl, handshake)
     }
 
-    fn of(slot: Slot, ssl: *mut SSL) -> Option<Self> {
+    fn of(slot: Slot, ssl: *mut SSL, handshake: &mut Handshake) -> Option<Self> {
         let attachment = slot.attachment_for(ssl)?;
-        let engine = &*attachment.engine;
-        let server_name = ServerName::in_client_hello(ssl);
-        let (binding, policy) = policy::expected_binding(attachment, ssl, server_name.as_bytes())?;
+        let name = ServerName::in_client_hello(ssl);
+        let Visit { accepting, .. } = handshake.arrives(slot, attachment, &name);
         // TLS 1.2 ids are visible on the wire and reused by design.
-        let single_use = engine.config().resumption.single_use && is_tls13(ssl);
+        let single_use = attachment.engine.config().resumption.single_use && is_tls13(ssl);
         let lookup = if single_use { Lookup::Consume } else { Lookup::Keep };
-        Some(Wanted { engine, binding, policy, lookup })
+        Some(Wanted { attachment, name, accepting, lookup })
+    }
+
+    fn visit(&self) -> Visit<'_> {
+        Visit { name: self.name.as_bytes(), accepting: self.accepting }
+    }
+
+    /// The session of a handshake that begins anew, if it asks for the same name with it.
+    fn again(
+        &self,
+        id: &[u8],
+        ssl: *mut SSL,
+        handshake: &mut Handshake,
+    ) -> Option<NonNull<SSL_SESSION>> {
+        let consumed = handshake.consumed.as_ref().filter(|consumed| consumed.id == *id)?;
+        let resuming = handshake.resuming.as_mut()?;
+        if resuming.name.as_bytes() != self.name.as_bytes() {
+            return None;
+        }
+        let session = session::decode(&consumed.value, consumed.note, id)?;
+        resuming.judged = false;
+        confirm::ask(ssl, handshake);
+        Some(session)
     }
 
     /// OpenSSL's form of a session that was found, and what the handshake is to remember of it.
@@ -107,22 +122,44 @@ impl Wanted {
         self,
         stored: StoredSession,
         id: &[u8],
+        ssl: *mut SSL,
         handshake: &mut Handshake,
     ) -> Option<NonNull<SSL_SESSION>> {
-        let session = session::decode(&stored.value, stored.note, id);
-        self.engine.counters().count(match session {
-            Some(_) => Counter::SessionsHit,
-            None => Counter::SessionsParse,
+        let counters = self.attachment.engine.counters();
+        let Some(session) = session::decode(&stored.value, stored.note, id) else {
+            counters.count(Counter::SessionsParse);
+            return None;
+        };
+        if self.ends_the_handshake(session, ssl) {
+            session::free(session);
+            counters.count(Counter::SessionsBinding);
+            return None;
+        }
+        counters.count(Counter::SessionsHit);
+        removal::session_is_given(id);
+        let StoredSession { value, note, policy, family, authenticated } = stored;
+        handshake.resuming = Some(Resuming {
+            name: self.name,
+            policy,
+            family: Some(family),
+            authenticated: Some(authenticated),
+            judged: false,
         });
-        handshake.authenticated = Some(stored.authenticated);
-        (handshake.binding, handshake.policy) = (Some(self.binding), Some(self.policy));
+        confirm::ask(ssl, handshake);
         if self.lookup == Lookup::Consume
             && let Ok(id) = id.try_into()
         {
-            let StoredSession { value, note, .. } = stored;
-            let consumed = Consumed { id, binding: self.binding, value, note };
-            handshake.consumed = Some(Box::new(consumed));
+            handshake.consumed = Some(Box::new(Consumed { id, value, note }));
         }
-        session
+        Some(session)
+    }
+
+    /// Whether OpenSSL would end the handshake instead of ignoring the session: it does where the client is verified and
+    /// neither has a session id context.
+    fn ends_the_handshake(&self, session: NonNull<SSL_SESSION>, ssl: *mut SSL) -> bool {
+        // SAFETY: the session was just decoded and is ours.
+        let has_context =
+            unsafe { Session::borrow(session.as_ptr()) }.is_some_and(Session::has_id_context);
+        policy::verifies_client(ssl) && !has_context && !self.attachment.names_id_context()
     }
 }

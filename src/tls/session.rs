@@ -17,8 +17,14 @@ use crate::ring::session_id::SESSION_ID_LEN;
 /// Indexes of ex_data that an application may use.
 pub(super) const EX_DATA_INDEXES: Range<c_int> = 0..32;
 
+/// Bytes of a master secret of TLS 1.2.
+pub(super) const MASTER_KEY_LEN: usize = 48;
+
 /// The note of bytes that still have their id in them.
 const ID_INCLUDED: u8 = 0;
+
+/// Notes are below 128 (see [`crate::engine::NewSession`]).
+const HIGHEST_NOTE: u8 = 127;
 
 /// A session that belongs to OpenSSL and is valid while its callback runs.
 #[derive(Clone, Copy)]
@@ -64,6 +70,14 @@ impl Session {
                 c_long::try_from(seconds).unwrap_or(c_long::MAX),
             )
         };
+    }
+
+    /// Puts another master secret in the place of the session's: nobody has that.
+    pub(super) fn replace_master_key(self, key: &[u8; MASTER_KEY_LEN]) {
+        // SAFETY: the session is valid and the connection's own, the key as long as said.
+        unsafe {
+            sys::SSL_SESSION_set1_master_key(self.0.as_ptr(), key.as_ptr(), MASTER_KEY_LEN);
+        }
     }
 
     /// Whether the application gave its contexts a session id context.
@@ -147,7 +161,8 @@ fn take_out_id(mut der: Zeroizing<Vec<u8>>, id: &[u8]) -> (Zeroizing<Vec<u8>>, u
     } else {
         None
     };
-    match found.and_then(|at| u8::try_from(at).ok()).filter(|note| *note != ID_INCLUDED) {
+    let note = found.and_then(|at| u8::try_from(at).ok());
+    match note.filter(|note| (ID_INCLUDED + 1..=HIGHEST_NOTE).contains(note)) {
         Some(note) => {
             let at = usize::from(note);
             der.copy_within(at + id.len().., at);

@@ -17,7 +17,6 @@ use super::callbacks;
 use super::sys::{
     GenerateIdCallback, GetSessionCallback, MacCtx, NewSessionCallback, TicketKeyCallback,
 };
-use crate::engine::Accepting;
 
 /// How many contexts of a process have a number.
 const NUMBERED: usize = Slot::SHARED.0 as usize;
@@ -72,20 +71,9 @@ impl Slot {
         if self == Slot::SHARED { Attachment::serving(ssl) } else { self.attachment() }
     }
 
-    /// What `engine` knows the accepting context of a connection by, whose servername callback may have switched
-    /// contexts: without a number only what was noted before that tells.
-    pub(super) fn accepted(self, noted: Option<Accepting>) -> Option<Accepting> {
-        self.attachment().map(Attachment::accepting).or(noted)
-    }
-
     /// This slot's functions.
     pub(super) fn callbacks(self) -> Callbacks {
         CALLBACKS.as_flattened().get(usize::from(self.0)).copied().unwrap_or(SHARED_CALLBACKS)
-    }
-
-    /// Every attachment that has a number.
-    pub(super) fn all_attached() -> impl Iterator<Item = &'static Attachment> {
-        (0..Slot::SHARED.0).filter_map(|number| Slot(number).attachment())
     }
 
     /// The slot's number as a callback argument, and back.

@@ -1,14 +1,12 @@
 //! Declarations that `openssl-sys` does not have. c-tests/sys_decls.c holds them against the real headers.
 
-#[cfg(ossl300)]
-use std::ffi::c_char;
-use std::ffi::{c_int, c_long, c_uchar, c_uint, c_void};
+use std::ffi::{c_char, c_int, c_long, c_uchar, c_uint, c_void};
 
 use openssl_sys::{
-    CRYPTO_EX_DATA, EVP_CIPHER_CTX, SSL_SESSION, X509_OBJECT, X509_STORE, stack_st_X509_NAME,
-    stack_st_X509_OBJECT,
+    CRYPTO_EX_DATA, EVP_CIPHER_CTX, SSL_CIPHER, SSL_SESSION, X509_OBJECT, X509_STORE,
+    X509_STORE_CTX, X509_VERIFY_PARAM, stack_st_X509_OBJECT,
 };
-pub(super) use openssl_sys::{SSL, SSL_CTX, SSL_METHOD};
+pub(super) use openssl_sys::{SSL, SSL_CTX, SSL_METHOD, stack_st_X509_NAME};
 
 use super::functions::AnyCallback;
 
@@ -33,8 +31,6 @@ pub(super) type GetSessionCallback =
 pub(super) type RemoveSessionCallback = unsafe extern "C" fn(*mut SSL_CTX, *mut SSL_SESSION);
 pub(super) type GenerateIdCallback =
     unsafe extern "C" fn(*mut SSL, *mut c_uchar, *mut c_uint) -> c_int;
-pub(super) type ServerNameCallback =
-    unsafe extern "C" fn(*mut SSL, *mut c_int, *mut c_void) -> c_int;
 pub(super) type AllowEarlyDataCallback = unsafe extern "C" fn(*mut SSL, *mut c_void) -> c_int;
 
 pub(super) const SSL_OP_NO_TICKET: u64 = 1 << 14;
@@ -47,14 +43,35 @@ pub(super) const SSL_SESS_CACHE_SERVER: c_long = 2;
 pub(super) const SSL_SESS_CACHE_NO_AUTO_CLEAR: c_long = 0x80;
 pub(super) const SSL_SESS_CACHE_NO_INTERNAL_LOOKUP: c_long = 0x100;
 pub(super) const SSL_SESS_CACHE_NO_INTERNAL: c_long = 0x300;
-pub(super) const SSL_CTRL_SET_TLSEXT_SERVERNAME_CB: c_int = 53;
-pub(super) const SSL_TLSEXT_ERR_ALERT_FATAL: c_int = 2;
-pub(super) const SSL_TLSEXT_ERR_NOACK: c_int = 3;
-pub(super) const SSL_AD_HANDSHAKE_FAILURE: c_int = 40;
 pub(super) const SSL_CTRL_SET_TLSEXT_TICKET_KEY_CB: c_int = 72;
 
+pub(super) const ERR_LIB_SSL: c_int = 20;
+pub(super) const SSL_VERIFY_PEER: c_int = 1;
+pub(super) const SSL_SENT_SHUTDOWN: c_int = 1;
+pub(super) const X509_V_OK: c_long = 0;
+pub(super) const TLS1_3_VERSION: c_int = 0x0304;
+pub(super) const SSL_CTRL_GET_NUM_RENEGOTIATIONS: c_int = 10;
+pub(super) const SSL_CTRL_SET_TLS_EXT_SRP_USERNAME_CB: c_int = 75;
+pub(super) const SSL_CTRL_GET_MAX_PROTO_VERSION: c_int = 131;
+pub(super) const NID_KX_PSK: c_int = 1043;
+pub(super) const NID_KX_ECDHE_PSK: c_int = 1040;
+pub(super) const NID_KX_DHE_PSK: c_int = 1041;
+pub(super) const NID_KX_RSA_PSK: c_int = 1042;
+pub(super) const NID_KX_SRP: c_int = 1044;
+pub(super) const NID_KX_ANY: c_int = 1063;
+pub(super) const NID_AUTH_NULL: c_int = 1053;
 pub(super) const SSL_CTRL_MODE: c_int = 33;
 pub(super) const SSL_MODE_ASYNC: c_long = 0x100;
+
+pub(super) type InfoCallback = unsafe extern "C" fn(*const SSL, c_int, c_int);
+pub(super) type CertVerifyCallback =
+    unsafe extern "C" fn(*mut X509_STORE_CTX, *mut c_void) -> c_int;
+pub(super) type PskServerCallback =
+    unsafe extern "C" fn(*mut SSL, *const c_char, *mut c_uchar, c_uint) -> c_uint;
+pub(super) type PskFindSessionCallback =
+    unsafe extern "C" fn(*mut SSL, *const c_uchar, usize, *mut *mut SSL_SESSION) -> c_int;
+pub(super) type SrpUserCallback =
+    unsafe extern "C" fn(*mut SSL, *mut c_int, *mut c_void) -> c_int;
 
 /// Opaque.
 #[repr(C)]
@@ -125,9 +142,50 @@ unsafe extern "C" {
     pub(super) fn ERR_set_mark() -> c_int;
     pub(super) fn ERR_pop_to_mark() -> c_int;
 
+    pub(super) fn SSL_get_info_callback(ssl: *const SSL) -> Option<InfoCallback>;
+    pub(super) fn SSL_set_info_callback(ssl: *mut SSL, callback: Option<InfoCallback>);
+    pub(super) fn SSL_CTX_get_info_callback(ctx: *mut SSL_CTX) -> Option<InfoCallback>;
+    pub(super) fn SSL_set_generate_session_id(
+        ssl: *mut SSL,
+        callback: Option<GenerateIdCallback>,
+    ) -> c_int;
+    pub(super) fn SSL_get_ciphers(ssl: *const SSL) -> *mut c_void;
+    pub(super) fn SSL_CTX_get_ciphers(ctx: *const SSL_CTX) -> *mut c_void;
+    pub(super) fn SSL_CIPHER_get_kx_nid(cipher: *const SSL_CIPHER) -> c_int;
+    pub(super) fn SSL_CIPHER_get_auth_nid(cipher: *const SSL_CIPHER) -> c_int;
+    pub(super) fn SSL_get_verify_callback(ssl: *const SSL) -> *const c_void;
+    pub(super) fn SSL_CTX_get_verify_callback(ctx: *const SSL_CTX) -> *const c_void;
+    pub(super) fn SSL_get_client_CA_list(ssl: *const SSL) -> *mut stack_st_X509_NAME;
+    pub(super) fn SSL_CTX_set_cert_verify_callback(
+        ctx: *mut SSL_CTX,
+        callback: Option<CertVerifyCallback>,
+        arg: *mut c_void,
+    );
+    pub(super) fn SSL_CTX_set_psk_server_callback(
+        ctx: *mut SSL_CTX,
+        callback: Option<PskServerCallback>,
+    );
+    pub(super) fn SSL_CTX_set_psk_find_session_callback(
+        ctx: *mut SSL_CTX,
+        callback: Option<PskFindSessionCallback>,
+    );
+    pub(super) fn X509_VERIFY_PARAM_get_hostflags(param: *const X509_VERIFY_PARAM) -> c_uint;
+    pub(super) fn X509_VERIFY_PARAM_get_depth(param: *const X509_VERIFY_PARAM) -> c_int;
+    pub(super) fn X509_VERIFY_PARAM_get_auth_level(param: *const X509_VERIFY_PARAM) -> c_int;
+    #[cfg(ossl300)]
+    pub(super) fn X509_VERIFY_PARAM_get0_host(
+        param: *mut X509_VERIFY_PARAM,
+        at: c_int,
+    ) -> *mut c_char;
+    #[cfg(ossl300)]
+    pub(super) fn X509_VERIFY_PARAM_get0_email(param: *mut X509_VERIFY_PARAM) -> *mut c_char;
+    #[cfg(ossl300)]
+    pub(super) fn X509_VERIFY_PARAM_get1_ip_asc(param: *mut X509_VERIFY_PARAM) -> *mut c_char;
+    #[cfg(ossl300)]
+    pub(super) fn CRYPTO_free(memory: *mut c_void, file: *const c_char, line: c_int);
+
     pub(super) fn SSL_get_options(ssl: *const SSL) -> u64;
     pub(super) fn SSL_CTX_get_options(ctx: *const SSL_CTX) -> u64;
-    pub(super) fn SSL_get_verify_depth(ssl: *const SSL) -> c_int;
     pub(super) fn SSL_SESSION_get0_id_context(
         session: *const SSL_SESSION,
         len: *mut c_uint,
@@ -156,7 +214,6 @@ unsafe extern "C" {
         data: *mut c_void,
     ) -> c_int;
 
-    pub(super) fn SSL_CTX_get_ssl_method(ctx: *const SSL_CTX) -> *const SSL_METHOD;
     pub(super) fn SSL_CTX_get_client_CA_list(ctx: *const SSL_CTX) -> *mut stack_st_X509_NAME;
     #[cfg(ossl300)]
     pub(super) fn OSSL_PARAM_construct_utf8_string(

@@ -14,14 +14,13 @@ use std::sync::Arc;
 use openssl_sys::SSL_SESSION;
 use zeroize::Zeroizing;
 
-use super::session;
+use super::session::{self, MASTER_KEY_LEN};
 use super::sys;
 use crate::recent::Recent;
 
 /// How many kinds of sessions a process remembers.
 const REMEMBERED: usize = 64;
 
-const MASTER_KEY_LEN: usize = 48;
 const TLS1_2_VERSION: c_int = 0x0303;
 
 static TEMPLATES: Recent<Arc<Template>, Arc<Template>, REMEMBERED> = Recent::new();

@@ -104,7 +104,7 @@ fn invented_ids_cost_no_look_up() {
     assert_eq!(nodes[0].count(Counter::SessionsForgedId), 10_000);
     assert_eq!(looked_up(monitor, &redis), Vec::<String>::new());
 
-    let ours = nodes[0].0.new_session_id(now()).expect("an id");
+    let ours = nodes[0].new_id().expect("an id");
     soon("an id of the realm's own, which is looked up, and that is heard", || {
         let monitor = redis.monitor().expect("listens");
         assert!(nodes[0].find(&ours, Lookup::Keep).is_none());

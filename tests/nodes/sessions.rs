@@ -71,14 +71,14 @@ fn all_searches_of_one_handshake_wait_for_one_budget() {
     let node = realm.node();
     soon("the connection", || node.is_up());
     redis.stop().expect("stopped");
-    let (binding, waited) = (node.binding(), &mut Waited::default());
+    let waited = &mut Waited::default();
     for _ in 0..4 {
-        let id = node.0.new_session_id(now()).expect("an id");
+        let id = node.new_id().expect("an id");
         let asked = Asking::Anyone;
-        match node.0.begin_search(&id, &binding, Lookup::Keep, asked, waited, now()) {
+        match node.0.begin_search(&id, &SHOP, Lookup::Keep, asked, waited, now()) {
             Search::Over(found) => assert!(found.is_none()),
             Search::Asked(question) => {
-                let none = node.0.end_search(question, &id, &binding, Lookup::Keep, waited, now());
+                let none = node.0.end_search(question, &id, &SHOP, Lookup::Keep, waited, now());
                 assert!(none.is_none());
             }
         }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use tlsresume::clock::UnixMillis;
 use tlsresume::config::Config;
-use tlsresume::engine::{Binding, Engine, Lookup, NewSession, Policy, StoredSession};
+use tlsresume::engine::{Engine, KeyState, Lookup, NewSession, Policy, StoredSession, Visit};
 use tlsresume::stats::{Counter, Gauge};
 use tlsresume_testkit::redis::RedisServer;
 use tlsresume_testkit::{Folder, wait_until};
@@ -107,32 +107,39 @@ pub(crate) fn agree(nodes: &[Node]) {
     soon("all up", || nodes.iter().all(Node::is_up));
 }
 
+/// Everybody's visit.
+pub(crate) const SHOP: Visit<'static> =
+    Visit { name: b"shop.example", accepting: Policy::PUBLIC };
+
 pub(crate) struct Node(pub(crate) Arc<Engine>);
 
 impl Node {
     pub(crate) fn first_callback(&self) {
-        let _ = self.0.new_session_id(now());
+        let _ = self.new_id();
     }
 
-    pub(crate) fn binding(&self) -> Binding {
-        self.0.binding(b"shop.example", Policy::NoVerification)
+    pub(crate) fn new_id(&self) -> Option<[u8; 32]> {
+        self.0.new_session_id(self.0.new_family(now()), now())
     }
 
     pub(crate) fn issue(&self) -> Option<[u8; 16]> {
-        self.0.issuing_key(&self.binding(), false, now()).map(|key| key.name().0)
+        let issuing = self.0.issuing_key(SHOP.name, SHOP.accepting, now(), now());
+        issuing.map(|issuing| issuing.name.0)
     }
 
+    /// Whether tickets of the key of that name are accepted.
     pub(crate) fn opens(&self, name: [u8; 16]) -> bool {
-        let name = tlsresume::ring::KeyName(name);
-        self.0.opening_key(&name, &self.binding(), false, now()).is_some()
+        self.first_callback();
+        let keys = self.0.keys(now());
+        keys.iter().any(|key| key.name.0 == name && key.state != KeyState::Expired)
     }
 
     pub(crate) fn keep(&self, value: &[u8]) -> [u8; 32] {
-        let id = self.0.new_session_id(now()).expect("an id");
-        let binding = self.binding();
+        let id = self.new_id().expect("an id");
         let session = NewSession {
             id: &id,
-            binding: &binding,
+            name: SHOP.name,
+            policy: SHOP.accepting,
             authenticated: now(),
             expires: now() + Duration::from_secs(600),
             value,
@@ -143,7 +150,7 @@ impl Node {
     }
 
     pub(crate) fn find(&self, id: &[u8; 32], lookup: Lookup) -> Option<StoredSession> {
-        self.0.find_session(id, &self.binding(), lookup, now())
+        self.0.find_session(id, &SHOP, lookup, now())
     }
 
     /// Whether it finds a session within the usual time.

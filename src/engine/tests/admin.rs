@@ -4,7 +4,8 @@ use std::time::Duration;
 
 use super::support::*;
 use crate::clock::UnixMillis;
-use crate::engine::{Engine, Lookup, NewSession, Policy};
+use crate::config::Bind;
+use crate::engine::{Engine, Lookup, NewSession, Policy, Visit};
 use crate::ring::file::{self, Format};
 use crate::ring::{Age, Digest, KeyName, TicketKey};
 use crate::secret::Secret;
@@ -48,25 +49,25 @@ fn revoking_all_ends_every_ticket_and_session_and_new_ones_take_their_place() {
     let (place, now) = (Place::new(), now());
     let (first, second) = (place.engine(), place.engine());
     let ticket = issue(&first, now);
-    let id = first.new_session_id(now).unwrap();
-    let binding = shop(&first);
+    let id = first.new_session_id(first.new_family(now), now).unwrap();
     let session = NewSession {
         id: &id,
-        binding: &binding,
+        name: SHOP.name,
+        policy: Policy::PUBLIC,
         authenticated: now,
         expires: now + HOUR,
         value: b"session",
         note: 0,
     };
     first.keep_session(&session, now, PATIENT);
-    assert!(first.find_session(&id, &binding, Lookup::Keep, now).is_some());
+    assert!(first.find_session(&id, &SHOP, Lookup::Keep, now).is_some());
     second.revoke_keys(None).unwrap();
     assert!(opening(&first, &ticket, now).is_none());
-    assert!(first.find_session(&id, &binding, Lookup::Keep, now).is_none());
+    assert!(first.find_session(&id, &SHOP, Lookup::Keep, now).is_none());
     assert_eq!(first.counters().value(Counter::SessionsForgedId), 1);
     let fresh = issue(&first, now);
     assert!(opens(&second, &fresh, now));
-    assert!(first.new_session_id(now).is_some());
+    assert!(first.new_session_id(first.new_family(now), now).is_some());
     // Twice within one millisecond too.
     first.revoke_keys(None).unwrap();
     assert!(opening(&second, &fresh, now).is_none());
@@ -108,45 +109,49 @@ fn imported_keys_of_every_format_open_tickets_as_they_are_and_take_over_after_th
         let keys = file::parse(format, &data, "test").unwrap();
         engine.import_keys(&data, format).unwrap();
         for entry in &keys.keys {
-            let opening = other.opening_key(&entry.key.name(), &shop(&other), false, start);
-            assert_eq!(*opening.expect("known").key, entry.key, "{format}: as others have it");
+            let opening = other.opening_key(&entry.key.name(), &[0; 16], &SHOP, start);
+            let opening = opening.expect("known");
+            assert_eq!(*opening.key.key(), entry.key, "{format}: as others have it");
         }
         let later = start + seconds(60);
         let encrypts = &keys.keys[keys.encrypts].key;
-        assert_eq!(*issue(&other, later), *encrypts, "{format}");
+        assert_eq!(*issue(&other, later).issuing.key.key(), *encrypts, "{format}");
         assert!(opens(&other, &old, later));
         let scheduled = issue(&other, start + HOUR + seconds(60));
-        assert_ne!(*scheduled, *encrypts, "{format}: until the next scheduled key");
+        assert_ne!(scheduled.issuing.key.key(), encrypts, "{format}: until the next scheduled key");
         assert!(opens(&engine, &issue(&other, later), start + HOUR + seconds(60)));
         let over = start + Duration::from_secs(3600 * 14);
-        assert!(other.opening_key(&encrypts.name(), &shop(&other), false, over).is_none());
+        assert!(other.opening_key(&encrypts.name(), &[0; 16], &SHOP, over).is_none());
     }
 }
 
 #[test]
-fn imported_keys_are_refused_while_the_process_verifies_clients() {
-    let data = file_of(Format::Nginx);
-    let imported = KeyName([1; 16]);
-    let engine = Engine::new(alone()).unwrap();
-    let start = now();
-    engine.import_keys(&data, Format::Nginx).unwrap();
+fn tickets_of_servers_that_bind_nothing_are_refused_where_the_node_has_rules() {
+    let (engine, start) = (Engine::new(alone()).unwrap(), now());
+    engine.import_keys(&file_of(Format::Nginx), Format::Nginx).unwrap();
     let later = start + seconds(60);
-    let binding = engine.binding(b"shop.example", Policy::Verifying([1; 32]));
-    assert!(engine.opening_key(&imported, &binding, true, later).is_none());
+    let theirs = issue(&engine, later);
+    assert_eq!(theirs.name(), KeyName([1; 16]), "a key that they have");
+    engine.note_served(&Visit { name: b"other.example", ..SHOP }, rules(1), later);
+    assert!(opening(&engine, &theirs, later).is_none());
     assert_eq!(engine.counters().value(Counter::TicketsUnknownKey), 1);
-    assert!(engine.issuing_key(&binding, true, later).is_none(), "a throw-away key then");
-    assert!(engine.opening_key(&imported, &binding, false, later).is_some());
+    for (name, policy) in [(&b"shop.example"[..], Policy::PUBLIC), (b"other.example", rules(1))] {
+        let visit = Visit { name, ..SHOP };
+        engine.note_served(&visit, policy, later);
+        let own = issue_under(&engine, name, policy, later).unwrap();
+        assert_ne!(own.name(), KeyName([1; 16]), "a key derived from theirs");
+        assert_eq!(opening_at(&engine, &own, &visit, later).unwrap().policy, policy);
+    }
 }
 
 #[test]
-fn without_binding_imported_keys_are_used_although_the_process_verifies_clients() {
+fn without_binding_imported_keys_are_used_as_they_are_everywhere() {
     let mut config = alone();
-    config.resumption.bind = false;
-    let engine = Engine::new(config).unwrap();
-    let start = now();
+    config.resumption.bind = Bind::Off;
+    let (engine, start) = (Engine::new(config).unwrap(), now());
     engine.import_keys(&file_of(Format::Nginx), Format::Nginx).unwrap();
-    let binding = engine.binding(b"shop.example", Policy::Verifying([1; 32]));
-    let opening = engine.opening_key(&KeyName([1; 16]), &binding, true, start);
+    let visit = Visit { accepting: rules(1), ..SHOP };
+    let opening = engine.opening_key(&KeyName([1; 16]), &[0; 16], &visit, start);
     assert!(opening.is_some());
 }
 

@@ -8,7 +8,7 @@ use crate::stats::Counter;
 const WINDOW: u64 = 20;
 
 fn asks(engine: &Engine, id: &[u8], now: UnixMillis) -> bool {
-    engine.early_data_allowed(id, now, PATIENT)
+    engine.early_data_allowed(id, true, now, PATIENT)
 }
 
 /// When a register that was made just now is complete.
@@ -62,12 +62,12 @@ fn after_strikes_were_lost_nothing_is_allowed_for_a_window() {
     let now = complete() + seconds(1);
     assert!(asks(&engine, &[1; 32], now));
     // So many sessions that the strike has to make room.
-    let binding = shop(&engine);
     for _ in 0..20 {
-        let id = engine.new_session_id(now).unwrap();
+        let id = engine.new_session_id(engine.new_family(now), now).unwrap();
         let session = NewSession {
             id: &id,
-            binding: &binding,
+            name: SHOP.name,
+            policy: SHOP.accepting,
             authenticated: now,
             expires: now + HOUR,
             value: &[7; 60_000],
@@ -96,11 +96,10 @@ fn a_flush_allows_no_replay() {
 fn strikes_and_sessions_of_one_id_do_not_meet() {
     let engine = Engine::new(alone()).unwrap();
     let now = complete() + seconds(1);
-    let id = engine.new_session_id(now).unwrap();
-    let binding = shop(&engine);
+    let id = engine.new_session_id(engine.new_family(now), now).unwrap();
     assert!(asks(&engine, &id, now));
     let lookup = crate::engine::Lookup::Consume;
-    assert!(engine.find_session(&id, &binding, lookup, now).is_none());
+    assert!(engine.find_session(&id, &SHOP, lookup, now).is_none());
     assert!(!engine.forget_session(&id, now));
     assert!(!asks(&engine, &id, now), "and the strike is still there");
     assert_eq!(engine.report(now).sessions_live, 0);

@@ -2,23 +2,34 @@
 
 use super::support::*;
 use crate::clock::UnixMillis;
-use crate::engine::{Binding, Engine, Lookup, NewSession, Policy};
+use crate::engine::{Engine, Lookup, NewSession, Policy, Visit};
 use crate::stats::Counter;
 
 fn keep(engine: &Engine, now: UnixMillis, value: &[u8]) -> [u8; 32] {
-    let id = engine.new_session_id(now).expect("an engine has an id key");
+    let id = engine.new_session_id(engine.new_family(now), now).expect("an engine has an id key");
     keep_as(engine, &id, now, now, value);
     id
 }
 
 fn keep_as(engine: &Engine, id: &[u8], authenticated: UnixMillis, now: UnixMillis, value: &[u8]) {
-    let (binding, expires) = (shop(engine), authenticated + HOUR);
-    let session = NewSession { id, binding: &binding, authenticated, expires, value, note: 77 };
+    keep_under(engine, id, Policy::PUBLIC, authenticated, now, value);
+}
+
+fn keep_under(
+    engine: &Engine,
+    id: &[u8],
+    policy: Policy,
+    authenticated: UnixMillis,
+    now: UnixMillis,
+    value: &[u8],
+) {
+    let (name, expires) = (SHOP.name, authenticated + HOUR);
+    let session = NewSession { id, name, policy, authenticated, expires, value, note: 77 };
     engine.keep_session(&session, now, PATIENT);
 }
 
 fn find(engine: &Engine, id: &[u8], now: UnixMillis) -> Option<Vec<u8>> {
-    let found = engine.find_session(id, &shop(engine), Lookup::Keep, now)?;
+    let found = engine.find_session(id, &SHOP, Lookup::Keep, now)?;
     assert_eq!(found.note, 77);
     Some(found.value.to_vec())
 }
@@ -34,19 +45,37 @@ fn a_session_of_one_process_is_found_by_every_other_and_after_a_restart() {
 }
 
 #[test]
-fn a_session_is_tied_to_its_server_name_and_policy() {
+fn a_session_is_tied_to_its_server_name_and_tells_its_policy() {
     let (engine, now) = (Engine::new(alone()).unwrap(), now());
-    let id = keep(&engine, now, b"session");
-    let others = [
-        engine.binding(b"other.example", Policy::NoVerification),
-        engine.binding(b"shop.example", Policy::Verifying([1; 32])),
-        Binding::NONE,
-    ];
-    for other in others {
-        assert!(engine.find_session(&id, &other, Lookup::Consume, now).is_none());
+    let id = engine.new_session_id(engine.new_family(now), now).unwrap();
+    keep_under(&engine, &id, rules(1), now, now, b"session");
+    for name in [&b"other.example"[..], b"Shop.example", b""] {
+        let visit = Visit { name, ..SHOP };
+        assert!(engine.find_session(&id, &visit, Lookup::Consume, now).is_none());
     }
     assert_eq!(engine.counters().value(Counter::SessionsBinding), 3);
-    assert!(find(&engine, &id, now).is_some(), "and nobody else's request consumes it");
+    let found = engine.find_session(&id, &SHOP, Lookup::Keep, now).expect("not consumed");
+    assert_eq!((found.policy, &found.value[..], found.note), (rules(1), &b"session"[..], 77));
+    engine.note_served(&SHOP, rules(2), now);
+    assert!(engine.find_session(&id, &SHOP, Lookup::Keep, now).is_none(), "another one serves");
+}
+
+#[test]
+fn all_sessions_and_tickets_of_a_family_are_forgotten_together_on_the_node() {
+    let (place, now) = (Place::new(), now());
+    let (engine, other) = (place.engine(), place.engine());
+    let family = engine.new_family(now);
+    let ids = [(); 2].map(|()| engine.new_session_id(family, now).unwrap());
+    ids.iter().for_each(|id| keep_as(&engine, id, now, now, b"session"));
+    let issuing = engine.issuing_key(SHOP.name, Policy::PUBLIC, now, now).unwrap();
+    let vector = issuing.key.vector(Some(family), &[7; 16]);
+    let (ticket, stranger) = (Ticket { issuing, vector }, keep(&engine, now, b"another"));
+    assert!(opening(&other, &ticket, now).is_some());
+    assert!(other.forget_session(&ids[0], now));
+    assert!(find(&engine, &ids[0], now).is_none() && find(&engine, &ids[1], now).is_none());
+    assert!(opening(&engine, &ticket, now).is_none());
+    assert_eq!(engine.counters().value(Counter::TicketsRevoked), 1);
+    assert!(find(&engine, &stranger, now).is_some(), "another family");
 }
 
 #[test]
@@ -83,9 +112,8 @@ fn a_consumed_session_is_given_once() {
     let (place, now) = (Place::new(), now());
     let engines = [place.engine(), place.engine()];
     let id = keep(&engines[0], now, b"session");
-    let binding = shop(&engines[0]);
     let given = engines.iter().cycle().take(4);
-    let given = given.filter(|e| e.find_session(&id, &binding, Lookup::Consume, now).is_some());
+    let given = given.filter(|e| e.find_session(&id, &SHOP, Lookup::Consume, now).is_some());
     assert_eq!(given.count(), 1);
     assert_eq!(engines[0].counters().value(Counter::SessionsAbsent), 3);
 }

@@ -1,15 +1,15 @@
 //! Engines on a memory of their own, or on a common one.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::time::Duration;
 
 use tempfile::TempDir;
 
 use crate::clock::{self, UnixMillis};
 use crate::config::{Config, Memory};
-use crate::engine::{Binding, Engine, Opening, Policy};
-use crate::ring::TicketKey;
+use crate::engine::{Engine, Issuing, Opening, Policy, Visit};
+use crate::ring::{KeyName, TicketKey};
+use crate::ring::family::VECTOR_LEN;
 
 /// Much longer than a healthy machine needs.
 pub(super) const PATIENT: Duration = Duration::from_secs(20);
@@ -61,22 +61,69 @@ pub(super) fn now() -> UnixMillis {
     clock::now()
 }
 
-pub(super) fn shop(engine: &Engine) -> Binding {
-    engine.binding(b"shop.example", Policy::NoVerification)
+/// Everybody's visit to the shop.
+pub(super) const SHOP: Visit<'static> =
+    Visit { name: b"shop.example", accepting: Policy::PUBLIC };
+
+/// Rules of a kind.
+pub(super) fn rules(kind: u8) -> Policy {
+    Policy::of_rules(&[kind; 32])
 }
 
 /// A ticket as far as keys go: what it was made with.
-pub(super) type Ticket = Arc<TicketKey>;
+#[derive(Debug)]
+pub(super) struct Ticket {
+    pub(super) issuing: Issuing,
+    pub(super) vector: [u8; VECTOR_LEN],
+}
+
+impl PartialEq for Ticket {
+    fn eq(&self, other: &Self) -> bool {
+        self.issuing == other.issuing
+    }
+}
+
+impl Ticket {
+    pub(super) fn name(&self) -> KeyName {
+        self.issuing.name
+    }
+}
 
 pub(super) fn issue(engine: &Engine, now: UnixMillis) -> Ticket {
-    engine.issuing_key(&shop(engine), false, now).expect("an engine has keys")
+    issue_under(engine, SHOP.name, Policy::PUBLIC, now).expect("an engine has keys")
+}
+
+pub(super) fn issue_under(
+    engine: &Engine,
+    name: &[u8],
+    policy: Policy,
+    now: UnixMillis,
+) -> Option<Ticket> {
+    let issuing = engine.issuing_key(name, policy, now, now)?;
+    let vector = issuing.key.vector(Some(engine.new_family(now)), &[7; VECTOR_LEN]);
+    Some(Ticket { issuing, vector })
 }
 
 pub(super) fn opening(engine: &Engine, ticket: &Ticket, now: UnixMillis) -> Option<Opening> {
-    engine.opening_key(&ticket.name(), &shop(engine), false, now)
+    opening_at(engine, ticket, &SHOP, now)
+}
+
+pub(super) fn opening_at(
+    engine: &Engine,
+    ticket: &Ticket,
+    visit: &Visit<'_>,
+    now: UnixMillis,
+) -> Option<Opening> {
+    engine.opening_key(&ticket.issuing.name, &ticket.vector, visit, now)
 }
 
 /// Whether the engine opens the ticket: it knows the name and has the same keys.
 pub(super) fn opens(engine: &Engine, ticket: &Ticket, now: UnixMillis) -> bool {
-    opening(engine, ticket, now).is_some_and(|opening| opening.key == *ticket)
+    opening(engine, ticket, now).is_some_and(|opening| opening.key == ticket.issuing.key)
+}
+
+/// Whether the engine opens what another server makes with a key that it has from elsewhere.
+pub(super) fn opens_plain(engine: &Engine, key: &TicketKey, now: UnixMillis) -> bool {
+    let opening = engine.opening_key(&key.name(), &[0; VECTOR_LEN], &SHOP, now);
+    opening.is_some_and(|opening| opening.key.key() == key)
 }

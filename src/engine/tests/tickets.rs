@@ -5,8 +5,8 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::support::*;
 use crate::clock::UnixMillis;
-use crate::config::Config;
-use crate::engine::{Binding, Engine, Policy};
+use crate::config::{Bind, Config};
+use crate::engine::{Engine, Policy, Visit};
 use crate::ring::Age;
 use crate::stats::Counter;
 
@@ -17,7 +17,7 @@ fn a_ticket_of_one_process_opens_in_every_other() {
     for (issuer, opener) in [(&first, &second), (&second, &first), (&first, &first)] {
         let ticket = issue(issuer, now);
         let opening = opening(opener, &ticket, now).expect("known");
-        assert_eq!((opening.key, opening.age), (ticket, Age::Current));
+        assert_eq!((opening.key, opening.age), (ticket.issuing.key, Age::Current));
     }
     assert_eq!(first.counters().value(Counter::TicketsIssued), 3, "counted for the node");
 }
@@ -31,43 +31,110 @@ fn processes_without_common_memory_do_not_open_each_others_tickets() {
 }
 
 #[test]
-fn a_ticket_is_tied_to_its_server_name_and_policy() {
+fn a_ticket_is_tied_to_its_server_name_and_tells_its_policy() {
     let (engine, now) = (Engine::new(alone()).unwrap(), now());
-    let verifying = Policy::Verifying([1; 32]);
-    let bindings = [
-        engine.binding(b"shop.example", Policy::NoVerification),
-        engine.binding(b"other.example", Policy::NoVerification),
-        engine.binding(b"", Policy::NoVerification),
-        engine.binding(b"shop.example", verifying),
-        engine.binding(b"shop.example", Policy::Verifying([2; 32])),
-    ];
-    for (index, binding) in bindings.iter().enumerate() {
-        let ticket = engine.issuing_key(binding, true, now).unwrap();
-        for (other, binding) in bindings.iter().enumerate() {
-            let opening = engine.opening_key(&ticket.name(), binding, true, now).unwrap();
-            assert_eq!(opening.key == ticket, index == other, "{index} and {other}");
+    let names: [&[u8]; 4] = [b"shop.example", b"Shop.example", b"other.example", b""];
+    for name in names {
+        for policy in [Policy::PUBLIC, rules(1), rules(2)] {
+            let ticket = issue_under(&engine, name, policy, now).unwrap();
+            for other in names {
+                let visit = Visit { name: other, accepting: Policy::PUBLIC };
+                let opening = opening_at(&engine, &ticket, &visit, now).unwrap();
+                assert_eq!(opening.key == ticket.issuing.key, name == other);
+                assert_eq!(opening.policy, policy, "also to a process that has learned nothing");
+            }
         }
     }
 }
 
 #[test]
+fn a_ticket_that_says_another_policy_than_its_own_has_another_key() {
+    let (engine, now) = (Engine::new(alone()).unwrap(), now());
+    let [one, other] =
+        [rules(1), rules(2)].map(|policy| issue_under(&engine, SHOP.name, policy, now).unwrap());
+    let forged = Ticket { issuing: other.issuing.clone(), vector: one.vector };
+    let opening = opening(&engine, &forged, now).unwrap();
+    assert_ne!(opening.key, one.issuing.key);
+}
+
+#[test]
+fn a_ticket_is_opened_where_its_policy_served_the_name_last_and_nowhere_else() {
+    let (place, now) = (Place::new(), now());
+    let (engine, other) = (place.engine(), place.engine());
+    let ticket = |policy| issue_under(&engine, SHOP.name, policy, now).unwrap();
+    let (public, verified) = (ticket(Policy::PUBLIC), ticket(rules(1)));
+    assert!(opening(&other, &public, now).is_some(), "there are no rules yet");
+    engine.note_served(&SHOP, rules(1), now);
+    assert!(opening(&other, &public, now).is_none(), "known to the node");
+    assert!(opening(&other, &verified, now).is_some());
+    let elsewhere = Visit { accepting: rules(3), ..SHOP };
+    assert!(opening_at(&other, &public, &elsewhere, now).is_none(), "not known at this listener");
+    engine.note_served(&elsewhere, Policy::PUBLIC, now);
+    assert!(opening_at(&other, &public, &elsewhere, now).is_some());
+    assert!(opening(&other, &public, now).is_none(), "listeners are told apart");
+    other.note_mixed(&SHOP, now);
+    assert!(opening(&engine, &verified, now).is_none(), "several serve it");
+    assert!(place.engine().has_rules(), "also for those that come later");
+}
+
+#[test]
+fn where_everybody_gets_in_no_name_is_remembered() {
+    let (engine, now) = (Engine::new(alone()).unwrap(), now());
+    engine.note_served(&SHOP, Policy::PUBLIC, now);
+    assert!(!engine.has_rules());
+    engine.note_rules();
+    assert!(!engine.may_resume(&SHOP, Policy::PUBLIC, now), "nothing is known of it");
+    engine.note_served(&SHOP, Policy::PUBLIC, now);
+    assert!(engine.may_resume(&SHOP, Policy::PUBLIC, now));
+}
+
+#[test]
 fn without_binding_every_name_opens_every_ticket() {
     let mut config = alone();
-    config.resumption.bind = false;
+    config.resumption.bind = Bind::Off;
     let (engine, now) = (Engine::new(config).unwrap(), now());
-    let other = engine.binding(b"other.example", Policy::Verifying([1; 32]));
-    assert_eq!(other, Binding::NONE);
     let ticket = issue(&engine, now);
-    let opening = engine.opening_key(&ticket.name(), &other, true, now).unwrap();
-    assert_eq!(opening.key, ticket);
+    let visit = Visit { name: b"other.example", accepting: rules(1) };
+    assert_eq!(opening_at(&engine, &ticket, &visit, now).unwrap().key, ticket.issuing.key);
 }
 
 #[test]
 fn a_throw_away_key_never_opens() {
     let (engine, now) = (Engine::new(alone()).unwrap(), now());
-    let ticket = Engine::throw_away_key(crate::sys::random).unwrap();
+    let throw_away = || Engine::throw_away_key(crate::sys::random).unwrap();
+    let ticket = Ticket { issuing: throw_away(), vector: [0; 16] };
     assert!(opening(&engine, &ticket, now).is_none());
-    assert_ne!(Engine::throw_away_key(crate::sys::random).unwrap(), ticket);
+    assert_ne!(throw_away(), ticket.issuing);
+}
+
+#[test]
+fn a_connection_that_is_older_than_a_revocation_or_a_flush_gets_no_ticket() {
+    type Request = fn(&Engine) -> crate::error::Result<()>;
+    let requests: [Request; 2] = [|engine| engine.revoke_keys(None), Engine::flush_sessions];
+    for request in requests {
+        let (engine, began) = (Engine::new(alone()).unwrap(), now());
+        let asks = |began, now| engine.issuing_key(SHOP.name, Policy::PUBLIC, began, now);
+        let before = UnixMillis(began.0 - 1);
+        assert!(asks(before, began).is_some());
+        request(&engine).unwrap();
+        let later = began + seconds(60);
+        assert!(asks(before, later).is_none());
+        assert!(asks(later, later).is_some());
+    }
+}
+
+#[test]
+fn a_ticket_ends_with_its_family_whatever_its_session_says() {
+    let (engine, now) = (Engine::new(alone()).unwrap(), now());
+    let family = engine.new_family(now);
+    let renewed = now + HOUR * 11;
+    let issuing = engine.issuing_key(SHOP.name, rules(1), renewed, renewed).unwrap();
+    let vector = issuing.key.vector(Some(family), &[9; 16]);
+    let ticket = Ticket { issuing, vector };
+    assert_eq!(opening(&engine, &ticket, renewed).unwrap().family, Some(family));
+    assert!(opening(&engine, &ticket, now + HOUR * 12).is_some(), "its last second counts");
+    assert!(opening(&engine, &ticket, now + HOUR * 12 + seconds(1)).is_none());
+    assert_eq!(engine.counters().value(Counter::TicketsExpired), 1);
 }
 
 #[test]

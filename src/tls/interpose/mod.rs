@@ -3,7 +3,6 @@
 //!
 //! A context that is not attached, or left alone because its application says no, behaves as without the library.
 
-mod server_name;
 mod settings;
 
 use std::ffi::{c_char, c_int, c_uchar, c_uint, c_void};
@@ -128,9 +127,7 @@ unsafe extern "C" fn new_connection(ctx: *mut SSL_CTX) -> *mut SSL {
             openssl_sys::SSL_free(first);
             attach_once(ctx);
         }
-        let ssl = (libssl().new)(ctx);
-        guarded(|| server_name::note_accepting(ssl, ctx));
-        ssl
+        (libssl().new)(ctx)
     }
 }
 

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use openssl_sys::{SSL, SSL_CTX};
 
-use super::{note, server_name};
+use super::note;
 use crate::tls::application::set_cache_mode;
 use crate::tls::attach::Attachment;
 use crate::tls::functions::AnyCallback;
@@ -16,7 +16,7 @@ use crate::tls::real::libssl;
 use crate::tls::sys::{
     AllowEarlyDataCallback, GenerateIdCallback, GetSessionCallback, NewSessionCallback,
     RemoveSessionCallback, SSL_CTRL_GET_SESS_CACHE_MODE, SSL_CTRL_SET_SESS_CACHE_MODE,
-    SSL_CTRL_SET_TLSEXT_SERVERNAME_CB, SSL_CTRL_SET_TLSEXT_TICKET_KEY_CB, TicketKeyCallback,
+    SSL_CTRL_SET_TLSEXT_TICKET_KEY_CB, TicketKeyCallback,
 };
 use crate::tls::{callbacks, client};
 
@@ -62,10 +62,6 @@ pub(super) unsafe extern "C" fn ctx_callback_ctrl(
     command: c_int,
     callback: Option<AnyCallback>,
 ) -> c_long {
-    if command == SSL_CTRL_SET_TLSEXT_SERVERNAME_CB {
-        // SAFETY: see above.
-        return unsafe { server_name::set_callback(ctx, callback) };
-    }
     if command == SSL_CTRL_SET_TLSEXT_TICKET_KEY_CB && with_callbacks(ctx).is_some() {
         return 1;
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::support::{Place, Ran, run, tool};
 use serde_json::Value;
 use tlsresume::clock;
-use tlsresume::engine::{Binding, NewSession};
+use tlsresume::engine::{Policy, NewSession};
 
 const LOOKING: [&[&str]; 3] = [&["status"], &["keys", "list"], &["metrics"]];
 const CHANGING: [&[&str]; 3] =
@@ -66,10 +66,11 @@ fn revoking_all_replaces_every_key() {
 fn a_flush_forgets_the_stored_sessions() {
     let place = Place::new();
     let (server, now) = (place.server(), clock::now());
-    let id = server.new_session_id(now).expect("there is an id key");
+    let id = server.new_session_id(server.new_family(now), now).expect("there is an id key");
     let session = NewSession {
         id: &id,
-        binding: &Binding::NONE,
+        name: b"shop.example",
+        policy: Policy::PUBLIC,
         authenticated: now,
         expires: now + std::time::Duration::from_secs(60),
         value: b"session",

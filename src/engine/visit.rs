@@ -1,0 +1,83 @@
+//! Where a client asks to resume, and which policy is known to serve it there.
+//!
+//! The client asks before the application has chosen the virtual host. What this module knows is a guess that saves
+//! handshakes which would have to be ended; what decides is looked at after the choice (`tls::confirm`). What served a
+//! name lives in shared memory, so that forked children, other servers and restarted ones know it too. Nothing is
+//! remembered as long as everybody gets in everywhere.
+
+use super::{Engine, Policy};
+use crate::clock::UnixMillis;
+use crate::config::Bind;
+use crate::store::Served;
+
+/// A client at an accepting context.
+#[derive(Clone, Copy, Debug)]
+pub struct Visit<'a> {
+    /// The server name that it asks for, as it sent it; empty when it asks for none.
+    pub name: &'a [u8],
+    /// The accepting context's own policy, which tells listeners with the same names apart. Looked at only where
+    /// [`Engine::has_rules`].
+    pub accepting: Policy,
+}
+
+impl Engine {
+    /// Whether any connection of this node was served under rules. Until then no name needs to be known.
+    pub fn has_rules(&self) -> bool {
+        self.store.has_restricted()
+    }
+
+    /// Whether a session of `policy` may be resumed by this visitor, as far as is known: where the same policy served the
+    /// name last, and no other one did lately. What is not known costs a full handshake, after which it is.
+    pub fn may_resume(&self, visit: &Visit<'_>, policy: Policy, now: UnixMillis) -> bool {
+        if !self.has_rules() || self.config.resumption.bind == Bind::Off {
+            return true;
+        }
+        match self.store.served(self.place(visit), now) {
+            Served::By(print) => print == policy.print(),
+            Served::Nothing | Served::Mixed | Served::NoRoom => false,
+        }
+    }
+
+    /// Remembers which policy served.
+    pub fn note_served(&self, visit: &Visit<'_>, policy: Policy, now: UnixMillis) {
+        if !policy.is_public() {
+            self.note_rules();
+        }
+        if self.has_rules() {
+            let keep = self.config.resumption.lifetime;
+            self.store.note_served(self.place(visit), policy.print(), now, keep);
+        }
+    }
+
+    /// A server with rules is there, although it has served nobody yet.
+    pub fn note_rules(&self) {
+        if !self.has_rules() {
+            self.store.note_restricted();
+        }
+    }
+
+    /// The same where the accepting context may not be known any more: then only that there are rules.
+    pub fn note_served_at(
+        &self,
+        name: &[u8],
+        accepting: Option<Policy>,
+        policy: Policy,
+        now: UnixMillis,
+    ) {
+        match accepting {
+            Some(accepting) => self.note_served(&Visit { name, accepting }, policy, now),
+            None if policy.is_public() => {}
+            None => self.note_rules(),
+        }
+    }
+
+    /// Remembers that several policies serve a name: a handshake had to be ended.
+    pub fn note_mixed(&self, visit: &Visit<'_>, now: UnixMillis) {
+        self.store.note_restricted();
+        self.store.note_mixed(self.place(visit), now, self.config.resumption.lifetime);
+    }
+
+    fn place(&self, visit: &Visit<'_>) -> u64 {
+        self.store.name_hash(&[&visit.accepting.to_bytes(), visit.name])
+    }
+}

@@ -1,0 +1,45 @@
+//! Which function a pointer means, in a way that is the same in every process: the file that it lies in, and where.
+
+use std::ffi::c_void;
+
+use crate::recent::Recent;
+use crate::sys;
+
+/// How many functions a process remembers.
+const REMEMBERED: usize = 16;
+
+/// A digest-like name of a function.
+type Identity = Box<[u8]>;
+
+/// The identity of a function; `None` where it lies in no file, as those that a program generates.
+///
+/// The same program of another version has its functions at other places: its sessions are then those of other rules.
+pub(super) fn identity(function: *const c_void) -> Option<Identity> {
+    static KNOWN: Recent<usize, Option<Identity>, REMEMBERED> = Recent::new();
+    let address = function.addr();
+    KNOWN.get_or(|other| *other == address, || (address, find(function)))
+}
+
+fn find(function: *const c_void) -> Option<Identity> {
+    let (file, offset) = sys::file_of(function)?;
+    Some([&file[..], b"+", &offset.to_le_bytes()].concat().into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn functions_differ_and_stay_themselves() {
+        let [one, other] = [identity as *const c_void, find as *const c_void];
+        assert_eq!(identity(one), identity(one));
+        assert_ne!(identity(one), identity(other));
+        assert!(identity(one).is_some());
+    }
+
+    #[test]
+    fn what_lies_in_no_file_has_no_identity() {
+        let memory = Box::new(0u8);
+        assert_eq!(identity(std::ptr::from_ref(&*memory).cast()), None);
+    }
+}

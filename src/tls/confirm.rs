@@ -1,0 +1,150 @@
+//! The decision whether a session may be in force, after the application has chosen the virtual host.
+//!
+//! A client asks to resume before the servername callback runs; until then the policy that will serve is a guess. So
+//! whoever hands OpenSSL a session, or the key of one, also asks for this judgement: an info callback of the connection's
+//! own, which OpenSSL calls when it is about to make the ServerHello (SSL_set_info_callback(3): at each step of the
+//! handshake). By then the ClientHello is done with: every callback that could choose a context or set how the client is
+//! verified has run. If the session was made under another policy than the one that serves now, it must not come into
+//! force: the handshake is ended, and the node remembers that the name is served by several.
+//!
+//! - TLS 1.2 and older: the session's master secret is replaced by a random one, so that neither side can finish.
+//! - TLS 1.3: making the ticket that follows fails, before the application is told that the handshake is over. A ticket
+//!   follows, for the connection is given a number of them and a session id generator that refuses.
+//!
+//! Owns: nothing; what is remembered of a handshake is in [`Handshake`]. Called by: the ticket and session callbacks, and
+//! OpenSSL. Threads and forks: as for every callback. Failure: without a judgement a session stays in force only if no
+//! info callback can be set, which OpenSSL does not refuse.
+
+use std::ffi::{c_int, c_uchar, c_uint};
+
+use openssl_sys::SSL;
+use zeroize::Zeroizing;
+
+use super::connection::{is_resumed, is_tls13};
+use super::guard::guarded;
+use super::handshake::{Handshake, Resuming};
+use super::policy;
+use super::session::{MASTER_KEY_LEN, Session};
+use super::sys::{self, InfoCallback};
+use crate::clock;
+use crate::engine::{Engine, Policy, Visit};
+use crate::log::Once;
+
+/// From now on this handshake is judged when the ServerHello is due.
+pub(super) fn ask(ssl: *mut SSL, handshake: &mut Handshake) {
+    // SAFETY: `ssl` is the connection whose callback is running; the function has the signature that OpenSSL documents.
+    unsafe {
+        let current = sys::SSL_get_info_callback(ssl);
+        if !is_judge(current) {
+            handshake.info_callback = current;
+            sys::SSL_set_info_callback(ssl, Some(JUDGE));
+        }
+    }
+}
+
+/// One address for the function, to know it again by.
+static JUDGE: InfoCallback = judge;
+
+fn is_judge(callback: Option<InfoCallback>) -> bool {
+    callback.is_some_and(|callback| std::ptr::fn_addr_eq(callback, JUDGE))
+}
+
+/// Whether a session fits what serves the connection now.
+pub(super) fn fits(engine: &Engine, ssl: *mut SSL, resuming: &Resuming) -> bool {
+    policy::serving(engine, ssl) == resuming.policy
+}
+
+/// The application's own callback comes first, for it may change what is judged.
+unsafe extern "C" fn judge(ssl: *const SSL, position: c_int, value: c_int) {
+    let ssl = ssl.cast_mut();
+    let callback = guarded(|| restore(ssl)).flatten();
+    if let Some(callback) = callback {
+        // SAFETY: the arguments are those that OpenSSL gave, for the function that the application gave OpenSSL.
+        unsafe { callback(ssl, position, value) };
+    }
+    guarded(|| {
+        // SAFETY: the callback of this connection is running, and this is the only reference in it.
+        if let Some(handshake) = unsafe { Handshake::existing(ssl) } {
+            conclude(ssl, handshake);
+        }
+    });
+}
+
+/// Gives the connection back the application's info callback. OpenSSL goes on calling ours until it returns to the
+/// application; the result is what would be called without us.
+fn restore(ssl: *mut SSL) -> Option<InfoCallback> {
+    // SAFETY: `ssl` is the connection whose callback is running, and this is the only reference in it; the context is that
+    // of the connection.
+    unsafe {
+        if is_judge(sys::SSL_get_info_callback(ssl)) {
+            let before = Handshake::existing(ssl).and_then(|it| it.info_callback.take());
+            sys::SSL_set_info_callback(ssl, before);
+        }
+        sys::SSL_get_info_callback(ssl)
+            .or_else(|| sys::SSL_CTX_get_info_callback(openssl_sys::SSL_get_SSL_CTX(ssl)))
+    }
+}
+
+/// Judges the session that a handshake resumes, unless that is done. Whether the handshake must not go on is in
+/// [`Handshake::refused`].
+pub(super) fn conclude(ssl: *mut SSL, handshake: &mut Handshake) {
+    let slot = handshake.slot();
+    let Some(attachment) = slot.attachment_for(ssl).filter(|_| is_resumed(ssl)) else { return };
+    let (engine, now) = (&attachment.engine, clock::now());
+    let Some(resuming) = handshake.resuming.as_mut().filter(|it| !it.judged) else { return };
+    resuming.judged = true;
+    let (policy, fits) = (resuming.policy, fits(engine, ssl, resuming));
+    if fits {
+        handshake.connection.keeps_to(policy);
+    }
+    if fits && policy.is_public() && !engine.has_rules() {
+        return;
+    }
+    let accepting = handshake.accepting(slot).unwrap_or(Policy::PUBLIC);
+    let Some(resuming) = &handshake.resuming else { return };
+    let visit = Visit { name: resuming.name.as_bytes(), accepting };
+    if fits {
+        return engine.note_served(&visit, policy, now);
+    }
+    engine.note_mixed(&visit, now);
+    handshake.refused = true;
+    end(ssl);
+    note_ended();
+}
+
+/// Makes sure that this handshake fails.
+fn end(ssl: *mut SSL) {
+    if is_tls13(ssl) {
+        // SAFETY: `ssl` is the connection whose callback is running; the function has the signature that OpenSSL documents.
+        unsafe {
+            if openssl_sys::SSL_get_num_tickets(ssl) == 0 {
+                openssl_sys::SSL_set_num_tickets(ssl, 1);
+            }
+            sys::SSL_set_generate_session_id(ssl, Some(refuse_id));
+        }
+        return;
+    }
+    let mut unknown = Zeroizing::new([0; MASTER_KEY_LEN]);
+    // Even without randomness the secret is not the client's.
+    let _ = crate::sys::random(&mut unknown[..]);
+    // SAFETY: the session is the connection's own: `open_ticket` and `find_session` hand out new objects only.
+    if let Some(session) = unsafe { Session::borrow(openssl_sys::SSL_get_session(ssl)) } {
+        session.replace_master_key(&unknown);
+    }
+}
+
+/// # Safety
+/// Nothing is asked of the arguments.
+unsafe extern "C" fn refuse_id(_ssl: *mut SSL, _id: *mut c_uchar, _len: *mut c_uint) -> c_int {
+    0
+}
+
+fn note_ended() {
+    static SAID: Once = Once::new();
+    if SAID.first() {
+        log::warn!(
+            "a handshake was ended: the session that the client resumed was made under other rules for clients than those \
+             of the virtual host that serves it; clients of this server name make full handshakes for now (said once)"
+        );
+    }
+}

@@ -1,0 +1,40 @@
+//! Small questions about a connection whose callback is running.
+
+use std::ffi::{c_int, c_long};
+use std::ptr;
+
+use openssl_sys::SSL;
+
+use super::sys::{self, TLS1_3_VERSION};
+
+/// What SSL_version(3) says of QUIC, whose handshake is that of TLS 1.3.
+pub(super) const QUIC1_VERSION: c_int = 0x0000_0001;
+
+pub(super) fn is_tls13(ssl: *mut SSL) -> bool {
+    // SAFETY: the connection is valid in its callback.
+    let version = unsafe { openssl_sys::SSL_version(ssl) };
+    version == TLS1_3_VERSION || version == QUIC1_VERSION
+}
+
+pub(super) fn is_resumed(ssl: *mut SSL) -> bool {
+    // SAFETY: the connection is valid in its callback.
+    unsafe { openssl_sys::SSL_session_reused(ssl) == 1 }
+}
+
+/// Whether this is not the connection's first handshake (TLS 1.2 and older).
+pub(super) fn is_renegotiated(ssl: *mut SSL) -> bool {
+    let command = sys::SSL_CTRL_GET_NUM_RENEGOTIATIONS;
+    // SAFETY: the connection is valid in its callback.
+    let count: c_long = unsafe { openssl_sys::SSL_ctrl(ssl, command, 0, ptr::null_mut()) };
+    count > 0
+}
+
+/// Whether the tickets of this connection carry the session themselves, so that there is nothing to keep: what its own
+/// options say, which the application may have changed.
+pub(super) fn is_stateless(ssl: *mut SSL) -> bool {
+    // SAFETY: the connection is valid in its callback.
+    let (options, early_data) =
+        unsafe { (sys::SSL_get_options(ssl), openssl_sys::SSL_get_max_early_data(ssl)) };
+    let replay_protected = early_data > 0 && options & sys::SSL_OP_NO_ANTI_REPLAY == 0;
+    is_tls13(ssl) && options & sys::SSL_OP_NO_TICKET == 0 && !replay_protected
+}

@@ -1,0 +1,305 @@
+//! The rules by which a server admits clients, as a digest: everything that decides who gets in, as far as OpenSSL tells
+//! or can be found out. What cannot be known makes the rules those of one context alone.
+
+use std::ffi::{c_int, c_long, c_uint, c_ulong, c_void};
+use std::ptr;
+
+use openssl_sys::{SSL, SSL_CIPHER, SSL_CTX, X509_STORE, X509_VERIFY_PARAM};
+use sha2::{Digest, Sha256};
+
+use super::attach::Attachment;
+use super::hidden::{self, Hidden};
+use super::sys::{self, stack_st_X509_NAME};
+use super::trust::{self, Trust};
+use super::{code, policy};
+
+const SHA256_LEN: usize = 32;
+
+/// Where rules are read: a connection with its current context, or a context alone.
+pub(super) struct Place {
+    pub(super) ssl: Option<*mut SSL>,
+    pub(super) ctx: *mut SSL_CTX,
+    pub(super) verify_mode: c_int,
+    pub(super) ciphers: *mut c_void,
+}
+
+impl Place {
+    /// # Safety
+    /// `ssl` is the connection whose callback is running.
+    pub(super) unsafe fn of_connection(ssl: *mut SSL) -> Self {
+        // SAFETY: as the caller promises.
+        unsafe {
+            Place {
+                ssl: Some(ssl),
+                ctx: openssl_sys::SSL_get_SSL_CTX(ssl),
+                verify_mode: openssl_sys::SSL_get_verify_mode(ssl),
+                ciphers: sys::SSL_get_ciphers(ssl),
+            }
+        }
+    }
+
+    /// # Safety
+    /// `ctx` is a valid context.
+    pub(super) unsafe fn of_context(ctx: *mut SSL_CTX) -> Self {
+        // SAFETY: as the caller promises.
+        unsafe {
+            Place {
+                ssl: None,
+                ctx,
+                verify_mode: openssl_sys::SSL_CTX_get_verify_mode(ctx),
+                ciphers: sys::SSL_CTX_get_ciphers(ctx),
+            }
+        }
+    }
+}
+
+/// The digest of the rules at a place. What is read costs a few hundred nanoseconds, but for what the attachment of the
+/// context keeps: the digest of the trust store.
+///
+/// # Safety
+/// What `place` points to is valid, and so is the attachment, which is that of the context in it.
+pub(super) unsafe fn digest(place: &Place, attachment: Option<&Attachment>) -> [u8; SHA256_LEN] {
+    let mut rules = Rules(Sha256::new_with_prefix(b"tlsresume rules 1\0"));
+    rules.number(i64::from(place.verify_mode));
+    // SAFETY: as the caller promises.
+    unsafe {
+        let source = Source::of(place);
+        rules.number(i64::from(source.security_level));
+        rules.code(source.verify_callback, attachment);
+        rules.parameters(source.parameters);
+        rules.bytes(&trust::names_digest(source.client_authorities));
+        rules.bytes(&trust_digest(place, source.verify_store, attachment));
+        rules.hidden(place.ctx, attachment);
+        rules.number(i64::from(policy::has_certificate(place.ctx)));
+        rules.authentications(place.ciphers);
+    }
+    rules.0.finalize().into()
+}
+
+/// Certificates that a store holds when its context is attached, up to which their digest is taken at once: a hashed
+/// directory has loaded none yet.
+const FEW: i32 = 16;
+
+/// A context is being attached, before it verifies anybody. What a hashed directory will load later must not count.
+///
+/// # Safety
+/// `ctx` is a valid context.
+pub(super) unsafe fn note_trust(ctx: *mut SSL_CTX, known: &Trust) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        let place = Place::of_context(ctx);
+        let store = openssl_sys::SSL_CTX_get_cert_store(ctx);
+        if place.verify_mode & sys::SSL_VERIFY_PEER != 0 && trust::object_count(store) <= FEW {
+            let stores = [Source::of(&place).verify_store, store];
+            known.digest(stores, || trust::stores_digest(stores));
+        }
+    }
+}
+
+/// The same, and the certificate of the context.
+///
+/// # Safety
+/// As for [`digest`].
+pub(super) unsafe fn digest_with_certificate(
+    place: &Place,
+    attachment: Option<&Attachment>,
+) -> [u8; SHA256_LEN] {
+    let mut rules = Rules(Sha256::new_with_prefix(b"tlsresume rules with certificate 1\0"));
+    // SAFETY: as the caller promises.
+    unsafe {
+        rules.bytes(&digest(place, attachment));
+        let certificate = openssl_sys::SSL_CTX_get0_certificate(place.ctx);
+        rules.bytes(&trust::certificate_digest(certificate).unwrap_or_default());
+    }
+    rules.0.finalize().into()
+}
+
+/// The ciphers of a list.
+///
+/// # Safety
+/// `list` is NULL or a list of ciphers that stays valid while the result is used.
+pub(super) unsafe fn ciphers(list: *mut c_void) -> impl Iterator<Item = *const SSL_CIPHER> {
+    let list = list.cast();
+    // SAFETY: as the caller promises. A missing list counts -1 entries.
+    unsafe {
+        (0..openssl_sys::OPENSSL_sk_num(list))
+            .map(move |at| openssl_sys::OPENSSL_sk_value(list, at).cast::<SSL_CIPHER>().cast_const())
+    }
+}
+
+/// What a connection has of its own, from the context that accepted it or set for it alone; or what a context has.
+struct Source {
+    security_level: c_int,
+    verify_callback: *const c_void,
+    parameters: *mut X509_VERIFY_PARAM,
+    client_authorities: *mut stack_st_X509_NAME,
+    verify_store: *mut X509_STORE,
+}
+
+impl Source {
+    /// # Safety
+    /// What `place` points to is valid.
+    unsafe fn of(place: &Place) -> Self {
+        let mut verify_store: *mut X509_STORE = ptr::null_mut();
+        let out = (&raw mut verify_store).cast();
+        let command = sys::SSL_CTRL_GET_VERIFY_CERT_STORE;
+        // SAFETY: as the caller promises; OpenSSL without this request leaves the pointer as it is, NULL.
+        unsafe {
+            match place.ssl {
+                Some(ssl) => {
+                    openssl_sys::SSL_ctrl(ssl, command, 0, out);
+                    Source {
+                        security_level: openssl_sys::SSL_get_security_level(ssl),
+                        verify_callback: sys::SSL_get_verify_callback(ssl),
+                        parameters: openssl_sys::SSL_get0_param(ssl),
+                        client_authorities: sys::SSL_get_client_CA_list(ssl),
+                        verify_store,
+                    }
+                }
+                None => {
+                    (super::real::libssl().ctx_ctrl)(place.ctx, command, 0, out);
+                    Source {
+                        security_level: openssl_sys::SSL_CTX_get_security_level(place.ctx),
+                        verify_callback: sys::SSL_CTX_get_verify_callback(place.ctx),
+                        parameters: openssl_sys::SSL_CTX_get0_param(place.ctx),
+                        client_authorities: sys::SSL_CTX_get_client_CA_list(place.ctx),
+                        verify_store,
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// # Safety
+/// As for [`digest`].
+unsafe fn trust_digest(
+    place: &Place,
+    verify_store: *mut X509_STORE,
+    attachment: Option<&Attachment>,
+) -> [u8; SHA256_LEN] {
+    // SAFETY: as the caller promises.
+    let stores = unsafe { [verify_store, openssl_sys::SSL_CTX_get_cert_store(place.ctx)] };
+    // SAFETY: stores of a valid connection and context are valid.
+    let digest = || unsafe { trust::stores_digest(stores) };
+    attachment.map_or_else(digest, |attachment| attachment.trust.digest(stores, digest))
+}
+
+/// Takes in one rule after the other, each with its length.
+struct Rules(Sha256);
+
+impl Rules {
+    fn number(&mut self, number: i64) {
+        self.0.update(number.to_le_bytes());
+    }
+
+    fn bytes(&mut self, bytes: &[u8]) {
+        self.0.update((bytes.len() as u64).to_le_bytes());
+        self.0.update(bytes);
+    }
+
+    /// Which function this is. One that lies in no file is that of this process.
+    fn code(&mut self, function: *const c_void, attachment: Option<&Attachment>) {
+        if function.is_null() {
+            return self.bytes(&[]);
+        }
+        match code::identity(function) {
+            Some(identity) => self.bytes(&identity),
+            None => self.private(attachment),
+        }
+    }
+
+    /// What nobody else has: the number that a context got when it was attached, which its process's children know.
+    fn private(&mut self, attachment: Option<&Attachment>) {
+        let mut number = [0; 16];
+        match attachment {
+            Some(attachment) => number = attachment.private_number,
+            None => _ = crate::sys::random(&mut number),
+        }
+        self.bytes(&number);
+    }
+
+    /// # Safety
+    /// `parameters` is valid.
+    unsafe fn parameters(&mut self, parameters: *mut X509_VERIFY_PARAM) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            let flags: c_ulong = openssl_sys::X509_VERIFY_PARAM_get_flags(parameters);
+            let host_flags: c_uint = sys::X509_VERIFY_PARAM_get_hostflags(parameters);
+            self.bytes(&u64::from(flags).to_le_bytes());
+            self.number(i64::from(host_flags));
+            self.number(i64::from(sys::X509_VERIFY_PARAM_get_depth(parameters)));
+            self.number(i64::from(sys::X509_VERIFY_PARAM_get_auth_level(parameters)));
+            self.number(i64::from(hidden::purpose(parameters)));
+            self.expected_names(parameters);
+        }
+    }
+
+    /// The hosts, e-mail and IP address that a client's certificate must name. OpenSSL 1.1.1 does not tell them.
+    ///
+    /// # Safety
+    /// `parameters` is valid.
+    #[cfg(ossl300)]
+    unsafe fn expected_names(&mut self, parameters: *mut X509_VERIFY_PARAM) {
+        use std::ffi::CStr;
+
+        #[allow(clippy::disallowed_methods, reason = "checked not to be null")]
+        // SAFETY: as the caller promises; what is not NULL is a C string, of which the address is ours to free.
+        unsafe {
+            let text = |text: *const std::ffi::c_char| {
+                if text.is_null() { None } else { Some(CStr::from_ptr(text).to_bytes().to_vec()) }
+            };
+            let hosts = (0..).map_while(|at| text(sys::X509_VERIFY_PARAM_get0_host(parameters, at)));
+            hosts.for_each(|host| self.bytes(&host));
+            self.bytes(&[]);
+            self.bytes(&text(sys::X509_VERIFY_PARAM_get0_email(parameters)).unwrap_or_default());
+            let address = sys::X509_VERIFY_PARAM_get1_ip_asc(parameters);
+            self.bytes(&text(address).unwrap_or_default());
+            sys::CRYPTO_free(address.cast(), c"".as_ptr(), 0);
+        }
+    }
+
+    /// # Safety
+    /// `parameters` is valid.
+    #[cfg(not(ossl300))]
+    #[allow(clippy::unused_self, reason = "see the other one")]
+    unsafe fn expected_names(&mut self, _parameters: *mut X509_VERIFY_PARAM) {}
+
+    /// The callbacks that OpenSSL has no getter for.
+    ///
+    /// # Safety
+    /// `ctx` is a valid context.
+    unsafe fn hidden(&mut self, ctx: *mut SSL_CTX, attachment: Option<&Attachment>) {
+        // SAFETY: as the caller promises.
+        let Some(found) = (unsafe { Hidden::of(ctx) }) else { return self.private(attachment) };
+        for function in found.functions() {
+            self.code(function, attachment);
+        }
+        // What it is does not show in its address.
+        if !found.cert_verify_argument.is_null() {
+            self.private(attachment);
+        }
+    }
+
+    /// By which kinds of secrets clients and server may know each other.
+    ///
+    /// # Safety
+    /// `list` is NULL or a list of ciphers.
+    unsafe fn authentications(&mut self, list: *mut c_void) {
+        // SAFETY: as the caller promises; ciphers are constants of OpenSSL's.
+        let mut kinds: Vec<(c_int, c_int)> = unsafe {
+            ciphers(list)
+                .map(|cipher| {
+                    (sys::SSL_CIPHER_get_kx_nid(cipher), sys::SSL_CIPHER_get_auth_nid(cipher))
+                })
+                .collect()
+        };
+        kinds.sort_unstable();
+        kinds.dedup();
+        self.number(kinds.len() as c_long);
+        for (key, authentication) in kinds {
+            self.number(key.into());
+            self.number(authentication.into());
+        }
+    }
+}
