@@ -45,6 +45,7 @@ pub use binding::{Binding, Policy};
 pub use keys::{KeyEntry, KeyKind, KeyState};
 pub use learned::{Accepting, Learned};
 pub use metrics::Report;
+pub use outside::Nodes;
 pub use sessions::{Lookup, NewSession, Question, Search, StoredSession, Waited};
 pub use tickets::Opening;
 
