@@ -3,6 +3,7 @@
 //!
 //! A context that is not attached, or left alone because its application says no, behaves as without the library.
 
+mod dry_run;
 mod server_name;
 mod settings;
 
@@ -27,6 +28,8 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::log::Once;
 use crate::sys::object_of;
+
+pub(crate) use dry_run::is_dry_run;
 
 /// The instance that contexts are attached to.
 static ENGINE: OnceCell<Arc<Engine>> = OnceCell::new();
