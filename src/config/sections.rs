@@ -26,7 +26,7 @@ pub struct Resumption {
     pub on_remove: OnRemove,
     /// Whether sessions are tied to server name and client-verification policy. Default: true.
     pub bind: bool,
-    /// Whether tickets are sent also where the application itself says no. Default: false.
+    /// Whether sessions resume also where the application itself disabled that. Default: false.
     pub force: bool,
 }
 

@@ -1,7 +1,7 @@
 //! What the preload puts in place of libssl's functions: contexts are attached when the application has configured them,
 //! and what it asks of an attached context for the same purpose is remembered and read back, but not carried out.
 //!
-//! A context that is not attached, or left alone because its application says no, behaves as without the library.
+//! A context that is not attached, or whose application disabled resumption, behaves as without the library.
 
 mod dry_run;
 mod server_name;

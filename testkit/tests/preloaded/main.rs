@@ -5,4 +5,5 @@ mod clients;
 mod dry_runs;
 mod faults;
 mod isolation;
+mod optouts;
 mod upgrade;
