@@ -23,7 +23,10 @@ pub(crate) struct Attached {
 
 /// Who else has the memory at `path`, which this process has mapped. `None`: /proc does not tell.
 pub(crate) fn to(path: &Path) -> Option<Attached> {
-    let proc = Path::new("/proc");
+    look(Path::new("/proc"), path)
+}
+
+fn look(proc: &Path, path: &Path) -> Option<Attached> {
     let memory = own_mapping(proc, path)?;
     let user = fs::metadata(path).ok()?.uid();
     let own = fs::read_link(proc.join("self")).ok()?;
@@ -172,6 +175,37 @@ mod tests {
     fn memory(name: &str, inode: u64) -> Memory {
         let file = FileId { major: 0, minor: 0x17, inode };
         Memory { name: escaped(name.as_bytes()), file }
+    }
+
+    /// A /proc with these processes, of which `self` is number 7.
+    fn proc_with(processes: &[(&str, &str)]) -> tempfile::TempDir {
+        let proc = tempfile::tempdir().expect("a temporary directory");
+        for (process, maps) in processes {
+            let folder = proc.path().join(process);
+            fs::create_dir(&folder).expect("the folder is ours");
+            fs::write(folder.join("maps"), maps).expect("the folder is ours");
+        }
+        std::os::unix::fs::symlink("7", proc.path().join("self")).expect("the folder is ours");
+        proc
+    }
+
+    #[test]
+    fn processes_are_counted_without_this_one_and_nobody_is_told_apart_from_unknown() {
+        let file = tempfile::NamedTempFile::new().expect("a temporary file");
+        let path = file.path().canonicalize().expect("it is there");
+        let maps = LINE.replace("/run/a", path.to_str().expect("UTF-8"));
+        let older = maps.replace("4711", "4710") + " (deleted)";
+        let (own, init) = (("7", maps.as_str()), ("1", ""));
+        let seen = |processes: &[(&str, &str)]| {
+            let attached = look(proc_with(processes).path(), &path)?;
+            Some((attached.current, attached.other))
+        };
+        assert_eq!(seen(&[own, init]), Some((0, 0)));
+        assert_eq!(seen(&[own, init, ("8", &maps), ("9", &older), ("x", &maps)]), Some((1, 1)));
+        assert_eq!(seen(&[own, ("8", &maps)]), Some((1, 0)), "others may be hidden");
+        assert_eq!(seen(&[own]), None, "all may be hidden");
+        assert_eq!(seen(&[init, ("7", "")]), None, "this process has it mapped");
+        assert_eq!(look(Path::new("/nowhere"), &path), None);
     }
 
     #[test]
