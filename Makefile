@@ -26,9 +26,13 @@ ifneq ($(words x$(PREFIX)$(LIBDIR)$(INCLUDEDIR)$(BINDIR)$(MANDIR)$(DOCDIR)$(DEST
 $(error PREFIX, DESTDIR and the directories below must be without spaces)
 endif
 
+# $(call replace,FILE,COMMAND): the command makes $$new, which is then renamed to FILE. A program that has the old file
+# mapped, or executes it, keeps it whole: written in place, it would die of SIGBUS or run half of each.
+replace = new=$(1).new.$$$$; { $(2); } && mv -f $$new $(1) || { rm -f $$new; exit 1; }
+
 # cargo has its own parallelism; targets named on one command line are meant in that order.
 .NOTPARALLEL:
-.PHONY: all library preload check-header header examples nginx-module servers-table deps demo test check bench simulation install uninstall \
+.PHONY: all library preload place-preload check-header header examples nginx-module servers-table deps demo test check bench simulation install uninstall \
 	test-openssl-1.1.1 test-cluster test-loom clean help
 
 all: library preload check-header examples ## build library, programs and examples (the default)
@@ -44,9 +48,14 @@ preload: library
 		| sed -n 's/.*(NEEDED).*\[\(libssl[^]]*\)\]/\1/p') \
 		$(CARGO) build --release --locked --manifest-path preload/Cargo.toml \
 		--target-dir $(abspath $(CARGO_TARGET_DIR))/preload
-	cp $(CARGO_TARGET_DIR)/preload/release/libtlsresume_preload.so $(RELEASE)
-	sed 's|@LIBDIR@|$(abspath $(RELEASE))|' preload/with-tlsresume.in > $(RELEASE)/with-tlsresume
-	chmod 755 $(RELEASE)/with-tlsresume
+	$(MAKE) --no-print-directory place-preload
+
+# Puts what was built beside the library. By itself it builds nothing.
+place-preload:
+	$(call replace,$(RELEASE)/libtlsresume_preload.so,\
+		cp $(CARGO_TARGET_DIR)/preload/release/libtlsresume_preload.so $$new)
+	$(call replace,$(RELEASE)/with-tlsresume,\
+		sed 's|@LIBDIR@|$(abspath $(RELEASE))|' preload/with-tlsresume.in > $$new && chmod 755 $$new)
 
 # build.rs leaves the header in a directory that only cargo's messages name.
 generated_header = $$($(CARGO) build --release --workspace --message-format=json 2>/dev/null \
@@ -58,7 +67,7 @@ check-header: library
 		|| { echo "include/tlsresume.h is not what src/ffi says: run make header" >&2; exit 1; }
 
 header: library ## regenerate include/tlsresume.h from src/ffi
-	cp "$(generated_header)" include/tlsresume.h
+	$(call replace,include/tlsresume.h,cp "$(generated_header)" $$new)
 
 # Always anew: their Makefile is for an installed header, and does not watch ours.
 examples: library ## build the C examples into target/examples
@@ -116,24 +125,26 @@ $(RELEASE)/libtlsresume.so $(RELEASE)/libtlsresume_preload.so $(RELEASE)/tlsresu
 
 install: $(RELEASE)/libtlsresume.so $(RELEASE)/libtlsresume_preload.so $(RELEASE)/tlsresumectl ## install below PREFIX (DESTDIR, LIBDIR, INCLUDEDIR, BINDIR, MANDIR, DOCDIR)
 	$(INSTALL) -d $(DESTDIR)$(LIBDIR)/pkgconfig $(DESTDIR)$(INCLUDEDIR) $(DESTDIR)$(DOCDIR) $(DESTDIR)$(BINDIR)
-	$(INSTALL) -m 755 $< $(DESTDIR)$(LIBDIR)/libtlsresume.so.$(VERSION)
+	$(call replace,$(DESTDIR)$(LIBDIR)/libtlsresume.so.$(VERSION),$(INSTALL) -m 755 $< $$new)
 	ln -sf libtlsresume.so.$(VERSION) $(DESTDIR)$(LIBDIR)/$(SONAME)
 	ln -sf $(SONAME) $(DESTDIR)$(LIBDIR)/libtlsresume.so
-	$(INSTALL) -m 755 $(RELEASE)/libtlsresume_preload.so $(DESTDIR)$(LIBDIR)
-	sed 's|@LIBDIR@|$(LIBDIR)|' preload/with-tlsresume.in > $(DESTDIR)$(BINDIR)/with-tlsresume
-	chmod 755 $(DESTDIR)$(BINDIR)/with-tlsresume
-	$(INSTALL) -m 755 $(RELEASE)/tlsresumectl $(DESTDIR)$(BINDIR)
-	$(INSTALL) -m 644 include/tlsresume.h $(DESTDIR)$(INCLUDEDIR)
-	sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' \
-		-e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' -e 's|@VERSION@|$(VERSION)|' \
-		pkgconfig/tlsresume.pc.in > $(DESTDIR)$(LIBDIR)/pkgconfig/tlsresume.pc
+	$(call replace,$(DESTDIR)$(LIBDIR)/libtlsresume_preload.so,\
+		$(INSTALL) -m 755 $(RELEASE)/libtlsresume_preload.so $$new)
+	$(call replace,$(DESTDIR)$(BINDIR)/with-tlsresume,\
+		sed 's|@LIBDIR@|$(LIBDIR)|' preload/with-tlsresume.in > $$new && chmod 755 $$new)
+	$(call replace,$(DESTDIR)$(BINDIR)/tlsresumectl,$(INSTALL) -m 755 $(RELEASE)/tlsresumectl $$new)
+	$(call replace,$(DESTDIR)$(INCLUDEDIR)/tlsresume.h,$(INSTALL) -m 644 include/tlsresume.h $$new)
+	$(call replace,$(DESTDIR)$(LIBDIR)/pkgconfig/tlsresume.pc,\
+		sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(LIBDIR)|' \
+			-e 's|@INCLUDEDIR@|$(INCLUDEDIR)|' -e 's|@VERSION@|$(VERSION)|' \
+			pkgconfig/tlsresume.pc.in > $$new && chmod 644 $$new)
 	$(INSTALL) -m 644 $(DOCS) $(DESTDIR)$(DOCDIR)
 	for page in $(MAN); do \
 		$(INSTALL) -D -m 644 $$page $(DESTDIR)$(MANDIR)/man$${page##*.}/$${page##*/} || exit; \
 	done
 # Only if make nginx-module was run: not everybody has nginx.
 	for module in $(wildcard $(NGINX)/install/*.so); do \
-		$(INSTALL) -D -m 644 $$module $(DESTDIR)$(LIBDIR)/nginx/modules/$${module##*/} || exit; \
+		$(call replace,$(DESTDIR)$(LIBDIR)/nginx/modules/$${module##*/},$(INSTALL) -D -m 644 $$module $$new); \
 	done
 # The loader finds a new library only through its cache; a staged tree is not on this system.
 	$(if $(DESTDIR),,-ldconfig)

@@ -68,6 +68,8 @@ static void bad_arguments_are_refused_with_a_reason(void)
     CHECK_REFUSED(tlsresume_new("\xff\xfe"), "UTF-8");
     CHECK_REFUSED(tlsresume_new_from_string("\xff\xfe"), "UTF-8");
     CHECK_REFUSED(tlsresume_new("/"), "/");
+    CHECK_REFUSED(tlsresume_check("/"), "/");
+    CHECK_REFUSED(tlsresume_check("\xff\xfe"), "UTF-8");
 
     SSL *ssl = SSL_new(ctx);
     CHECK_EQUAL(tlsresume_early_data_allowed(ssl), 0);
@@ -253,10 +255,13 @@ static void a_configuration_file_is_read_and_named_in_mistakes(void)
     CHECK(descriptor >= 0 && write(descriptor, WRONG, sizeof WRONG - 1) == sizeof WRONG - 1);
     CHECK_REFUSED(tlsresume_new(path), path);
     CHECK_REFUSED(tlsresume_new(path), ":2:");
+    CHECK_REFUSED(tlsresume_check(path), path);
+    CHECK_REFUSED(tlsresume_check(path), ":2:");
     static const char RIGHT[] = "[resumption]\nmode = \"off\"\n";
     CHECK(ftruncate(descriptor, 0) == 0 && lseek(descriptor, 0, SEEK_SET) == 0);
     CHECK(write(descriptor, RIGHT, sizeof RIGHT - 1) == sizeof RIGHT - 1);
     close(descriptor);
+    CHECK(tlsresume_check(path) == 1);
     TLSRESUME *tr = tlsresume_new(path);
     CHECK(tr != NULL);
     SSL_CTX *ctx = attached_server(tr);
@@ -264,6 +269,22 @@ static void a_configuration_file_is_read_and_named_in_mistakes(void)
     SSL_CTX_free(ctx);
     tlsresume_free(tr);
     remove(path);
+}
+
+static void a_check_makes_no_file(void)
+{
+    char path[] = "/tmp/tlsresume-memory-XXXXXX";
+    close(mkstemp(path));
+    CHECK(remove(path) == 0);
+    setenv("TLSRESUME_MEMORY_PATH", path, 1);
+    CHECK(tlsresume_check(NULL) == 1);
+    setenv("TLSRESUME_KEYS_SOURCE", "files", 1);
+    setenv("TLSRESUME_KEYS_FILES", "/nonexistent/key", 1);
+    CHECK_REFUSED(tlsresume_check(NULL), "/nonexistent/key");
+    unsetenv("TLSRESUME_KEYS_SOURCE");
+    unsetenv("TLSRESUME_KEYS_FILES");
+    unsetenv("TLSRESUME_MEMORY_PATH");
+    CHECK(access(path, F_OK) != 0);
 }
 
 static void the_environment_overrides_and_is_named_in_mistakes(void)
@@ -452,6 +473,7 @@ int main(int argc, char **argv)
     CLAIM_APART(log_lines_go_to_the_callback_while_it_is_set);
     CLAIM(mistakes_in_the_configuration_name_line_and_key);
     CLAIM(a_configuration_file_is_read_and_named_in_mistakes);
+    CLAIM(a_check_makes_no_file);
     CLAIM(the_environment_overrides_and_is_named_in_mistakes);
     CLAIM(install_makes_one_instance_for_all_contexts);
     CLAIM(every_format_of_key_file_is_imported);

@@ -349,6 +349,21 @@ TLSRESUME_NODISCARD TLSRESUME *tlsresume_new(const char *config_path);
 TLSRESUME_NODISCARD TLSRESUME *tlsresume_new_from_string(const char *toml);
 
 /**
+ * Checks a configuration, for servers that can test theirs without starting: what tlsresume_new() would say of it and of
+ * the key, secret and certificate files that it names. Makes no instance, and creates, replaces or changes no file:
+ * memory.path is not opened.
+ *
+ * @param config_path  As for tlsresume_new(). Borrowed.
+ * @return 1 if tlsresume_new() would accept it; 0 if not, with the reason on the error queue.
+ *
+ * Thread safety: any thread. Fork safety: keeps nothing; no thread is started.
+ *
+ * # Safety
+ * config_path is NULL or a C string.
+ */
+TLSRESUME_NODISCARD int tlsresume_check(const char *config_path);
+
+/**
  * Attaches a context to an instance: tlsresume_install() for programs with an instance of their own.
  *
  * Sets on ctx the ticket-key callback, the new and get session callbacks (remove too, with on_remove = "forget"), the

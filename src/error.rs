@@ -38,6 +38,9 @@ pub enum Error {
     /// The ring cannot hold another key, or another process holds its lock.
     #[error("{0}")]
     Ring(&'static str),
+    /// What was asked for was done on this node; other nodes do not follow. The text says why and what to do.
+    #[error("{0}")]
+    OnThisNodeOnly(&'static str),
     /// The caller was compiled against another OpenSSL than the library.
     #[error(
         "compiled against OpenSSL {header}, but this libtlsresume is for OpenSSL {library}; use the same major version for both"

@@ -1,6 +1,8 @@
-//! What `make install` puts down is enough to build and run a program, and `make uninstall` takes
-//! all of it away.
+//! What `make install` puts down is enough to build and run a program, takes nothing away from programs that run, and
+//! `make uninstall` takes all of it away.
 
+#[path = "install/replacement.rs"]
+mod replacement;
 mod support;
 
 use std::fs::{self, Permissions};

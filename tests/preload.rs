@@ -213,15 +213,20 @@ fn contexts_that_serve_say_so_once_each_and_others_never() {
 }
 
 #[test]
-fn a_context_that_says_no_is_left_alone_unless_told_otherwise() {
+fn a_context_with_resumption_disabled_is_left_unchanged_unless_forced() {
+    const LINE: &str =
+        "context has resumption disabled; left unchanged (resumption.force overrides)";
     for mode in ["stateless", "stateful"] {
         let optout = |word: &str, force: &str| {
             let mut command = preloaded(Build::Plain, "optout");
             command.arg(word).env("TLSRESUME_RESUMPTION_MODE", mode);
-            output_of(command.env("TLSRESUME_RESUMPTION_FORCE", force))
+            command.env("TLSRESUME_LOG_LEVEL", "info").env("TLSRESUME_RESUMPTION_FORCE", force);
+            let output = command.output().expect("runs");
+            assert!(output.status.success(), "{output:?}");
+            String::from_utf8_lossy(&output.stderr).contains(LINE)
         };
-        optout("left_alone", "false");
-        optout("overruled", "true");
+        assert!(optout("left_alone", "false"));
+        assert!(!optout("overruled", "true"));
     }
 }
 

@@ -1,4 +1,4 @@
-/* A program that turns tickets, TLS 1.3 tickets and the cache off. */
+/* A program that turns tickets and the cache off, with TLS 1.3 tickets left at their number or not. */
 #include "check.h"
 
 #include <stdio.h>
@@ -6,18 +6,18 @@
 
 #include <openssl/err.h>
 
-static SSL_CTX *refusing_server(void)
+static SSL_CTX *refusing_server(size_t tickets)
 {
     SSL_CTX *server = server_new();
     SSL_CTX_set_options(server, SSL_OP_NO_TICKET);
-    CHECK(SSL_CTX_set_num_tickets(server, 0) == 1);
+    CHECK(SSL_CTX_set_num_tickets(server, tickets) == 1);
     SSL_CTX_set_session_cache_mode(server, SSL_SESS_CACHE_OFF);
     return server;
 }
 
-static void reads_back(SSL_CTX *server)
+static void reads_back(SSL_CTX *server, size_t tickets)
 {
-    CHECK_EQUAL(SSL_CTX_get_num_tickets(server), 0);
+    CHECK_EQUAL(SSL_CTX_get_num_tickets(server), tickets);
     CHECK_EQUAL(SSL_CTX_get_session_cache_mode(server), SSL_SESS_CACHE_OFF);
 }
 
@@ -35,11 +35,13 @@ static int resumptions(SSL_CTX *server, SSL_CTX *other)
 
 static void left_alone(void)
 {
-    SSL_CTX *server = refusing_server();
-    CHECK_EQUAL(resumptions(server, server), 0);
-    CHECK(SSL_CTX_get_options(server) & SSL_OP_NO_TICKET);
-    reads_back(server);
-    SSL_CTX_free(server);
+    for (size_t tickets = 0; tickets <= 2; tickets += 2) {
+        SSL_CTX *server = refusing_server(tickets);
+        CHECK_EQUAL(resumptions(server, server), 0);
+        CHECK(SSL_CTX_get_options(server) & SSL_OP_NO_TICKET);
+        reads_back(server, tickets);
+        SSL_CTX_free(server);
+    }
 }
 
 static int generated;
@@ -53,7 +55,7 @@ static int own_id(SSL *ssl, unsigned char *id, unsigned *len)
 
 static void left_alone_with_what_it_sets_later(void)
 {
-    SSL_CTX *server = refusing_server();
+    SSL_CTX *server = refusing_server(2);
     SSL_free(SSL_new(server));
     SSL_CTX_set_session_cache_mode(server, SSL_SESS_CACHE_SERVER);
     CHECK(SSL_CTX_set_generate_session_id(server, own_id) == 1);
@@ -67,11 +69,13 @@ static void left_alone_with_what_it_sets_later(void)
 
 static void overruled(void)
 {
-    SSL_CTX *server = refusing_server(), *other = refusing_server();
-    CHECK_EQUAL(resumptions(server, other), 3);
-    reads_back(server);
-    SSL_CTX_free(server);
-    SSL_CTX_free(other);
+    for (size_t tickets = 0; tickets <= 2; tickets += 2) {
+        SSL_CTX *server = refusing_server(tickets), *other = refusing_server(tickets);
+        CHECK_EQUAL(resumptions(server, other), 3);
+        reads_back(server, tickets);
+        SSL_CTX_free(server);
+        SSL_CTX_free(other);
+    }
 }
 
 int main(int argc, char **argv)

@@ -50,6 +50,8 @@ typedef struct {
 static void ngx_tlsresume_release(void *data);
 static char *ngx_tlsresume_use(ngx_conf_t *cf, ngx_str_t *name,
     ngx_tlsresume_instance_t **instance);
+static char *ngx_tlsresume_check(ngx_conf_t *cf, ngx_str_t *name);
+static const char *ngx_tlsresume_path(ngx_str_t *name);
 static ngx_tlsresume_instance_t *ngx_tlsresume_get(ngx_conf_t *cf,
     ngx_str_t *name);
 static void ngx_tlsresume_give_back(void *data);
@@ -85,7 +87,8 @@ ngx_tlsresume_state_t  ngx_tlsresume_state;
 
 
 /*
- * "nginx -s" reads the configuration only to find the pid: it needs no memory.
+ * "nginx -s" reads the configuration only to find the pid, and "nginx -t" only
+ * to check it: neither opens the memory, which running servers may have.
  */
 
 static ngx_tlsresume_instance_t  ngx_tlsresume_none;
@@ -212,6 +215,11 @@ ngx_tlsresume_use(ngx_conf_t *cf, ngx_str_t *name,
         return NGX_CONF_OK;
     }
 
+    if (ngx_test_config) {
+        *instance = &ngx_tlsresume_none;
+        return ngx_tlsresume_check(cf, name);
+    }
+
     cln = ngx_pool_cleanup_add(cf->cycle->pool,
                                sizeof(ngx_tlsresume_reference_t));
     if (cln == NULL) {
@@ -234,6 +242,32 @@ ngx_tlsresume_use(ngx_conf_t *cf, ngx_str_t *name,
     cln->handler = ngx_tlsresume_give_back;
 
     return NGX_CONF_OK;
+}
+
+
+static char *
+ngx_tlsresume_check(ngx_conf_t *cf, ngx_str_t *name)
+{
+    ERR_clear_error();
+
+    if (tlsresume_check(ngx_tlsresume_path(name))) {
+        return NGX_CONF_OK;
+    }
+
+    ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "tlsresume: %s",
+                       ngx_tlsresume_reason());
+    ERR_clear_error();
+
+    return NGX_CONF_ERROR;
+}
+
+
+/* as the library takes it: without a file the environment counts */
+
+static const char *
+ngx_tlsresume_path(ngx_str_t *name)
+{
+    return name->len ? (const char *) name->data : NULL;
 }
 
 
@@ -433,7 +467,7 @@ ngx_tlsresume_create(ngx_conf_t *cf, ngx_str_t *name, u_char *digest)
 
     ERR_clear_error();
 
-    instance->handle = tlsresume_new(name->len ? (char *) name->data : NULL);
+    instance->handle = tlsresume_new(ngx_tlsresume_path(&instance->name));
 
     if (instance->handle == NULL) {
         ngx_conf_log_error(NGX_LOG_EMERG, cf, 0, "tlsresume: %s",
@@ -609,7 +643,7 @@ ngx_tlsresume_announce(ngx_cycle_t *cycle, ngx_tlsresume_instance_t *instance,
 {
     static ngx_str_t  environment = ngx_string("the environment");
 
-    if (ngx_test_config) {
+    if (instance == &ngx_tlsresume_none) {
         return;
     }
 

@@ -139,7 +139,7 @@ impl Engine {
         if self.cluster.is_none() || is_believed(watermark, now) {
             return Ok(());
         }
-        Err(Error::Ring(
+        Err(Error::OnThisNodeOnly(
             "done on this node only: all keys were revoked, or sessions flushed, here while this host's clock was far \
              ahead, and other nodes refuse what is said of the future; ask another node, and let this one begin with \
              empty memory (stop its servers, remove memory.path)",
@@ -189,14 +189,14 @@ impl Engine {
 /// by no more than clocks may differ: until then new sessions would be refused too.
 fn latest_of_both(own: UnixMillis, place: UnixMillis, differ: Duration) -> Result<UnixMillis> {
     if own > place + SOUND {
-        return Err(Error::Ring(
+        return Err(Error::OnThisNodeOnly(
             "done only with what this node knows, and not with what turns up later: this host's clock is more than 30 \
              minutes ahead of Redis's, and other nodes would refuse what is said of the future; set this host's clock \
              (NTP), or that of Redis's host if it is behind, and try again",
         ));
     }
     if place > own + SOUND {
-        return Err(Error::Ring(
+        return Err(Error::OnThisNodeOnly(
             "done only with what this node knows, and not with what turns up later: this host's clock is more than 30 \
              minutes behind Redis's, and what other nodes made since would go on; set this host's clock (NTP), or that \
              of Redis's host if it is ahead, and try again",

@@ -2,17 +2,48 @@
 
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
+use std::time::Duration;
 
+use super::agent::nodes::listens_every;
 use super::cluster::Cluster;
 use super::{Engine, admin, lock_if_asked, open_shared, realm_digest, refuse_transports, unusable};
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::stats::Gauge;
 use crate::store::Store;
 
 /// For [`Engine::retry_after`]: no boot-clock time comes after it.
 const NEVER: u64 = u64::MAX;
 
+/// The nodes of the cluster, as this node's agent heard of them.
+#[derive(Clone, Copy, Debug)]
+pub struct Nodes {
+    /// How many were heard of lately, this one included.
+    pub heard: u64,
+    /// Those of them that have another ring.
+    pub out_of_sync: u64,
+    /// Whether there is an agent, and the transport works.
+    pub is_connected: bool,
+    /// Within this time after a change of the ring, the numbers are of the changed one.
+    pub told_within: Duration,
+}
+
+/// A pass of the agent takes longer where Redis or the machine is slow.
+const PASS: Duration = Duration::from_millis(500);
+
 impl Engine {
+    /// The nodes of the cluster; `None` without one.
+    pub fn nodes(&self) -> Option<Nodes> {
+        self.cluster.as_ref()?;
+        let heard = self.store.gauge(Gauge::Nodes);
+        Some(Nodes {
+            heard,
+            out_of_sync: self.store.gauge(Gauge::NodesOutOfSync),
+            is_connected: self.has_agent() && self.store.gauge(Gauge::TransportUp) == 1,
+            told_within: listens_every(heard) + PASS,
+        })
+    }
+
     /// What [`Engine::new`] would say of the configuration and of the files that it names. Touches no memory.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use openssl_sys::ERR_STRING_DATA;
 
 use crate::error::Error;
 
-/// Reason numbers. Never renumbered, never reused. Last: 107.
+/// Reason numbers. Never renumbered, never reused. Last: 108.
 fn reason(error: &Error) -> c_int {
     match error {
         Error::Argument(_) => 100,
@@ -20,11 +20,12 @@ fn reason(error: &Error) -> c_int {
         Error::OpensslVersion { .. } => 105,
         Error::Attachment(_) => 106,
         Error::BufferTooSmall(_) => 107,
+        Error::OnThisNodeOnly(_) => 108,
     }
 }
 
 /// What ERR_reason_error_string(3) says for each of them.
-const REASONS: [(c_ulong, &CStr); 8] = [
+const REASONS: [(c_ulong, &CStr); 9] = [
     (100, c"bad argument"),
     (101, c"bad configuration"),
     (102, c"bad key file"),
@@ -33,6 +34,7 @@ const REASONS: [(c_ulong, &CStr); 8] = [
     (105, c"wrong OpenSSL version"),
     (106, c"context not attached or detached"),
     (107, c"buffer too small"),
+    (108, c"done on this node only"),
 ];
 
 /// Registers our texts, and sends panics through our log; once in a process.

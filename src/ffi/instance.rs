@@ -8,7 +8,7 @@ use once_cell::sync::OnceCell;
 use openssl_sys::{SSL, SSL_CTX};
 
 use super::boundary::{required, status, string, value};
-use crate::config::{Config, Environment};
+use crate::config::Config;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::{sys, tls};
@@ -54,7 +54,7 @@ pub unsafe extern "C" fn tlsresume_install(ctx: *mut SSL_CTX) -> c_int {
     status(|| {
         // SAFETY: as the caller promises.
         unsafe { required(ctx, NULL_CTX) }?;
-        let engine = default_instance(&sys::secure_env)?;
+        let engine = default_instance(|| Config::load(None, &sys::secure_env))?;
         // SAFETY: not NULL, and valid as the caller promises.
         unsafe { tls::attach(engine, ctx) }
     })
@@ -100,11 +100,8 @@ pub unsafe extern "C" fn tlsresume_install_checked(
 #[must_use]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn tlsresume_new(config_path: *const c_char) -> *mut TLSRESUME {
-    new_instance(|| {
-        // SAFETY: as the caller promises.
-        let path = unsafe { string(config_path, "config_path is not UTF-8") }?;
-        Config::load(path.map(Path::new), &sys::secure_env)
-    })
+    // SAFETY: as the caller promises.
+    new_instance(|| unsafe { load(config_path) })
 }
 
 /// Makes an instance from configuration text.
@@ -124,6 +121,26 @@ pub unsafe extern "C" fn tlsresume_new_from_string(toml: *const c_char) -> *mut 
         let text = unsafe { string(toml, "toml is not UTF-8") }?;
         let text = text.ok_or(Error::Argument("toml is NULL"))?;
         Config::from_toml(text, "configuration string", &sys::secure_env)
+    })
+}
+
+/// Checks a configuration, for servers that can test theirs without starting: what tlsresume_new() would say of it and of
+/// the key, secret and certificate files that it names. Makes no instance, and creates, replaces or changes no file:
+/// memory.path is not opened.
+///
+/// @param config_path  As for tlsresume_new(). Borrowed.
+/// @return 1 if tlsresume_new() would accept it; 0 if not, with the reason on the error queue.
+///
+/// Thread safety: any thread. Fork safety: keeps nothing; no thread is started.
+///
+/// # Safety
+/// config_path is NULL or a C string.
+#[must_use]
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tlsresume_check(config_path: *const c_char) -> c_int {
+    status(|| {
+        // SAFETY: as the caller promises.
+        unsafe { load(config_path) }.and_then(|config| Engine::check(&config))
     })
 }
 
@@ -257,9 +274,19 @@ pub unsafe extern "C" fn tlsresume_early_data_allowed(ssl: *mut SSL) -> c_int {
     c_int::from(!ssl.is_null() && tls::early_data_allowed(ssl))
 }
 
+/// The configuration in that file, or the one that the environment names.
+///
+/// # Safety
+/// config_path is NULL or a C string.
+unsafe fn load(config_path: *const c_char) -> Result<Config> {
+    // SAFETY: as the caller promises.
+    let path = unsafe { string(config_path, "config_path is not UTF-8") }?;
+    Config::load(path.map(Path::new), &sys::secure_env)
+}
+
 /// The process-wide default instance, which the first call makes.
-pub(super) fn default_instance(environment: Environment<'_>) -> Result<Arc<Engine>> {
-    DEFAULT.get_or_try_init(|| new_engine(|| Config::load(None, environment))).cloned()
+pub(super) fn default_instance(config: impl FnOnce() -> Result<Config>) -> Result<Arc<Engine>> {
+    DEFAULT.get_or_try_init(|| new_engine(config)).cloned()
 }
 
 /// The instance behind a handle.

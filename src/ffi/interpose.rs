@@ -1,12 +1,13 @@
 //! The entry point for libtlsresume_preload.so. No part of the C API: the header does not have it.
 
 use std::ffi::{CStr, c_char};
+use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
 use super::instance::default_instance;
-use crate::config::{CONFIG_VARIABLE, ENVIRONMENT};
-use crate::error::Error;
+use crate::config::{CONFIG_VARIABLE, Config, ENVIRONMENT};
+use crate::error::{Error, Result};
 use crate::tls::{self, Functions};
 
 /// Gives the preload the functions to call in place of libssl's.
@@ -36,7 +37,7 @@ pub unsafe extern "C" fn tlsresume_interpose(
         let (libssl, environment) = unsafe { (libssl.as_ref(), variables(environment)) };
         let libssl = libssl.ok_or(Error::Argument("libssl is NULL"))?;
         tls::check_is_linked(libssl)?;
-        let engine = default_instance(&|name| lookup(&environment, name))?;
+        let engine = default_instance(|| configured(&environment))?;
         for name in unknown(&environment) {
             log::warn!(
                 "preload: {name} is no setting of this release; docs/configuration.md has them all"
@@ -58,6 +59,18 @@ const OTHER_RELEASE: Error = Error::Argument(
     "libtlsresume_preload.so and libtlsresume.so are of different releases; install both from one",
 );
 const PANIC: Error = Error::Argument("internal error: a panic was caught; please report it");
+
+/// The configuration for this process: one that serves nobody keeps away from the memory of those that do, which it
+/// would make, or replace by one of another size.
+fn configured(environment: &[String]) -> Result<Config> {
+    let mut config = Config::load(None, &|name| lookup(environment, name))?;
+    // A command line that cannot be read, or is overwritten by a title, is one of a server.
+    let command_line = fs::read("/proc/self/cmdline").unwrap_or_default();
+    if config.memory.path.is_some() && tls::is_dry_run(&command_line) {
+        config.memory.path = None;
+    }
+    Ok(config)
+}
 
 /// # Safety
 /// `environment` is NULL or a list of C strings that ends with NULL.

@@ -198,19 +198,20 @@ impl Attachment {
         self.ready.load(Ordering::Acquire)
     }
 
-    /// Whether the library's settings are on the context: not where the application says no.
+    /// Whether the library's settings are on the context: not where the application disabled resumption.
     pub(super) fn is_configured(&self) -> bool {
         self.configured.load(Ordering::Relaxed)
     }
 
-    /// Whether the library's callbacks are on the context: neither where the application says no, nor with mode off.
+    /// Whether the library's callbacks are on the context: neither where the application disabled resumption, nor with
+    /// mode off.
     pub(super) fn has_callbacks(&self) -> bool {
         self.is_configured() && self.engine.config().resumption.mode != Mode::Off
     }
 
-    /// Whether the application turned everything off, and may.
+    /// Whether the application disabled resumption, and may.
     fn is_left_alone(&self) -> bool {
-        self.wishes.says_no() && !self.engine.config().resumption.force
+        self.wishes.disables_resumption() && !self.engine.config().resumption.force
     }
 
     /// Installs what the configuration says.
@@ -244,7 +245,7 @@ impl Attachment {
         let config = self.engine.config();
         match config.resumption.mode {
             _ if !self.is_configured() => log::info!(
-                "a context says no to tickets and sessions; it is left alone (resumption.force overrules)"
+                "context has resumption disabled; left unchanged (resumption.force overrides)"
             ),
             Mode::Off => log::info!("attached a context (off: no tickets, no sessions)"),
             mode => log::info!("attached a context ({mode}, realm {})", config.realm),

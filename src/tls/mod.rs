@@ -35,4 +35,4 @@ mod trust;
 
 pub(crate) use attach::{attach, detach, early_data_allowed};
 pub(crate) use functions::Functions;
-pub(crate) use interpose::{check_is_linked, interpose};
+pub(crate) use interpose::{check_is_linked, interpose, is_dry_run};

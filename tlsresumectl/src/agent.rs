@@ -15,9 +15,9 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::flag;
 use tlsresume::engine::Engine;
 
-use crate::output::{Failure, Output, complain};
+use crate::output::{Exit, Failure, Output, complain};
 
-pub(crate) fn agent(engine: &Engine, out: Output) -> Result<(), Failure> {
+pub(crate) fn agent(engine: &Engine, out: Output) -> Result<Exit, Failure> {
     let stop = stop_on_signals()?;
     let config = engine.config();
     let path = config.memory.path.as_deref().unwrap_or(Path::new(""));
@@ -27,7 +27,7 @@ pub(crate) fn agent(engine: &Engine, out: Output) -> Result<(), Failure> {
     )?;
     notify_ready();
     engine.serve_agent(&stop);
-    Ok(())
+    Ok(Exit::Done)
 }
 
 /// What becomes true at the first SIGTERM or SIGINT. The second one ends the process at once: nothing that an agent

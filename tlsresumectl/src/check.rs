@@ -6,9 +6,9 @@ use serde_json::{Map, Value, json};
 use tlsresume::config::{Config, process_environment};
 use tlsresume::engine::Engine;
 
-use crate::output::{Failure, Output};
+use crate::output::{Exit, Failure, Output};
 
-pub(crate) fn check(file: &Path, out: Output) -> Result<(), Failure> {
+pub(crate) fn check(file: &Path, out: Output) -> Result<Exit, Failure> {
     let config = Config::load(Some(file), &process_environment)?;
     Engine::check(&config)?;
     let changed = changed(&config);

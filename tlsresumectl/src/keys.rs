@@ -5,40 +5,51 @@ use tlsresume::clock;
 use tlsresume::engine::{Engine, KeyEntry, KeyKind, KeyState};
 use tlsresume::ring::KeyName;
 
-use crate::output::{Failure, Output, table};
+use crate::output::{Exit, Failure, Output, table};
+use crate::reach::Reach;
 use crate::time;
 
-pub(crate) fn list(engine: &Engine, out: Output) -> Result<(), Failure> {
+pub(crate) fn list(engine: &Engine, out: Output) -> Result<Exit, Failure> {
     let keys = engine.keys(clock::now());
     out.print(|| keys.iter().map(as_json).collect(), || as_table(&keys))
 }
 
-pub(crate) fn rotate(engine: &Engine, out: Output) -> Result<(), Failure> {
+pub(crate) fn rotate(engine: &Engine, out: Output) -> Result<Exit, Failure> {
     let made = newly_made(engine, |engine| engine.rotate_keys())?;
-    let line = |key: &KeyEntry| {
-        format!("made {}, encrypts from {}\n", key.name, time::text(key.activates))
+    let reach = Reach::of_change(engine);
+    let line =
+        |key: &KeyEntry| format!("{} encrypts from {}\n", key.name, time::text(key.activates));
+    let text = || {
+        let head = format!("made {}: {}\n", keys_in_words(made.len()), reach.text());
+        head + &made.iter().map(line).collect::<String>()
     };
-    out.print(
-        || json!({ "made": made.iter().map(as_json).collect::<Value>() }),
-        || made.iter().map(line).collect(),
-    )
+    let json = || reach.add_to(json!({ "made": made.iter().map(as_json).collect::<Value>() }));
+    out.print(json, text)?;
+    Ok(reach.conclude())
 }
 
 /// One key, or with `None` all of them.
-pub(crate) fn revoke(engine: &Engine, name: Option<KeyName>, out: Output) -> Result<(), Failure> {
+pub(crate) fn revoke(engine: &Engine, name: Option<KeyName>, out: Output) -> Result<Exit, Failure> {
     let before = engine.keys(clock::now());
     let made = newly_made(engine, |engine| engine.revoke_keys(name))?;
     let after = engine.keys(clock::now());
     let is_gone = |key: &&KeyEntry| after.iter().all(|other| other.name != key.name);
     let revoked: Vec<_> = before.iter().filter(is_gone).map(|key| key.name.to_string()).collect();
+    let reach = Reach::of_change(engine);
     let text = || {
-        let lines = revoked.iter().map(|name| format!("revoked {name}\n"));
-        lines.collect::<String>() + &format!("made {} new keys", made.len())
+        let (gone, new) = (keys_in_words(revoked.len()), keys_in_words(made.len()));
+        format!("revoked {gone}: {}\nmade {new} to take over", reach.text())
     };
-    out.print(
-        || json!({ "revoked": revoked, "made": made.iter().map(as_json).collect::<Value>() }),
-        text,
-    )
+    let json = || {
+        let made: Value = made.iter().map(as_json).collect();
+        reach.add_to(json!({ "revoked": revoked, "made": made }))
+    };
+    out.print(json, text)?;
+    Ok(reach.conclude())
+}
+
+fn keys_in_words(count: usize) -> String {
+    format!("{count} {}", if count == 1 { "key" } else { "keys" })
 }
 
 /// The ticket keys that are there after `change` and were not before.

@@ -4,9 +4,9 @@ use serde_json::{Map, Value};
 use tlsresume::clock;
 use tlsresume::engine::Engine;
 
-use crate::output::{Failure, Output};
+use crate::output::{Exit, Failure, Output};
 
-pub(crate) fn metrics(engine: &Engine, out: Output) -> Result<(), Failure> {
+pub(crate) fn metrics(engine: &Engine, out: Output) -> Result<Exit, Failure> {
     let text = engine.metrics(clock::now());
     let json = || -> Map<String, Value> {
         series(&text).map(|(name, value)| (name.to_owned(), value)).collect()

@@ -7,9 +7,9 @@ use tlsresume::clock;
 use tlsresume::engine::{Engine, Report};
 
 use crate::metrics::series;
-use crate::output::{Failure, Output, table};
+use crate::output::{Exit, Failure, Output, table};
 
-pub(crate) fn status(engine: &Engine, out: Output) -> Result<(), Failure> {
+pub(crate) fn status(engine: &Engine, out: Output) -> Result<Exit, Failure> {
     let now = clock::now();
     let status = Status {
         realm: &engine.config().realm,

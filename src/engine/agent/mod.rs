@@ -6,7 +6,7 @@
 //! until it starts one. Failure: Redis is tried again for ever, at most once a second; nothing waits for it but the
 //! first handshake of a node ([`start`]).
 
-mod nodes;
+pub(super) mod nodes;
 mod reading;
 mod ring;
 mod sessions;

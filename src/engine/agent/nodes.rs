@@ -64,8 +64,7 @@ impl Agent<'_> {
             self.beat()?;
         }
         if now >= self.nodes.listen_due && self.listen(now)? {
-            let many = u32::try_from(self.nodes.heard.len()).unwrap_or(u32::MAX);
-            self.nodes.listen_due = now + LISTEN.max(LISTEN_PER_NODE.saturating_mul(many));
+            self.nodes.listen_due = now + listens_every(self.nodes.heard.len() as u64);
         }
         Ok(is_due)
     }
@@ -149,6 +148,12 @@ impl Agent<'_> {
         let differ = alive().filter(|heard| heard.digest != own).count();
         store.set_gauge(Gauge::NodesOutOfSync, differ as u64);
     }
+}
+
+/// How long lies between two reports on that many nodes.
+pub(in crate::engine) fn listens_every(nodes: u64) -> Duration {
+    let nodes = u32::try_from(nodes).unwrap_or(u32::MAX);
+    LISTEN.max(LISTEN_PER_NODE.saturating_mul(nodes))
 }
 
 fn millis(time: Duration) -> u64 {

@@ -1,8 +1,13 @@
 //! What the preload puts in place of libssl's functions: contexts are attached when the application has configured them,
 //! and what it asks of an attached context for the same purpose is remembered and read back, but not carried out.
 //!
-//! A context that is not attached, or left alone because its application says no, behaves as without the library.
+//! A context that is not attached, or whose application disabled resumption, behaves as without the library.
 
+<<<<<<< HEAD
+=======
+mod dry_run;
+mod server_name;
+>>>>>>> reach
 mod settings;
 
 use std::ffi::{c_char, c_int, c_uchar, c_uint, c_void};
@@ -26,6 +31,8 @@ use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::log::Once;
 use crate::sys::object_of;
+
+pub(crate) use dry_run::is_dry_run;
 
 /// The instance that contexts are attached to.
 static ENGINE: OnceCell<Arc<Engine>> = OnceCell::new();

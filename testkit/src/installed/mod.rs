@@ -39,6 +39,7 @@ mod visits;
 use std::fmt;
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
+use std::process::Command;
 use std::thread;
 use std::time::Duration;
 
@@ -165,6 +166,11 @@ impl Installed {
     /// The server without TLS behind it, where it needs one.
     pub fn backend(&self) -> Option<&Backend> {
         self.backend.as_ref()
+    }
+
+    /// The program with the arguments and variables that it was started with; more may be added.
+    pub fn command(&self) -> Result<Command> {
+        self.settings.command(&self.folder)
     }
 
     /// What it has said since it was last started, and what is in its log files.

@@ -142,13 +142,21 @@ impl Settings {
 
     /// Starts the program in a folder that is prepared.
     pub(super) fn spawn(&self, folder: &Folder) -> Result<(Process, Guard)> {
+        let mut command = self.command(folder)?;
+        // lighttpd, for one, sends its whole process group the signal that ends it.
+        command.process_group(0);
+        let process = Process::start(command, self.program.recipe().package)?;
+        let guard = Guard::over(process.pid())?;
+        Ok((process, guard))
+    }
+
+    /// The program with its arguments, in a folder that is prepared.
+    pub(super) fn command(&self, folder: &Folder) -> Result<Command> {
         let recipe = self.program.recipe();
         let mut command = Command::new(recipe.find()?);
         let values = self.values(folder, &files_of(folder), None);
         command.args(recipe.args.iter().map(|arg| fill(arg, &values)));
         command.current_dir(folder.path());
-        // lighttpd, for one, sends its whole process group the signal that ends it.
-        command.process_group(0);
         if let Some((uid, gid)) = self.program.other_user()? {
             command.uid(uid).gid(gid);
         }
@@ -158,9 +166,7 @@ impl Settings {
             }
         }
         command.envs(self.envs.iter().map(|(name, value)| (name, value)));
-        let process = Process::start(command, recipe.package)?;
-        let guard = Guard::over(process.pid())?;
-        Ok((process, guard))
+        Ok(command)
     }
 
     /// Writes what the program reads.

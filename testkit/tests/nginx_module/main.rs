@@ -4,6 +4,7 @@
 //! The modules are those that `make nginx-module` built beside the examples.
 
 mod changes;
+mod dry_runs;
 mod instances;
 mod isolation;
 mod mistakes;

@@ -2,6 +2,8 @@
 //! their name and authority, and no mistake of ours keeps a server from serving.
 
 mod clients;
+mod dry_runs;
 mod faults;
 mod isolation;
+mod optouts;
 mod upgrade;

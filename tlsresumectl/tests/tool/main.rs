@@ -2,5 +2,6 @@
 
 mod agent;
 mod commands;
+mod reach;
 mod secrets;
 mod support;

@@ -27,9 +27,14 @@ impl Ran {
         self.out
     }
 
-    /// Its complaint, one line; it must have failed without a result.
+    /// Its complaint, one line; it must have refused, without a result.
     pub(crate) fn complaint(self) -> String {
-        assert_eq!((self.status, self.out.as_str()), (Some(1), ""), "{}", self.err);
+        self.complaint_with(1)
+    }
+
+    /// The same with another exit status.
+    pub(crate) fn complaint_with(self, status: i32) -> String {
+        assert_eq!((self.status, self.out.as_str()), (Some(status), ""), "{}", self.err);
         assert!(self.err.starts_with("tlsresumectl: ") && self.err.ends_with('\n'), "{}", self.err);
         assert_eq!(self.err.lines().count(), 1, "{}", self.err);
         self.err
