@@ -321,7 +321,12 @@ bool visit(struct visitor *visitor, SSL_CTX *server)
 
 struct pair pair_new(struct visitor *visitor, SSL_CTX *server)
 {
-    struct pair pair = {SSL_new(visitor->ctx), SSL_new(server)};
+    return pair_of(visitor, SSL_new(server));
+}
+
+struct pair pair_of(struct visitor *visitor, SSL *server)
+{
+    struct pair pair = {SSL_new(visitor->ctx), server};
     BIO *client_end = NULL, *server_end = NULL;
     CHECK(pair.client != NULL && pair.server != NULL);
     CHECK(BIO_new_bio_pair(&client_end, 0, &server_end, 0) == 1);
