@@ -57,7 +57,12 @@ impl<'a> Input<'a> {
     }
 
     /// Yes or no, or the one word beside them.
-    pub(super) fn boolean_or<T>(&self, word: &str, meant: T, other: impl Fn(bool) -> T) -> Reading<T> {
+    pub(super) fn boolean_or<T>(
+        &self,
+        word: &str,
+        meant: T,
+        other: impl Fn(bool) -> T,
+    ) -> Reading<T> {
         if self.text() == Ok(word) { Ok(meant) } else { self.boolean().map(other) }
     }
 

@@ -24,16 +24,10 @@ pub struct Resumption {
     pub single_use: bool,
     /// What OpenSSL's remove callback does to the shared session. Default: keep.
     pub on_remove: OnRemove,
-<<<<<<< HEAD
     /// What sessions are tied to: server name and client-verification policy (`true`), these and the server's certificate
     /// (`certificate`), or nothing (`false`). Default: true.
     pub bind: Bind,
-    /// Whether tickets are sent also where the application itself says no. Default: false.
-=======
-    /// Whether sessions are tied to server name and client-verification policy. Default: true.
-    pub bind: bool,
     /// Whether sessions resume also where the application itself disabled that. Default: false.
->>>>>>> reach
     pub force: bool,
 }
 

@@ -13,8 +13,8 @@ use super::application::{self, Wishes};
 use super::ex_data::Place;
 use super::guard::guarded;
 use super::notes::Notes;
-use super::real::libssl;
 use super::policy::Ciphers;
+use super::real::libssl;
 use super::slots::Slot;
 use super::sys::{
     self, AllowEarlyDataCallback, RemoveSessionCallback, SSL_OP_NO_ANTI_REPLAY, SSL_OP_NO_TICKET,

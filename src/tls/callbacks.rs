@@ -207,9 +207,8 @@ pub(super) fn early_data(attachment: &Attachment, ssl: *mut SSL) -> bool {
     let engine = &attachment.engine;
     // SAFETY: the connection is valid in the callback (or the application's call), and so is its session; this is the only
     // reference to its handshake in it.
-    let (session, handshake) = unsafe {
-        (Session::borrow(openssl_sys::SSL_get_session(ssl)), Handshake::existing(ssl))
-    };
+    let (session, handshake) =
+        unsafe { (Session::borrow(openssl_sys::SSL_get_session(ssl)), Handshake::existing(ssl)) };
     let resuming = handshake.as_ref().and_then(|handshake| handshake.resuming.as_ref());
     let fits = resuming.is_none_or(|resuming| confirm::fits(engine, ssl, resuming));
     session.is_some_and(|session| {
@@ -255,13 +254,8 @@ unsafe fn open_ticket(
     let tls13 = is_tls13(ssl);
     handshake.opening(opening.age, engine, tls13);
     let (policy, family) = (opening.policy, opening.family);
-    handshake.resuming = Some(Resuming {
-        name: server_name,
-        policy,
-        family,
-        authenticated: None,
-        judged: false,
-    });
+    handshake.resuming =
+        Some(Resuming { name: server_name, policy, family, authenticated: None, judged: false });
     confirm::ask(ssl, handshake);
     // In TLS 1.3 a client uses a ticket once: without a new one it could resume every second time only.
     if tls13 || opening.age == Age::Older { TICKET_AND_RENEW } else { TICKET }
@@ -344,10 +338,11 @@ fn session_binding(
         return bound;
     }
     let name = ServerName::negotiated(ssl);
-    if !serving.is_public() || engine.has_rules() {
-        let accepting = handshake.accepting(slot);
-        engine.note_served_at(name.as_bytes(), accepting, serving, clock::now());
+    if serving.is_public() && !engine.has_rules() {
+        return Some((name, serving));
     }
+    let accepting = handshake.accepting(slot);
+    engine.note_served_at(name.as_bytes(), accepting, serving, clock::now());
     Some((name, serving))
 }
 

@@ -12,9 +12,9 @@ use super::connection::{QUIC1_VERSION, is_renegotiated};
 use super::ex_data::Place;
 use super::guard::contained;
 use super::name::ServerName;
-use super::{policy, removal};
 use super::slots::Slot;
 use super::sys::{self, InfoCallback};
+use super::{policy, removal};
 use crate::clock::{self, UnixMillis};
 use crate::engine::{Engine, Policy, Visit, Waited};
 use crate::ring::{Age, Family};
@@ -123,8 +123,7 @@ impl Handshake {
                     if is_renegotiated(ssl) { state.connection } else { Connection::new() };
                 let info_callback = state.info_callback.take();
                 let is_quic = state.is_quic;
-                *state =
-                    Handshake { info_callback, is_quic, ..Handshake::new(random, connection) };
+                *state = Handshake { info_callback, is_quic, ..Handshake::new(random, connection) };
             }
             Some(state)
         }

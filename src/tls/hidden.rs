@@ -215,11 +215,7 @@ unsafe extern "C" fn never_finds(
     0
 }
 
-unsafe extern "C" fn never_srp(
-    _ssl: *mut SSL,
-    _alert: *mut c_int,
-    _arg: *mut c_void,
-) -> c_int {
+unsafe extern "C" fn never_srp(_ssl: *mut SSL, _alert: *mut c_int, _arg: *mut c_void) -> c_int {
     -1
 }
 

@@ -122,8 +122,9 @@ pub(super) unsafe fn ciphers(list: *mut c_void) -> impl Iterator<Item = *const S
     let list = list.cast();
     // SAFETY: as the caller promises. A missing list counts -1 entries.
     unsafe {
-        (0..openssl_sys::OPENSSL_sk_num(list))
-            .map(move |at| openssl_sys::OPENSSL_sk_value(list, at).cast::<SSL_CIPHER>().cast_const())
+        (0..openssl_sys::OPENSSL_sk_num(list)).map(move |at| {
+            openssl_sys::OPENSSL_sk_value(list, at).cast::<SSL_CIPHER>().cast_const()
+        })
     }
 }
 
@@ -226,7 +227,7 @@ impl Rules {
         unsafe {
             let flags: c_ulong = openssl_sys::X509_VERIFY_PARAM_get_flags(parameters);
             let host_flags: c_uint = sys::X509_VERIFY_PARAM_get_hostflags(parameters);
-            self.bytes(&u64::from(flags).to_le_bytes());
+            self.bytes(&flags.to_le_bytes());
             self.number(i64::from(host_flags));
             self.number(i64::from(sys::X509_VERIFY_PARAM_get_depth(parameters)));
             self.number(i64::from(sys::X509_VERIFY_PARAM_get_auth_level(parameters)));
@@ -249,7 +250,8 @@ impl Rules {
             let text = |text: *const std::ffi::c_char| {
                 if text.is_null() { None } else { Some(CStr::from_ptr(text).to_bytes().to_vec()) }
             };
-            let hosts = (0..).map_while(|at| text(sys::X509_VERIFY_PARAM_get0_host(parameters, at)));
+            let hosts =
+                (0..).map_while(|at| text(sys::X509_VERIFY_PARAM_get0_host(parameters, at)));
             hosts.for_each(|host| self.bytes(&host));
             self.bytes(&[]);
             self.bytes(&text(sys::X509_VERIFY_PARAM_get0_email(parameters)).unwrap_or_default());

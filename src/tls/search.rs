@@ -44,9 +44,7 @@ pub(super) fn begin(slot: Slot, ssl: *mut SSL, id: &[u8]) -> Search {
         engine::Search::Over(stored) => stored,
         engine::Search::Asked(question) => match pause::prepare(ssl, question) {
             None => return Search::Asked,
-            Some(question) => {
-                engine.end_search(question, id, &visit, lookup, waited, clock::now())
-            }
+            Some(question) => engine.end_search(question, id, &visit, lookup, waited, clock::now()),
         },
     };
     Search::Over(stored.and_then(|stored| wanted.take_in(stored, id, ssl, handshake)))

@@ -70,8 +70,7 @@ pub(super) type PskServerCallback =
     unsafe extern "C" fn(*mut SSL, *const c_char, *mut c_uchar, c_uint) -> c_uint;
 pub(super) type PskFindSessionCallback =
     unsafe extern "C" fn(*mut SSL, *const c_uchar, usize, *mut *mut SSL_SESSION) -> c_int;
-pub(super) type SrpUserCallback =
-    unsafe extern "C" fn(*mut SSL, *mut c_int, *mut c_void) -> c_int;
+pub(super) type SrpUserCallback = unsafe extern "C" fn(*mut SSL, *mut c_int, *mut c_void) -> c_int;
 
 /// Opaque.
 #[repr(C)]

@@ -45,7 +45,10 @@ fn of_several_nginx_files_the_first_encrypts_and_all_open_for_good() {
         assert!(is(&issue(&engine, now), 3));
         assert!([1, 2, 3].iter().all(|number| opens_plain(&engine, &key(*number), now)));
     }
-    assert!(engine.new_session_id(engine.new_family(now()), now()).is_some(), "session ids have a key of their own");
+    assert!(
+        engine.new_session_id(engine.new_family(now()), now()).is_some(),
+        "session ids have a key of their own"
+    );
 }
 
 #[test]

@@ -8,8 +8,8 @@ use tempfile::TempDir;
 use crate::clock::{self, UnixMillis};
 use crate::config::{Config, Memory};
 use crate::engine::{Engine, Issuing, Opening, Policy, Visit};
-use crate::ring::{KeyName, TicketKey};
 use crate::ring::family::VECTOR_LEN;
+use crate::ring::{KeyName, TicketKey};
 
 /// Much longer than a healthy machine needs.
 pub(super) const PATIENT: Duration = Duration::from_secs(20);
@@ -62,8 +62,7 @@ pub(super) fn now() -> UnixMillis {
 }
 
 /// Everybody's visit to the shop.
-pub(super) const SHOP: Visit<'static> =
-    Visit { name: b"shop.example", accepting: Policy::PUBLIC };
+pub(super) const SHOP: Visit<'static> = Visit { name: b"shop.example", accepting: Policy::PUBLIC };
 
 /// Rules of a kind.
 pub(super) fn rules(kind: u8) -> Policy {

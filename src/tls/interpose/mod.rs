@@ -3,11 +3,7 @@
 //!
 //! A context that is not attached, or whose application disabled resumption, behaves as without the library.
 
-<<<<<<< HEAD
-=======
 mod dry_run;
-mod server_name;
->>>>>>> reach
 mod settings;
 
 use std::ffi::{c_char, c_int, c_uchar, c_uint, c_void};

@@ -6,7 +6,7 @@ use std::path::Path;
 use crate::support::{Place, Ran, run, tool};
 use serde_json::Value;
 use tlsresume::clock;
-use tlsresume::engine::{Policy, NewSession};
+use tlsresume::engine::{NewSession, Policy};
 
 const LOOKING: [&[&str]; 3] = [&["status"], &["keys", "list"], &["metrics"]];
 const CHANGING: [&[&str]; 3] =
