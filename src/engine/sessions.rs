@@ -8,7 +8,7 @@ use super::{Engine, Policy, Visit};
 use crate::clock::{self, UnixMillis};
 use crate::cluster::lookup::{Answer, Asked, Asking, Inquiry, Lookups};
 use crate::cluster::seal::Label;
-use crate::ring::Family;
+use crate::ring::{Family, IdKey};
 use crate::ring::session_id::{SESSION_ID_LEN, SESSION_KEY_LEN, SessionKey, session_key};
 use crate::stats::Counter;
 use crate::store::{Kind, Meta, NotInserted, Origin};
@@ -256,13 +256,15 @@ impl Engine {
         let id = own_id(id).ok_or(Counter::SessionsForgedId)?;
         // Nothing is looked up anywhere for an id that is not ours.
         let view = self.view(now);
-        view.ring.maker_of(id, now).ok_or(Counter::SessionsForgedId)?;
+        let maker = view.ring.maker_of(id, now).ok_or(Counter::SessionsForgedId)?;
         let key = session_key(id);
         let stored = self.store.lookup(key);
         if stored.as_ref().is_some_and(|(meta, _)| meta.kind != Kind::Session) {
             return Err(Counter::SessionsAbsent);
         }
-        let found = stored.map(|found| self.admissible(id, visit, found, now)).transpose()?;
+        let since = view.ring.sessions_since();
+        let found =
+            stored.map(|found| self.admissible(maker, since, visit, found, now)).transpose()?;
         match (found, self.lookups()) {
             (Some(found), Some(_)) if lookup == Lookup::Keep => Ok(Here::Found(found)),
             (_, Some(lookups)) => Ok(Here::Elsewhere(lookups, key)),
@@ -295,7 +297,9 @@ impl Engine {
         } else {
             self.adopt_session(&meta, &value, now, ADOPT_PATIENCE);
         }
-        self.admissible(id, visit, (meta, value), now)
+        let view = self.view(now);
+        let maker = view.ring.maker_of(id, now).ok_or(Counter::SessionsForgedId)?;
+        self.admissible(maker, view.ring.sessions_since(), visit, (meta, value), now)
     }
 
     /// It was taken out of Redis, where who has that could put it back: here at least it stays used.
@@ -307,19 +311,19 @@ impl Engine {
         }
     }
 
-    /// A session that was found, if it is alive and may be resumed by this visitor.
+    /// A session that was found, if it is alive, not older than `since`, and may be resumed by this visitor. `maker` made
+    /// its id.
     fn admissible(
         &self,
-        id: &[u8; SESSION_ID_LEN],
+        maker: &IdKey,
+        since: UnixMillis,
         visit: &Visit<'_>,
         (meta, value): (Meta, Zeroizing<Vec<u8>>),
         now: UnixMillis,
     ) -> Result<StoredSession, Counter> {
-        let view = self.view(now);
-        let maker = view.ring.maker_of(id, now).ok_or(Counter::SessionsForgedId)?;
         let authenticated = UnixMillis::from_secs(meta.authenticated.into());
         // Its last second counts, as for OpenSSL.
-        if u64::from(meta.expires) < now.secs() || authenticated < view.ring.sessions_since() {
+        if u64::from(meta.expires) < now.secs() || authenticated < since {
             return Err(Counter::SessionsExpired);
         }
         let (policy, value, note) = split_policy(value, meta.note).ok_or(Counter::SessionsParse)?;
@@ -328,7 +332,7 @@ impl Engine {
         {
             return Err(Counter::SessionsBinding);
         }
-        let family = Family::of_session_key(maker.mask(), session_key(id));
+        let family = Family::of_session_key(maker.mask(), &meta.key);
         if self.is_removed(family, now) {
             return Err(Counter::SessionsAbsent);
         }

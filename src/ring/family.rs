@@ -8,7 +8,7 @@
 use std::hash::Hasher;
 
 use sha2::{Digest, Sha256};
-use siphasher::sip::SipHasher24;
+use siphasher::sip::SipHasher13;
 
 use super::session_id::SessionKey;
 use crate::clock::UnixMillis;
@@ -91,7 +91,7 @@ impl Family {
 }
 
 fn hash(key: &MaskKey, input: &[u8]) -> u64 {
-    let mut hasher = SipHasher24::new_with_key(key);
+    let mut hasher = SipHasher13::new_with_key(key);
     hasher.write(input);
     hasher.finish()
 }

@@ -22,7 +22,7 @@ use super::sys::{
     SSL_SESS_CACHE_NO_INTERNAL_LOOKUP, SSL_SESS_CACHE_SERVER,
 };
 use super::trust::Trust;
-use super::{callbacks, handshake, policy, real, rules};
+use super::{callbacks, handshake, hidden, policy, real, rules};
 use crate::config::{Mode, OnRemove, Resumption};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -93,6 +93,7 @@ pub(super) unsafe fn attach_then(
         if real::is_interposed() {
             Notes::begin_late(ctx);
         }
+        hidden::find_out();
         let mut private_number = [0; 16];
         // Without randomness there are no keys either.
         let _ = crate::sys::random(&mut private_number);

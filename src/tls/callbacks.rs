@@ -208,7 +208,7 @@ pub(super) fn early_data(attachment: &Attachment, ssl: *mut SSL) -> bool {
     // SAFETY: the connection is valid in the callback (or the application's call), and so is its session; this is the only
     // reference to its handshake in it.
     let (session, handshake) =
-        unsafe { (Session::borrow(openssl_sys::SSL_get_session(ssl)), Handshake::existing(ssl)) };
+        unsafe { (Session::borrow(openssl_sys::SSL_get_session(ssl)), Handshake::current(ssl)) };
     let resuming = handshake.as_ref().and_then(|handshake| handshake.resuming.as_ref());
     let fits = resuming.is_none_or(|resuming| confirm::fits(engine, ssl, resuming));
     session.is_some_and(|session| {
@@ -254,8 +254,8 @@ unsafe fn open_ticket(
     let tls13 = is_tls13(ssl);
     handshake.opening(opening.age, engine, tls13);
     let (policy, family) = (opening.policy, opening.family);
-    handshake.resuming =
-        Some(Resuming { name: server_name, policy, family, authenticated: None, judged: false });
+    handshake.name = server_name;
+    handshake.resuming = Some(Resuming { policy, family, authenticated: None, judged: false });
     confirm::ask(ssl, handshake);
     // In TLS 1.3 a client uses a ticket once: without a new one it could resume every second time only.
     if tls13 || opening.age == Age::Older { TICKET_AND_RENEW } else { TICKET }
@@ -329,7 +329,7 @@ fn session_binding(
     let engine = &attachment.engine;
     let serving = policy::serving(engine, ssl);
     let resumed = handshake.resumed(is_resumed(ssl));
-    let bound = resumed.map(|resumed| (resumed.name, resumed.policy));
+    let bound = resumed.map(|resumed| (handshake.name, resumed.policy));
     let keeps_to = handshake.connection.keeps_to(serving);
     if !keeps_to || !policy::admits_resumption(ssl, bound.is_some()) {
         return None;
@@ -341,7 +341,8 @@ fn session_binding(
     if serving.is_public() && !engine.has_rules() {
         return Some((name, serving));
     }
-    let accepting = handshake.accepting(slot);
+    handshake.accepted_by(slot);
+    let accepting = handshake.accepting();
     engine.note_served_at(name.as_bytes(), accepting, serving, clock::now());
     Some((name, serving))
 }

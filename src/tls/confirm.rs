@@ -21,7 +21,7 @@ use openssl_sys::SSL;
 use zeroize::Zeroizing;
 
 use super::connection::{is_resumed, is_tls13};
-use super::guard::guarded;
+use super::guard::{contained, guarded};
 use super::handshake::{Handshake, Resuming};
 use super::policy;
 use super::session::{MASTER_KEY_LEN, Session};
@@ -54,34 +54,36 @@ pub(super) fn fits(engine: &Engine, ssl: *mut SSL, resuming: &Resuming) -> bool 
     policy::serving(engine, ssl) == resuming.policy
 }
 
-/// The application's own callback comes first, for it may change what is judged.
+/// The application's own callback comes first, for it may change what is judged. OpenSSL goes on calling ours until it
+/// returns to the application, so what is called each time is kept small.
 unsafe extern "C" fn judge(ssl: *const SSL, position: c_int, value: c_int) {
     let ssl = ssl.cast_mut();
-    let callback = guarded(|| restore(ssl)).flatten();
-    if let Some(callback) = callback {
-        // SAFETY: the arguments are those that OpenSSL gave, for the function that the application gave OpenSSL.
-        unsafe { callback(ssl, position, value) };
-    }
-    guarded(|| {
-        // SAFETY: the callback of this connection is running, and this is the only reference in it.
-        if let Some(handshake) = unsafe { Handshake::existing(ssl) } {
-            conclude(ssl, handshake);
+    // SAFETY: `ssl` is the connection whose callback is running; the getters touch nothing else. The application's
+    // callback gets the arguments that OpenSSL gave.
+    unsafe {
+        let is_due = is_judge(sys::SSL_get_info_callback(ssl));
+        if is_due {
+            contained(|| restore(ssl));
         }
-    });
+        let callback = sys::SSL_get_info_callback(ssl).or_else(|| {
+            sys::SSL_CTX_get_info_callback(openssl_sys::SSL_get_SSL_CTX(ssl))
+        });
+        if let Some(callback) = callback.filter(|_| !is_judge(callback)) {
+            callback(ssl, position, value);
+        }
+        if is_due {
+            // This is the only reference in the callback.
+            contained(|| Handshake::current(ssl).map(|handshake| conclude(ssl, handshake)));
+        }
+    }
 }
 
-/// Gives the connection back the application's info callback. OpenSSL goes on calling ours until it returns to the
-/// application; the result is what would be called without us.
-fn restore(ssl: *mut SSL) -> Option<InfoCallback> {
-    // SAFETY: `ssl` is the connection whose callback is running, and this is the only reference in it; the context is that
-    // of the connection.
+/// Gives the connection back the application's info callback.
+fn restore(ssl: *mut SSL) {
+    // SAFETY: `ssl` is the connection whose callback is running, and this is the only reference in it.
     unsafe {
-        if is_judge(sys::SSL_get_info_callback(ssl)) {
-            let before = Handshake::existing(ssl).and_then(|it| it.info_callback.take());
-            sys::SSL_set_info_callback(ssl, before);
-        }
-        sys::SSL_get_info_callback(ssl)
-            .or_else(|| sys::SSL_CTX_get_info_callback(openssl_sys::SSL_get_SSL_CTX(ssl)))
+        let before = Handshake::current(ssl).and_then(|it| it.info_callback.take());
+        sys::SSL_set_info_callback(ssl, before);
     }
 }
 
@@ -89,22 +91,27 @@ fn restore(ssl: *mut SSL) -> Option<InfoCallback> {
 /// [`Handshake::refused`].
 pub(super) fn conclude(ssl: *mut SSL, handshake: &mut Handshake) {
     let slot = handshake.slot();
-    let Some(attachment) = slot.attachment_for(ssl).filter(|_| is_resumed(ssl)) else { return };
-    let (engine, now) = (&attachment.engine, clock::now());
     let Some(resuming) = handshake.resuming.as_mut().filter(|it| !it.judged) else { return };
+    let Some(attachment) = slot.attachment_for(ssl).filter(|_| is_resumed(ssl)) else { return };
     resuming.judged = true;
-    let (policy, fits) = (resuming.policy, fits(engine, ssl, resuming));
-    if fits {
-        handshake.connection.keeps_to(policy);
-    }
-    if fits && policy.is_public() && !engine.has_rules() {
+    let is_free = resuming.policy.is_public() && !attachment.engine.has_rules();
+    // Where nobody knows rules, what serves is read without touching the error queue.
+    if is_free && policy::is_public(&attachment.engine, ssl) {
+        handshake.connection.keeps_to(Policy::PUBLIC);
         return;
     }
-    let accepting = handshake.accepting(slot).unwrap_or(Policy::PUBLIC);
+    guarded(|| compare(&attachment.engine, ssl, handshake));
+}
+
+fn compare(engine: &Engine, ssl: *mut SSL, handshake: &mut Handshake) {
+    let (accepting, now) = (handshake.accepting().unwrap_or(Policy::PUBLIC), clock::now());
     let Some(resuming) = &handshake.resuming else { return };
-    let visit = Visit { name: resuming.name.as_bytes(), accepting };
-    if fits {
-        return engine.note_served(&visit, policy, now);
+    let visit = Visit { name: handshake.name.as_bytes(), accepting };
+    let policy = resuming.policy;
+    if fits(engine, ssl, resuming) {
+        engine.note_served(&visit, policy, now);
+        handshake.connection.keeps_to(policy);
+        return;
     }
     engine.note_mixed(&visit, now);
     handshake.refused = true;

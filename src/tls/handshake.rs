@@ -40,6 +40,8 @@ pub(super) struct Handshake {
     slot: Slot,
     /// That context's policy, where it had to be known.
     accepting: Option<Policy>,
+    /// The server name that the client asks to resume under.
+    pub(super) name: ServerName,
     /// The session that the client asks to resume, of which the key or the session itself was handed out last.
     pub(super) resuming: Option<Resuming>,
     /// What all tickets and ids of this connection have in common.
@@ -59,8 +61,6 @@ pub(super) struct Handshake {
 
 /// What a client asks to resume.
 pub(super) struct Resuming {
-    /// The server name that it asks for.
-    pub(super) name: ServerName,
     /// The policy that the session was made under.
     pub(super) policy: Policy,
     pub(super) family: Option<Family>,
@@ -129,19 +129,14 @@ impl Handshake {
         }
     }
 
-    /// The state of the handshake that `ssl` is in, if something was remembered.
+    /// What was remembered last of the handshake that `ssl` is in, by a callback before this one.
     ///
     /// # Safety
     /// As for [`Handshake::of`].
-    pub(super) unsafe fn existing<'a>(ssl: *mut SSL) -> Option<&'a mut Handshake> {
+    pub(super) unsafe fn current<'a>(ssl: *mut SSL) -> Option<&'a mut Handshake> {
         let index = index()?;
-        // SAFETY: the connection is valid (caller).
-        let state = unsafe { openssl_sys::SSL_get_ex_data(ssl, index) };
-        if state.is_null() {
-            return None;
-        }
-        // SAFETY: as the caller promises.
-        unsafe { Self::of(ssl) }
+        // SAFETY: as in `of`.
+        unsafe { openssl_sys::SSL_get_ex_data(ssl, index).cast::<Handshake>().as_mut() }
     }
 
     fn new(random: [u8; RANDOM_LEN], connection: Connection) -> Self {
@@ -153,6 +148,7 @@ impl Handshake {
             pending: None,
             slot: Slot::SHARED,
             accepting: None,
+            name: ServerName::of(&[]),
             resuming: None,
             family: None,
             over: false,
@@ -162,6 +158,11 @@ impl Handshake {
             connection,
             is_quic: false,
         }
+    }
+
+    /// The context of this slot accepted the connection.
+    pub(super) fn accepted_by(&mut self, slot: Slot) {
+        self.slot = slot;
     }
 
     /// The client asks to resume at a context of this slot, before the application may have switched contexts. The result
@@ -181,8 +182,8 @@ impl Handshake {
 
     /// The accepting context's policy, also after a switch; `None` where the connection does not tell any more which
     /// context that was.
-    pub(super) fn accepting(&self, slot: Slot) -> Option<Policy> {
-        self.accepting.or_else(|| slot.attachment().map(policy::accepting))
+    pub(super) fn accepting(&self) -> Option<Policy> {
+        self.accepting.or_else(|| self.slot.attachment().map(policy::accepting))
     }
 
     /// The slot of the accepting context, once the client has asked to resume.

@@ -39,8 +39,7 @@ impl Hidden {
     /// # Safety
     /// `ctx` is a valid context.
     pub(super) unsafe fn of(ctx: *mut SSL_CTX) -> Option<Self> {
-        static MEMBERS: OnceBox<Option<Members>> = OnceBox::new();
-        let members = MEMBERS.get_or_init(|| Box::new(find_members())).as_ref()?;
+        let members = members()?;
         // SAFETY: the context is valid (caller) and of the type that the places were found out on.
         let read = |at: usize| unsafe { word_at(ctx, at) };
         Some(Hidden {
@@ -52,10 +51,25 @@ impl Hidden {
         })
     }
 
+    /// Whether clients may authenticate by a shared key or a password.
+    pub(super) fn accepts_secrets(&self) -> bool {
+        [self.psk_server, self.psk_find_session, self.srp_user].iter().any(|it| !it.is_null())
+    }
+
     /// The callbacks; NULL for those that are not set.
     pub(super) fn functions(&self) -> [*const c_void; 4] {
         [self.cert_verify, self.psk_server, self.psk_find_session, self.srp_user]
     }
+}
+
+/// Finds out where the members lie, which makes a context: to be called before a process forks, so that its children know.
+pub(super) fn find_out() {
+    members();
+}
+
+fn members() -> Option<&'static Members> {
+    static MEMBERS: OnceBox<Option<Members>> = OnceBox::new();
+    MEMBERS.get_or_init(|| Box::new(find_members())).as_ref()
 }
 
 /// The purpose that a certificate must serve; 0 where none was set, and where it cannot be known.

@@ -58,7 +58,7 @@ impl ServerName {
     }
 
     /// OpenSSL refuses names that are longer; such a handshake does not go on.
-    fn of(name: &[u8]) -> Self {
+    pub(super) fn of(name: &[u8]) -> Self {
         let len = name.len().min(MAX_LEN);
         let mut bytes = [0; MAX_LEN];
         bytes[..len].copy_from_slice(&name[..len]);

@@ -1,8 +1,8 @@
 //! Who gets in at a connection or a context, as a [`Policy`].
 //!
-//! A server that anybody may enter by a full handshake, without showing anything, is public. All public servers are
-//! alike: a session of one opens no door at another that was closed. Of every other server the rules are digested
-//! ([`super::rules`]).
+//! A server that anybody enters by a full handshake, without showing anything and knowing whom it speaks to, is public.
+//! All public servers are alike: a session of one opens no door at another that was closed. Of every other server the
+//! rules are digested ([`super::rules`]), also of one that takes shared keys or passwords beside.
 
 use std::ffi::{c_int, c_long, c_void};
 use std::ptr;
@@ -11,6 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use openssl_sys::{SSL, SSL_CIPHER, SSL_CTX};
 
 use super::attach::Attachment;
+use super::hidden::Hidden;
 use super::rules::{self, Place};
 use super::sys::{self, SSL_VERIFY_PEER, TLS1_3_VERSION, X509_V_OK};
 use crate::config::Bind;
@@ -20,6 +21,16 @@ use crate::engine::{Engine, Policy};
 pub(super) fn serving(engine: &Engine, ssl: *mut SSL) -> Policy {
     // SAFETY: `ssl` is the connection whose callback is running, which keeps its current context alive.
     unsafe { policy_of(engine, &Place::of_connection(ssl), Attachment::serving(ssl)) }
+}
+
+/// Whether everybody gets in at a connection, with the context and settings that it has now. Costs a few loads.
+pub(super) fn is_public(engine: &Engine, ssl: *mut SSL) -> bool {
+    match engine.config().resumption.bind {
+        Bind::Off => true,
+        // SAFETY: as in `serving`.
+        Bind::On => unsafe { lets_anybody_in(&Place::of_connection(ssl), Attachment::serving(ssl)) },
+        Bind::Certificate => false,
+    }
 }
 
 /// The policy of an attached context itself, which connections of it begin with.
@@ -92,10 +103,13 @@ unsafe fn policy_of(engine: &Engine, place: &Place, attachment: Option<&Attachme
 unsafe fn lets_anybody_in(place: &Place, attachment: Option<&Attachment>) -> bool {
     // SAFETY: as the caller promises.
     unsafe {
-        if place.verify_mode & SSL_VERIFY_PEER != 0 || !has_certificate(place.ctx) {
+        if place.verify_mode & SSL_VERIFY_PEER != 0
+            || !has_certificate(place.ctx)
+            || Hidden::of(place.ctx).is_some_and(|it| it.accepts_secrets())
+        {
             return false;
         }
-        let Some(attachment) = attachment else { return offers_certificates(place) };
+        let Some(attachment) = attachment else { return offers_certificates_only(place) };
         // The list is replaced, not changed, when the application sets another.
         let address = place.ciphers.addr();
         let Ciphers(known) = &attachment.ciphers;
@@ -103,7 +117,7 @@ unsafe fn lets_anybody_in(place: &Place, attachment: Option<&Attachment>) -> boo
         if seen & !1 == address {
             return seen & 1 == 1;
         }
-        let answer = offers_certificates(place);
+        let answer = offers_certificates_only(place);
         known.store(address | usize::from(answer), Ordering::Relaxed);
         answer
     }
@@ -119,21 +133,22 @@ pub(super) unsafe fn has_certificate(ctx: *mut SSL_CTX) -> bool {
     unsafe { !openssl_sys::SSL_CTX_get0_certificate(ctx).is_null() }
 }
 
-/// Whether a client without any secret gets in by one of the ciphers.
+/// Whether a client without any secret gets in by one of the ciphers, and by none of them without knowing the server.
 ///
 /// # Safety
 /// As for [`policy_of`].
-unsafe fn offers_certificates(place: &Place) -> bool {
+unsafe fn offers_certificates_only(place: &Place) -> bool {
     // SAFETY: as the caller promises; the ciphers in a list are constants of OpenSSL's.
     unsafe {
-        let speaks_tls13 = {
-            let most = place.max_version();
-            most == 0 || most >= c_long::from(TLS1_3_VERSION)
-        };
-        rules::ciphers(place.ciphers).any(|cipher| {
+        let most = place.max_version();
+        let speaks_tls13 = most == 0 || most >= c_long::from(TLS1_3_VERSION);
+        let (mut by_certificate, mut anonymous) = (false, false);
+        for cipher in rules::ciphers(place.ciphers) {
             let of_tls13 = sys::SSL_CIPHER_get_kx_nid(cipher) == sys::NID_KX_ANY;
-            is_by_certificate(cipher) && (speaks_tls13 || !of_tls13)
-        })
+            by_certificate |= is_by_certificate(cipher) && (speaks_tls13 || !of_tls13);
+            anonymous |= sys::SSL_CIPHER_get_auth_nid(cipher) == sys::NID_AUTH_NULL;
+        }
+        by_certificate && !anonymous
     }
 }
 

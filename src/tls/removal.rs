@@ -31,12 +31,12 @@ thread_local! {
 /// `ssl` is a connection whose ex_data is being freed, not of QUIC.
 pub(super) unsafe fn connection_is_freed(ssl: *mut SSL) {
     // SAFETY: as the caller promises; OpenSSL frees the session after the ex_data.
-    let id = unsafe {
-        let is_clean = openssl_sys::SSL_get_shutdown(ssl) & sys::SSL_SENT_SHUTDOWN != 0;
-        let session = Session::borrow(openssl_sys::SSL_get_session(ssl));
-        session.filter(|_| !is_clean).and_then(|session| session.id().try_into().ok())
-    };
-    FREED.set(id);
+    unsafe {
+        if openssl_sys::SSL_get_shutdown(ssl) & sys::SSL_SENT_SHUTDOWN == 0 {
+            let session = Session::borrow(openssl_sys::SSL_get_session(ssl));
+            FREED.set(session.and_then(|session| session.id().try_into().ok()));
+        }
+    }
 }
 
 /// A handshake is to resume the session of that id.

@@ -105,10 +105,10 @@ impl Wanted {
         handshake: &mut Handshake,
     ) -> Option<NonNull<SSL_SESSION>> {
         let consumed = handshake.consumed.as_ref().filter(|consumed| consumed.id == *id)?;
-        let resuming = handshake.resuming.as_mut()?;
-        if resuming.name.as_bytes() != self.name.as_bytes() {
+        if handshake.name.as_bytes() != self.name.as_bytes() {
             return None;
         }
+        let resuming = handshake.resuming.as_mut()?;
         let session = session::decode(&consumed.value, consumed.note, id)?;
         resuming.judged = false;
         confirm::ask(ssl, handshake);
@@ -136,8 +136,8 @@ impl Wanted {
         counters.count(Counter::SessionsHit);
         removal::session_is_given(id);
         let StoredSession { value, note, policy, family, authenticated } = stored;
+        handshake.name = self.name;
         handshake.resuming = Some(Resuming {
-            name: self.name,
             policy,
             family: Some(family),
             authenticated: Some(authenticated),

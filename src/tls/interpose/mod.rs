@@ -21,6 +21,7 @@ use super::attach::{Attachment, attach_then};
 use super::client;
 use super::functions::Functions;
 use super::guard::guarded;
+use super::hidden;
 use super::notes::Notes;
 use super::real::{self, libssl};
 use crate::engine::Engine;
@@ -38,6 +39,7 @@ pub(crate) fn interpose(engine: Arc<Engine>, behind: &'static Functions) -> &'st
     static IN_PLACE: OnceCell<Functions> = OnceCell::new();
     let _ = ENGINE.set(engine);
     real::interposed(behind);
+    guarded(hidden::find_out);
     IN_PLACE.get_or_init(|| Functions {
         ctx_new: new_context,
         ctx_new_ex: behind.ctx_new_ex.map(|_| new_context_ex as _),
