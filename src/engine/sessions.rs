@@ -101,7 +101,7 @@ impl Engine {
         match self.store.insert(&meta, session.value, now, patience) {
             Ok(evicted) => {
                 self.counters().count(Counter::SessionsStored);
-                self.note_evicted(evicted, now);
+                self.note_evicted(evicted);
             }
             Err(NotInserted::Busy | NotInserted::TooLong | NotInserted::Present) => {
                 self.counters().count(Counter::SessionsDropped);
@@ -192,7 +192,7 @@ impl Engine {
     fn forget_everywhere(&self, key: &SessionKey, now: UnixMillis) {
         let until = now + self.config.resumption.lifetime;
         match self.store.remove_for_all(key, until, Origin::Here, now, FORGET_PATIENCE) {
-            Ok(evicted) => self.note_evicted(evicted, now),
+            Ok(evicted) => self.note_evicted(evicted),
             Err(_) => self.counters().count(Counter::TransportDropped),
         }
     }
@@ -255,7 +255,7 @@ impl Engine {
         let until = UnixMillis::from_secs(meta.expires.into());
         let noted = self.store.remove_for_all(key, until, Origin::Elsewhere, now, FORGET_PATIENCE);
         if let Ok(evicted) = noted {
-            self.note_evicted(evicted, now);
+            self.note_evicted(evicted);
         }
     }
 

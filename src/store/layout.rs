@@ -22,7 +22,6 @@ pub(super) mod word {
     /// From here on words change while others look.
     pub(crate) const RING_GENERATION: usize = 16;
     pub(crate) const RING_LEASE: usize = 17;
-    pub(crate) const STRIKES_LOST_UNTIL: usize = 18;
     pub(crate) const REALM: usize = 19;
     pub(crate) const RESTRICTED: usize = 20;
     /// A cache line of its own, since every new session writes it. Used as 4-byte entries only.
@@ -55,6 +54,10 @@ const SMALLEST_TABLE: usize = 4096;
 /// The smallest mapping: one shard that takes the largest session several times.
 pub(super) const SMALLEST: usize = 512 * 1024;
 
+/// Words of the strike register that are searched together: two cache lines.
+pub(super) const STRIKE_BUCKET: usize = 16;
+const _: () = assert!(SMALLEST_TABLE.is_multiple_of(STRIKE_BUCKET * WORD));
+
 /// A shard's log is addressed by 19 bits of 8-byte units, half of what an index entry can tell apart. Large shards fill
 /// evenly: the more keys share one, the less chance has it.
 const LARGEST_SHARD: usize = 4 * 1024 * 1024;
@@ -77,6 +80,8 @@ pub(super) struct Geometry {
     pub(super) size: usize,
     /// Words in the table of names, a power of two.
     pub(super) names: usize,
+    /// Words in the strike register, a power of two.
+    pub(super) strikes: usize,
     /// How many shards there are.
     pub(super) shards: usize,
     /// Bytes from one shard to the next.
@@ -94,12 +99,13 @@ impl Geometry {
             return None;
         }
         let names = table_bytes(size / 16) / WORD;
-        let room = size - TABLES_AT - names * WORD;
+        let strikes = table_bytes(size / 32) / WORD;
+        let room = size - TABLES_AT - (names + strikes) * WORD;
         let shards = room.div_ceil(LARGEST_SHARD);
         let shard_bytes = room / shards / SHARD_HEADER * SHARD_HEADER;
         let buckets = (shard_bytes - SHARD_HEADER) / (BUCKET_BYTES + LOG_PER_BUCKET);
         let log_units = (shard_bytes - SHARD_HEADER - buckets * BUCKET_BYTES) / WORD;
-        Some(Geometry { size, names, shards, shard_bytes, buckets, log_units })
+        Some(Geometry { size, names, strikes, shards, shard_bytes, buckets, log_units })
     }
 
     /// Where a ring slot starts.
@@ -112,9 +118,14 @@ impl Geometry {
         TABLES_AT
     }
 
+    /// Where the strike register starts.
+    pub(super) fn strikes_at(&self) -> usize {
+        self.names_at() + self.names * WORD
+    }
+
     /// Where a shard's header starts.
     pub(super) fn shard_at(&self, shard: usize) -> usize {
-        self.names_at() + self.names * WORD + shard * self.shard_bytes
+        self.strikes_at() + self.strikes * WORD + shard * self.shard_bytes
     }
 
     /// Where a shard's index starts.
@@ -146,7 +157,9 @@ mod tests {
             assert!(geometry.log_units * WORD > 4 * 65_536, "{geometry:?}");
             assert!(geometry.names.is_power_of_two() && geometry.names * WORD <= size / 16);
             assert!(geometry.names_at().is_multiple_of(SHARD_HEADER), "on a cache line");
-            assert!(geometry.names_at() + geometry.names * WORD <= geometry.shard_at(0));
+            assert!(geometry.strikes.is_power_of_two() && geometry.strikes * WORD <= size / 32);
+            assert_eq!(geometry.strikes_at(), geometry.names_at() + geometry.names * WORD);
+            assert_eq!(geometry.shard_at(0), geometry.strikes_at() + geometry.strikes * WORD);
             assert_eq!(geometry.log_at(0) % WORD, 0);
             let end = geometry.log_at(geometry.shards - 1) + geometry.log_units * WORD;
             assert!(end <= size, "{geometry:?}");

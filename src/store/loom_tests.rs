@@ -16,6 +16,7 @@ use super::lease::{Lease, Waiter};
 use super::record::{Kind, Meta, Origin};
 use super::shard::Shard;
 use super::slots::Slots;
+use super::strikes::Bucket;
 
 /// All orders with at most so many switches that nobody asked for.
 fn model(switches: usize, run: impl Fn() + Send + Sync + 'static) {
@@ -298,6 +299,82 @@ fn loom_a_writer_whose_lease_was_taken_over_gives_nobody_a_wrong_value() {
             }
         }
         assert!(seen.load(Ordering::Relaxed), "one of them gets through");
+    });
+}
+
+/// Words of the strike register, and a clock in seconds.
+struct Register {
+    words: Vec<AtomicU64>,
+    clock: AtomicU64,
+}
+
+/// How long strikes count there, in seconds, and how late an answer may come.
+const WINDOW: u32 = 20;
+const LATE: u32 = 1;
+
+impl Register {
+    fn new(words: &[u64]) -> Arc<Self> {
+        let words = words.iter().map(|word| AtomicU64::new(*word)).collect();
+        Arc::new(Register { words, clock: AtomicU64::new(100) })
+    }
+
+    fn claim(&self, print: u32, now: u32) -> bool {
+        let is_late = || {
+            // A clock never shows an earlier time to who has seen what was done at a later one.
+            let time = self.clock.fetch_add(0, Ordering::AcqRel);
+            time > u64::from(now + LATE)
+        };
+        Bucket(&self.words).claim(print, now + WINDOW + LATE + 1, now, is_late)
+    }
+
+    fn goes_on_to(&self, time: u32) {
+        self.clock.swap(time.into(), Ordering::AcqRel);
+    }
+}
+
+/// A word whose time is over.
+const OVER: u64 = 100 << 32 | 7;
+
+#[test]
+fn loom_of_two_who_claim_an_id_at_most_one_is_allowed() {
+    for words in [&[0, 0][..], &[OVER, 0], &[u64::MAX, OVER, OVER]] {
+        model(4, move || {
+            let register = Register::new(words);
+            let other = register.clone();
+            let other = thread::spawn(move || other.claim(1, 100));
+            let mine = register.claim(1, 100);
+            assert!(!(mine && other.join().unwrap()), "allowed twice");
+            assert!(!register.claim(1, 100), "it is claimed, or there is no room");
+        });
+    }
+}
+
+#[test]
+fn loom_of_three_who_claim_over_an_expired_word_at_most_one_is_allowed_for_each_id() {
+    model(2, || {
+        let register = Register::new(&[OVER, 0]);
+        let claims = [1, 2].map(|print| {
+            let register = register.clone();
+            thread::spawn(move || register.claim(print, 100))
+        });
+        let mine = register.claim(1, 101);
+        let [same, _other] = claims.map(|claim| claim.join().unwrap());
+        assert!(!(mine && same), "allowed twice");
+    });
+}
+
+#[test]
+fn loom_a_claim_that_is_stopped_at_any_step_allows_nothing_twice() {
+    model(3, || {
+        let register = Register::new(&[OVER, u64::MAX]);
+        let stopped = register.clone();
+        let stopped = thread::spawn(move || stopped.claim(1, 100));
+        let replay = register.claim(1, 101);
+        // Long after that another one takes the place of what is over.
+        let over = 101 + WINDOW + LATE + 1;
+        register.goes_on_to(over);
+        register.claim(2, over);
+        assert!(!(replay && stopped.join().unwrap()), "allowed twice");
     });
 }
 

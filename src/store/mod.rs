@@ -1,7 +1,7 @@
 //! The store: what the processes of a node share.
 //!
-//! Owns: one mapping with the session cache, the ring's bytes, the table of names, the counters. Called by: `engine`.
-//! Threads: any number, in any number of processes. Forks: children inherit the mapping. Failure: what cannot be found,
+//! Owns: one mapping with the session cache, the ring's bytes, the table of names, the strike register, the
+//! counters. Called by: `engine`. Threads: any number, in any number of processes. Forks: children inherit the mapping. Failure: what cannot be found,
 //! read or written in time is a miss; nothing here waits longer than it was told. Every byte in the mapping counts as
 //! hostile: lengths are checked, records carry a keyed check, and no content can make a process hang or stop.
 //!
@@ -16,6 +16,7 @@ mod record;
 mod region;
 mod shard;
 mod slots;
+mod strikes;
 mod sync;
 mod tail;
 
@@ -65,7 +66,7 @@ pub enum NotInserted {
     Busy,
     /// The value is longer than [`MAX_VALUE`], or than half a shard's log.
     TooLong,
-    /// A record of that key is there already ([`Store::insert_new`], [`Store::accept`]).
+    /// A record of that key is there already ([`Store::accept`]).
     Present,
 }
 
@@ -214,31 +215,10 @@ impl Store {
             self.remove(&meta.key);
             return Err(NotInserted::Busy);
         }
-        if meta.origin == Origin::Here && meta.kind != Kind::Strike {
+        if meta.origin == Origin::Here {
             self.ring_bell();
         }
         Ok(evicted)
-    }
-
-    /// Keeps a record unless one of that key is there whose time is not over.
-    ///
-    /// # Errors
-    /// [`NotInserted`].
-    pub fn insert_new(
-        &self,
-        meta: &Meta,
-        value: &[u8],
-        now: UnixMillis,
-        patience: Duration,
-    ) -> std::result::Result<Evicted, NotInserted> {
-        let is_new = |shard: &Shard<'_>| {
-            shard.lookup(&meta.key).is_none_or(|(found, _)| found.expires <= seconds(now))
-        };
-        match self.insert_if(meta, value, now, patience, is_new)? {
-            (evicted, true) => Ok(evicted),
-            // Whoever took over may not have seen our record, and think that its own is the first.
-            (_, false) => Err(NotInserted::Busy),
-        }
     }
 
     /// Keeps a session or a removal that another node sent. One that is known already, or was removed here, is refused:
@@ -301,16 +281,14 @@ impl Store {
         self.shard_of(key).1.lookup(key)
     }
 
-    /// Removes the session or strike of that key: true for exactly one of all who try.
+    /// Removes the session of that key: true for exactly one of all who try.
     pub fn remove(&self, key: &Key) -> bool {
         self.shard_of(key).1.remove(key)
     }
 
-    /// Forgets and wipes every record. Strikes that go with them count as lost.
+    /// Forgets and wipes every record. Strikes, and what is known of names, stay.
     pub fn clear(&self) {
-        let shards = 0..self.region.geometry().shards;
-        let strikes_counted_until = shards.map(|index| self.shard(index).1.clear()).max();
-        self.note_lost_strikes(UnixMillis::from_secs(strikes_counted_until.unwrap_or(0).into()));
+        (0..self.region.geometry().shards).for_each(|index| self.shard(index).1.clear());
     }
 
     /// How many sessions could be resumed. Looks at every index entry: for reports.
@@ -325,16 +303,6 @@ impl Store {
         let (used, log) = (units * WORD, geometry.shards * geometry.log_units * WORD);
         let bytes = |count: usize| count as u64;
         Usage { used: bytes(used), free: bytes(log - used), overhead: bytes(geometry.size - log) }
-    }
-
-    /// Until when strikes may be missing because they had to make room.
-    pub fn strikes_lost_until(&self) -> UnixMillis {
-        UnixMillis(self.region.word(word::STRIKES_LOST_UNTIL).load(Ordering::Relaxed))
-    }
-
-    /// Remembers that strikes had to make room that count until then.
-    pub fn note_lost_strikes(&self, until: UnixMillis) {
-        self.region.word(word::STRIKES_LOST_UNTIL).fetch_max(until.0, Ordering::Relaxed);
     }
 
     /// The second value tells whether nobody has taken the shard over meanwhile.

@@ -33,6 +33,8 @@ const TAKEN: &str = "belongs to another user; remove it or choose another memory
 pub(super) struct Region {
     base: NonNull<u8>,
     geometry: Geometry,
+    /// The memory is a file that may come back after a crash as it was some time before.
+    pub(super) on_disk: bool,
 }
 
 // SAFETY: the memory belongs to no thread, and every access goes through atomics.
@@ -76,9 +78,10 @@ impl Region {
     ) -> Result<(Self, Opened)> {
         let locked = open_locked(path)?;
         let file = locked.file();
-        if !sys::in_memory(file).unwrap_or(true) {
+        if is_on_disk(file) {
             log::warn!(
-                "{}: is on a disk, where keys outlive their time; use /dev/shm or /run/tlsresume",
+                "{}: is on a disk: keys outlive their time there, and early data is refused, for after a crash the file \
+                 may come back as it was before; use /dev/shm or /run/tlsresume",
                 path.display()
             );
         }
@@ -195,7 +198,7 @@ impl Region {
             Geometry::of(size).ok_or_else(|| io::Error::from_raw_os_error(libc::EINVAL))?;
         let base = sys::map(file, size)?;
         sys::exclude_from_dumps(base, size);
-        Ok(Region { base, geometry })
+        Ok(Region { base, geometry, on_disk: file.is_some_and(is_on_disk) })
     }
 
     fn create(file: &File, size: usize) -> io::Result<Self> {
@@ -230,8 +233,6 @@ impl Region {
         ];
         words.iter().for_each(|(index, value)| self.word(*index).store(*value, Ordering::Relaxed));
         self.word(word::NODE_ID).store(u64::from_le_bytes(node_id), Ordering::Relaxed);
-        // Early data is refused until every ticket that was used before this memory existed is too old.
-        self.word(word::STRIKES_LOST_UNTIL).store(0, Ordering::Relaxed);
         self.word(word::CHECK).store(self.header_check(), Ordering::Release);
     }
 
@@ -278,6 +279,11 @@ fn check_magic(file: &File, path: &Path) -> Result<()> {
 fn words_of(number: u128) -> [u64; 2] {
     let [low, high] = [number, number >> 64].map(|part| part & u128::from(u64::MAX));
     [low, high].map(|part| u64::try_from(part).unwrap_or(0))
+}
+
+/// Whether a file is on a disk, as far as the system tells.
+fn is_on_disk(file: &File) -> bool {
+    !sys::in_memory(file).unwrap_or(false)
 }
 
 /// Opens the file at `path`, or makes an empty one, and holds its lock against others who are doing the same.

@@ -12,5 +12,6 @@ mod names;
 mod races;
 mod records;
 mod ring_slots;
+mod strikes;
 mod support;
 mod tailing;

@@ -185,9 +185,7 @@ pub(super) unsafe extern "C" fn refuse_early_data(_ssl: *mut SSL, _arg: *mut c_v
 pub(super) fn early_data(attachment: &Attachment, ssl: *mut SSL) -> bool {
     // SAFETY: the connection is valid in the callback (or the application's call), and so is its session.
     let session = unsafe { Session::borrow(openssl_sys::SSL_get_session(ssl)) };
-    session.is_some_and(|session| {
-        attachment.engine.early_data_allowed(session.id(), clock::now(), LOCK_BUDGET)
-    })
+    session.is_some_and(|session| attachment.engine.early_data_allowed(session.id(), clock::now()))
 }
 
 /// # Safety

@@ -95,7 +95,6 @@ fn new_sessions_and_removals_of_this_node_and_new_rings_ring_and_nothing_else_do
     assert_eq!(rang(), 1);
     assert!(store.update_ring(PATIENT, |_| None));
     remove(Origin::Elsewhere).unwrap();
-    store.insert_new(&strike(3, LATER), &[], NOW, PATIENT).unwrap();
     let elsewhere = crate::store::Meta { origin: Origin::Elsewhere, ..session(2) };
     store.accept(&elsewhere, &[], NOW, PATIENT).unwrap();
     store.remove(&key(2));
