@@ -402,28 +402,85 @@ fn a_ring_is_whole_whenever_its_writer_is_killed() {
         let (_, ring) = store.read_ring();
         let Some(ring) = ring else {
             // Overtaken twice while it was read: the reader keeps what it has and reads again.
-            assert!(written_now && store.ring_generation() > before, "there is always a whole one");
+            assert!(
+                written_now && store.ring_generation() != before,
+                "there is always a whole one"
+            );
             return;
         };
         assert!(ring.iter().all(|byte| *byte == ring[0]), "a mix");
         assert_eq!(ring.len(), 5000 + usize::from(ring[0]) * 100);
     };
     assert!(put(1));
-    let mut generation = store.ring_generation();
+    // How many rings there were.
+    let count = || store.ring_generation() >> 32;
+    let mut rings = count();
     for round in 0..15 {
         // It first takes over, after a second, the lease that its predecessor may have left.
         let child = Child::new(|| (0u8..=255).cycle().all(put));
-        let progress = generation + 1 + mix(round) % 5;
+        let progress = rings + 1 + mix(round) % 5;
         until("the child writes", || {
             check(true);
-            store.ring_generation() >= progress
+            count() >= progress
         });
         child.kill();
         check(false);
-        generation = store.ring_generation();
+        rings = count();
     }
     assert!(put(7), "taken over at last");
     check(false);
+}
+
+#[test]
+fn a_writer_that_is_stopped_in_the_midst_undoes_no_revocation_when_it_goes_on() {
+    let store = Store::anonymous(SMALL).unwrap();
+    // All bytes of a ring are the number of the last revocation.
+    let revoke =
+        |number: u8| store.update_ring(PATIENT, |_| Some(Zeroizing::new(vec![number; 40_000])));
+    let check = |number: u8| {
+        let mut ring = None;
+        // One who writes all the time may overtake a reader.
+        until("a ring", || {
+            ring = store.read_ring().1;
+            ring.is_some()
+        });
+        let ring = ring.unwrap();
+        assert!(ring.iter().all(|byte| *byte == number), "{} after revocation {number}", ring[0]);
+    };
+    assert!(revoke(0));
+    let mut goes_on = 0;
+    for round in 1..=8u8 {
+        // It keeps what it finds revoked, and changes the ring all the time.
+        let child = Child::new(|| {
+            loop {
+                store.update_ring(PATIENT, |ring| ring.map(|ring| Zeroizing::new(ring.to_vec())));
+                counter(&store).fetch_add(1, Ordering::Release);
+            }
+        });
+        until("a stop in the midst of a change", || {
+            until("the child goes on", || counter(&store).load(Ordering::Acquire) > goes_on);
+            child.signal(libc::SIGSTOP);
+            let held = !store.update_ring(Duration::ZERO, |_| None);
+            if !held {
+                goes_on = counter(&store).load(Ordering::Acquire);
+                child.signal(libc::SIGCONT);
+            }
+            held
+        });
+        assert!(revoke(round), "taken over after a second");
+        check(round);
+        goes_on = counter(&store).load(Ordering::Acquire);
+        if round % 2 == 0 {
+            child.signal(libc::SIGCONT);
+            until("the child goes on", || {
+                check(round);
+                counter(&store).load(Ordering::Acquire) > goes_on + 2
+            });
+        }
+        child.kill();
+        check(round);
+        goes_on = counter(&store).load(Ordering::Acquire);
+    }
 }
 
 fn in_memory() -> TempDir {

@@ -20,7 +20,7 @@ pub(super) mod word {
     pub(crate) const CREATED: usize = 7;
     pub(crate) const CHECK: usize = 8;
     /// From here on words change while others look.
-    pub(crate) const RING_GENERATION: usize = 16;
+    pub(crate) const RING: usize = 16;
     pub(crate) const RING_LEASE: usize = 17;
     pub(crate) const REALM: usize = 19;
     pub(crate) const RESTRICTED: usize = 20;
@@ -41,7 +41,7 @@ pub(super) const WORD: usize = 8;
 const _: () = assert!((word::COUNTERS + Counter::COUNT) * WORD <= PAGE);
 const _: () = assert!(word::GAUGES + Gauge::COUNT <= word::COUNTERS);
 
-/// Bytes of one of the two ring slots: length, check, and the ring's encoding in whole words.
+/// Bytes of one of the two ring slots: length, stamp, check, and the ring's encoding in whole words.
 pub(super) const SLOT_BYTES: usize = 45_056;
 const _: () = assert!(SLOT_BYTES.is_multiple_of(PAGE));
 

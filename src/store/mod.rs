@@ -51,6 +51,9 @@ pub use tail::{Record, Tail};
 /// How long a writer may have a shard: inserting takes a few microseconds, so whoever has it longer was stopped.
 const SHARD_HOLD: Duration = Duration::from_millis(10);
 
+/// In the place of a lease, for who writes where nobody else can.
+const NOBODY: u64 = 0;
+
 /// How long a writer may have the ring.
 const RING_HOLD: Duration = Duration::from_secs(1);
 
@@ -162,9 +165,9 @@ impl Store {
         UnixMillis(self.region.word(word::CREATED).load(Ordering::Relaxed))
     }
 
-    /// Moves whenever another ring is in force.
+    /// Moves whenever another ring is in force, and when a writer was stopped in the midst.
     pub fn ring_generation(&self) -> u64 {
-        self.region.word(word::RING_GENERATION).load(Ordering::Acquire)
+        self.region.word(word::RING).load(Ordering::Acquire)
     }
 
     /// The ring in force, with its generation.
@@ -184,10 +187,13 @@ impl Store {
             return false;
         };
         let slots = self.slots();
-        let (generation, bytes) = slots.read();
+        if lease.was_taken_over() {
+            slots.shut_out_others();
+        }
+        let (seen, bytes) = slots.read();
         match change(bytes.as_ref().map(|bytes| bytes.as_slice())) {
             Some(changed) if lease.still_held() => {
-                let published = slots.publish(generation, &changed);
+                let published = slots.publish(seen, lease.holder(), &changed);
                 if published {
                     self.ring_bell();
                 }
@@ -355,8 +361,8 @@ impl Store {
 
 fn slots(region: &Region) -> Slots<'_> {
     let slot = |index| region.units(Geometry::slot_at(index), SLOT_BYTES / WORD);
-    let generation = region.word(word::RING_GENERATION);
-    Slots { generation, slots: [slot(0), slot(1)], seed: region.seed() }
+    let word = region.word(word::RING);
+    Slots { word, slots: [slot(0), slot(1)], seed: region.seed() }
 }
 
 /// Puts the ring of a file, and whose it is, into the one that takes its place, which nobody else has seen yet.
@@ -364,7 +370,7 @@ fn take_over_ring(old: &Region, fresh: &Region) {
     let realm = old.word(word::REALM).load(Ordering::Relaxed);
     fresh.word(word::REALM).store(realm, Ordering::Relaxed);
     if let Some(bytes) = slots(old).read().1 {
-        slots(fresh).publish(0, &bytes);
+        slots(fresh).publish(0, NOBODY, &bytes);
     }
 }
 
