@@ -3,12 +3,14 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 #![allow(clippy::cast_possible_truncation, reason = "small numbers made here")]
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use siphasher::sip::SipHasher13;
 use tempfile::TempDir;
 use tlsresume::clock::{UnixMillis, now, since_boot};
 use tlsresume::stats::Counter;
@@ -508,6 +510,104 @@ fn open_together(path: &Path, size: usize, check: impl Fn(&Store) -> bool) {
     assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left over");
 }
 
+/// Makes a file one of another release: of the layout after ours, with the same root.
+fn forge_another_layout(path: &Path) {
+    let file = File::options().read(true).write(true).open(path).unwrap();
+    let mut fixed = [0; 64];
+    file.read_exact_at(&mut fixed, 0).unwrap();
+    fixed[8] = 99;
+    file.write_all_at(&fixed, 0).unwrap();
+    file.write_all_at(&SipHasher13::new().hash(&fixed).to_le_bytes(), 64).unwrap();
+}
+
+#[test]
+fn processes_with_different_sizes_use_one_file_and_see_each_others_ring() {
+    let directory = in_memory();
+    let path = directory.path().join("store");
+    let store = Store::open(&path, SMALL).unwrap();
+    let put =
+        |store: &Store, byte| store.update_ring(PATIENT, |_| Some(Zeroizing::new(vec![byte; 9])));
+    let has = |store: &Store, byte| store.read_ring().1.is_some_and(|ring| *ring == [byte; 9]);
+    assert!(put(&store, 1));
+    for size in [SMALL * 2, SMALL + 8, SMALL * 100] {
+        Child::new(|| {
+            let other = Store::open(&path, size).unwrap();
+            has(&other, 1) && put(&other, 2) && other.size() == SMALL as u64
+        })
+        .succeed();
+        assert!(has(&store, 2) && put(&store, 1));
+    }
+}
+
+#[test]
+fn no_change_of_the_ring_is_lost_while_the_file_is_replaced() {
+    const EACH: u64 = 300;
+    let directory = in_memory();
+    let path = directory.path().join("store");
+    let number = |ring: Option<&[u8]>| {
+        ring.and_then(|ring| ring.first_chunk().copied()).map_or(0, u64::from_le_bytes)
+    };
+    let first = Store::open(&path, SMALL).unwrap();
+    let add = |store: &Store| {
+        store.update_ring(PATIENT, |ring| {
+            Some(Zeroizing::new((number(ring) + 1).to_le_bytes().to_vec()))
+        })
+    };
+    assert!(add(&first));
+    let line = Store::anonymous(SMALL).unwrap();
+    let old: Vec<_> = (0..2)
+        .map(|_| {
+            Child::new(|| {
+                for _ in 0..EACH {
+                    until("a change", || add(&first));
+                    counter(&line).fetch_add(1, Ordering::Relaxed);
+                }
+                true
+            })
+        })
+        .collect();
+    // Each replacement takes place among changes, by processes that have the first file or a later one.
+    for replacement in 1..=5 {
+        until("changes", || counter(&line).load(Ordering::Relaxed) >= replacement * EACH / 4);
+        forge_another_layout(&path);
+        let next = Store::open(&path, SMALL).unwrap();
+        until("a change", || add(&next));
+    }
+    old.into_iter().for_each(Child::succeed);
+    let last = Store::open(&path, SMALL).unwrap();
+    assert_eq!(number(last.read_ring().1.as_ref().map(|ring| ring.as_slice())), 1 + 2 * EACH + 5);
+    assert_eq!(number(first.read_ring().1.as_ref().map(|ring| ring.as_slice())), 1 + 2 * EACH + 5);
+}
+
+#[test]
+fn a_process_that_is_killed_while_it_makes_or_replaces_the_file_leaves_nothing_after_the_next() {
+    let directory = in_memory();
+    let path = directory.path().join("store");
+    let line = Store::anonymous(SMALL).unwrap();
+    let mut left = 0;
+    for round in 0..60u64 {
+        let before = counter(&line).load(Ordering::Relaxed);
+        let child = Child::new(|| {
+            loop {
+                let store = Store::open(&path, SMALL).unwrap();
+                store.update_ring(PATIENT, |_| Some(Zeroizing::new(vec![1; 9])));
+                forge_another_layout(&path);
+                counter(&line).fetch_add(1, Ordering::Relaxed);
+            }
+        });
+        until("the child makes files", || {
+            counter(&line).load(Ordering::Relaxed) > before + mix(round) % 3
+        });
+        (0..mix(round) % 200_000).for_each(|_| std::hint::spin_loop());
+        child.kill();
+        left += fs::read_dir(directory.path()).unwrap().count() - 1;
+        drop(Store::open(&path, SMALL).unwrap());
+        assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1, "round {round}");
+        forge_another_layout(&path);
+    }
+    assert!(left < 30, "{left} of 60 left a file: its name comes last");
+}
+
 #[test]
 fn processes_that_make_the_file_at_the_same_time_share_it() {
     for _ in 0..15 {
@@ -523,8 +623,9 @@ fn processes_that_replace_the_file_at_the_same_time_share_the_new_one_and_the_ol
         let path = directory.path().join("store");
         let old = Store::open(&path, SMALL).unwrap();
         assert!(old.update_ring(PATIENT, |_| Some(Zeroizing::new(vec![9; 300]))));
+        forge_another_layout(&path);
         let has_ring = |store: &Store| store.read_ring().1.is_some_and(|ring| *ring == [9; 300]);
-        open_together(&path, SMALL * 2, has_ring);
+        open_together(&path, SMALL, has_ring);
     }
 }
 
@@ -552,10 +653,12 @@ fn a_full_memory_file_system_is_an_error_and_leaves_no_file() {
         let files = || fs::read_dir(directory.path()).unwrap().count();
         assert!(Store::open(&path, 4 << 20).is_err());
         assert_eq!(files(), 0);
-        let store = Store::open(&path, 1 << 20).unwrap();
-        insert(&store, 1, PATIENT).unwrap();
+        drop(Store::open(&path, 1 << 20).unwrap());
+        forge_another_layout(&path);
         assert!(Store::open(&path, 3 << 19).is_err(), "no room for a second one beside it");
         assert_eq!(files(), 1);
+        fs::remove_file(&path).unwrap();
+        let store = Store::open(&path, 1 << 20).unwrap();
         // What is mapped is allocated: using all of it cannot fail now.
         (0..2000).for_each(|number| insert(&store, number, PATIENT).unwrap());
         finds(&Store::open(&path, 1 << 20).unwrap(), 1999)

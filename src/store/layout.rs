@@ -10,19 +10,31 @@ pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"TLSRESUM");
 /// Moves with every change of the layout, of the counters and of the ring's encoding.
 pub(super) const VERSION: u64 = 3;
 
+/// Moves with every change of the root: of the fixed words of the header page, of the ring slots, of how the ring is
+/// written and encoded. It should never move: processes of different layouts share the ring by it.
+pub(super) const ROOT_VERSION: u64 = 1;
+
+/// What [`word::SUPERSEDED`] holds once another file takes the place: "REPLACED" in memory.
+pub(super) const REPLACED: u64 = u64::from_le_bytes(*b"REPLACED");
+
+/// Layouts before this one have no root.
+pub(super) const FIRST_WITH_ROOT: u64 = 3;
+
 /// Words of the header page, each 8 bytes.
 pub(super) mod word {
     pub(crate) const MAGIC: usize = 0;
     pub(crate) const VERSION: usize = 1;
     pub(crate) const SIZE: usize = 2;
-    pub(crate) const BOOT_ID: usize = 3;
+    pub(crate) const ROOT_VERSION: usize = 3;
     pub(crate) const SEED: usize = 5;
     pub(crate) const CREATED: usize = 7;
     pub(crate) const CHECK: usize = 8;
     /// From here on words change while others look.
     pub(crate) const RING: usize = 16;
     pub(crate) const RING_LEASE: usize = 17;
+    pub(crate) const SUPERSEDED: usize = 18;
     pub(crate) const REALM: usize = 19;
+    /// The root ends here: the words above are the same in every layout.
     pub(crate) const RESTRICTED: usize = 20;
     /// A cache line of its own, since every new session writes it. Used as 4-byte entries only.
     pub(crate) const BELL: usize = 24;
@@ -45,7 +57,8 @@ const _: () = assert!(word::GAUGES + Gauge::COUNT <= word::COUNTERS);
 pub(super) const SLOT_BYTES: usize = 45_056;
 const _: () = assert!(SLOT_BYTES.is_multiple_of(PAGE));
 
-const TABLES_AT: usize = PAGE + 2 * SLOT_BYTES;
+/// Header page and ring slots.
+pub(super) const ROOT_BYTES: usize = PAGE + 2 * SLOT_BYTES;
 
 /// Bytes of the largest table, and of the smallest.
 const LARGEST_TABLE: usize = 2 * 1024 * 1024;
@@ -100,7 +113,7 @@ impl Geometry {
         }
         let names = table_bytes(size / 16) / WORD;
         let strikes = table_bytes(size / 32) / WORD;
-        let room = size - TABLES_AT - (names + strikes) * WORD;
+        let room = size - ROOT_BYTES - (names + strikes) * WORD;
         let shards = room.div_ceil(LARGEST_SHARD);
         let shard_bytes = room / shards / SHARD_HEADER * SHARD_HEADER;
         let buckets = (shard_bytes - SHARD_HEADER) / (BUCKET_BYTES + LOG_PER_BUCKET);
@@ -115,7 +128,7 @@ impl Geometry {
 
     /// Where the table of names starts.
     pub(super) fn names_at(&self) -> usize {
-        TABLES_AT
+        ROOT_BYTES
     }
 
     /// Where the strike register starts.

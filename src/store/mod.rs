@@ -9,11 +9,15 @@
 
 mod agent;
 mod bell;
+mod home;
 mod layout;
 mod lease;
+mod mapping;
 mod names;
+mod place;
 mod record;
 mod region;
+mod ring;
 mod shard;
 mod slots;
 mod strikes;
@@ -31,11 +35,12 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use self::layout::{BUCKET, Geometry, SHARD_HEADER, SLOT_BYTES, WORD, word};
+use self::home::Home;
+use self::layout::{BUCKET, SHARD_HEADER, WORD, word};
 use self::lease::{Lease, Waiter};
-use self::region::{Opened, Region};
+use self::place::Opened;
+use self::region::Region;
 use self::shard::Shard;
-use self::slots::Slots;
 use self::sync::Ordering;
 use crate::clock::{self, UnixMillis};
 use crate::error::Result;
@@ -60,12 +65,14 @@ const RING_HOLD: Duration = Duration::from_secs(1);
 /// Shared memory with everything in it.
 pub struct Store {
     region: Region,
+    /// Where the ring is once the file was replaced; memory without a file is not.
+    home: Option<Home>,
 }
 
 /// Why a record was not inserted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotInserted {
-    /// Others kept the shard for as long as the caller would wait.
+    /// Others kept the shard for as long as the caller would wait, or the memory is superseded.
     Busy,
     /// The value is longer than [`MAX_VALUE`], or than half a shard's log.
     TooLong,
@@ -90,34 +97,39 @@ impl Store {
     /// # Errors
     /// When the system has no memory to give.
     pub fn anonymous(size: usize) -> Result<Self> {
-        Ok(Store { region: Region::anonymous(size)? })
+        Ok(Store { region: Region::anonymous(size)?, home: None })
     }
 
-    /// Memory that every process of this user shares that opens the same path.
+    /// Memory that every process of this user shares that opens the same path. A file that is there is used as it is, also
+    /// when it has another size.
     ///
     /// # Errors
     /// When the file cannot be opened, made or mapped, or is not private to this user; the text says what to do.
     pub fn open(path: &Path, size: usize) -> Result<Self> {
-        let (region, how) = Region::open(path, size, take_over_ring)?;
+        let (region, home, how) = place::open(path, size)?;
+        let (name, has) = (path.display(), region.geometry().size);
         match how {
-            Opened::Created => log::info!("{}: made, {size} bytes", path.display()),
-            Opened::Found => log::info!("{}: found, {size} bytes", path.display()),
-            Opened::Replaced(problem) => {
-                log::warn!(
-                    "{}: {problem}; a new file takes its place (servers that run keep the old one until restarted)",
-                    path.display()
-                );
-            }
+            Opened::Created => log::info!("{name}: made, {size} bytes"),
+            Opened::Found if has == size => log::info!("{name}: found, {size} bytes"),
+            Opened::Found => log::info!(
+                "{name}: has {has} bytes, memory.size asks for {size}; used as it is; to change the size stop all \
+                 servers of this path and remove the file"
+            ),
+            Opened::Replaced(problem) => log::warn!(
+                "{name}: {problem}; a new file takes its place, without the stored sessions; restart the servers that \
+                 have the old one"
+            ),
         }
-        Ok(Store { region })
+        Ok(Store { region, home: Some(home) })
     }
 
-    /// The memory at `path` as it is, of whatever size: nothing is made, nothing is replaced.
+    /// The memory at `path` as it is: nothing is made, nothing is replaced.
     ///
     /// # Errors
     /// As [`Store::open`]; and when there is no file of this layout; the text says what to do.
     pub fn open_existing(path: &Path) -> Result<Self> {
-        Ok(Store { region: Region::open_existing(path)? })
+        let (region, home) = place::open_existing(path)?;
+        Ok(Store { region, home: Some(home) })
     }
 
     /// Whether this memory is the realm's of that digest already. Claims nothing.
@@ -163,45 +175,6 @@ impl Store {
     /// When the memory was made.
     pub fn created(&self) -> UnixMillis {
         UnixMillis(self.region.word(word::CREATED).load(Ordering::Relaxed))
-    }
-
-    /// Moves whenever another ring is in force, and when a writer was stopped in the midst.
-    pub fn ring_generation(&self) -> u64 {
-        self.region.word(word::RING).load(Ordering::Acquire)
-    }
-
-    /// The ring in force, with its generation.
-    pub fn read_ring(&self) -> (u64, Option<Zeroizing<Vec<u8>>>) {
-        self.slots().read()
-    }
-
-    /// Replaces the ring by what `change` makes of it, unless that is `None`. `false` when others kept the ring for all
-    /// of `patience`: nothing was changed.
-    pub fn update_ring(
-        &self,
-        patience: Duration,
-        change: impl FnOnce(Option<&[u8]>) -> Option<Zeroizing<Vec<u8>>>,
-    ) -> bool {
-        let word = self.region.word(word::RING_LEASE);
-        let Some(lease) = Lease::acquire(word, RING_HOLD, patience, &BootClock::default()) else {
-            return false;
-        };
-        let slots = self.slots();
-        if lease.was_taken_over() {
-            slots.shut_out_others();
-        }
-        let (seen, bytes) = slots.read();
-        match change(bytes.as_ref().map(|bytes| bytes.as_slice())) {
-            Some(changed) if lease.still_held() => {
-                let published = slots.publish(seen, lease.holder(), &changed);
-                if published {
-                    self.ring_bell();
-                }
-                published
-            }
-            Some(_) => false,
-            None => true,
-        }
     }
 
     /// Keeps a record, in the place of one of the same key. Old records make room.
@@ -282,9 +255,10 @@ impl Store {
         })
     }
 
-    /// A copy of the record of that key, whatever its times and its kind say.
+    /// A copy of the record of that key, whatever its times and its kind say. Nothing in memory that is superseded: what
+    /// was removed since is not known there.
     pub fn lookup(&self, key: &Key) -> Option<(Meta, Zeroizing<Vec<u8>>)> {
-        self.shard_of(key).1.lookup(key)
+        if self.is_superseded() { None } else { self.shard_of(key).1.lookup(key) }
     }
 
     /// Removes the session of that key: true for exactly one of all who try.
@@ -323,6 +297,9 @@ impl Store {
         if value.len() > MAX_VALUE {
             return Err(NotInserted::TooLong);
         }
+        if self.is_superseded() {
+            return Err(NotInserted::Busy);
+        }
         let (lease_word, shard) = self.shard_of(&meta.key);
         let lease = Lease::acquire(lease_word, SHARD_HOLD, patience, &BootClock::default())
             .ok_or(NotInserted::Busy)?;
@@ -331,10 +308,6 @@ impl Store {
         }
         let evicted = shard.insert(meta, value, seconds(now)).ok_or(NotInserted::Busy)?;
         Ok((evicted, lease.still_held()))
-    }
-
-    fn slots(&self) -> Slots<'_> {
-        slots(&self.region)
     }
 
     fn shard_of(&self, key: &Key) -> (&sync::AtomicU64, Shard<'_>) {
@@ -356,21 +329,6 @@ impl Store {
             seed: self.region.seed(),
         };
         (&header[0], shard)
-    }
-}
-
-fn slots(region: &Region) -> Slots<'_> {
-    let slot = |index| region.units(Geometry::slot_at(index), SLOT_BYTES / WORD);
-    let word = region.word(word::RING);
-    Slots { word, slots: [slot(0), slot(1)], seed: region.seed() }
-}
-
-/// Puts the ring of a file, and whose it is, into the one that takes its place, which nobody else has seen yet.
-fn take_over_ring(old: &Region, fresh: &Region) {
-    let realm = old.word(word::REALM).load(Ordering::Relaxed);
-    fresh.word(word::REALM).store(realm, Ordering::Relaxed);
-    if let Some(bytes) = slots(old).read().1 {
-        slots(fresh).publish(0, NOBODY, &bytes);
     }
 }
 

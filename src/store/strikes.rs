@@ -77,8 +77,9 @@ impl Store {
     /// Claims early data for the ticket of that id: true for one of all who claim it within `window`, and only where it is
     /// certain that none of them goes unseen. Waits for nobody.
     pub fn strike(&self, id: &[u8], window: Duration, now: UnixMillis) -> bool {
-        // What was claimed before this memory was made, or before a crash that an older file has survived, is not known.
-        if self.region.on_disk || now < self.created() + window {
+        // What was claimed before this memory was made, or before a crash that an older file has survived, or in a newer
+        // file, is not known.
+        if self.region.on_disk || self.is_superseded() || now < self.created() + window {
             return false;
         }
         let [k0, k1] = self.region.seed();

@@ -13,5 +13,6 @@ mod races;
 mod records;
 mod ring_slots;
 mod strikes;
+mod superseded;
 mod support;
 mod tailing;

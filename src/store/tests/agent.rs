@@ -201,7 +201,8 @@ fn what_the_agent_leaves_is_there_for_the_next_one() {
     assert_eq!((next.stream_cursor(), next.has_first_copy()), ((1_700_000_000_123, 7), true));
     assert!(next.agent_lives());
     assert_eq!(next.node_id(), node);
-    let replaced = Store::open(&path, SMALL * 2).unwrap();
+    store.region.word(word::SEED).fetch_xor(1, Ordering::Relaxed);
+    let replaced = Store::open(&path, SMALL).unwrap();
     assert_ne!(replaced.node_id(), node, "another memory is another node");
     assert_eq!((replaced.stream_cursor(), replaced.has_first_copy()), ((0, 0), false));
     assert!(!replaced.agent_lives());

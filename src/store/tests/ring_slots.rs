@@ -146,7 +146,7 @@ fn a_writer_whose_lease_was_taken_over_changes_nothing_from_any_step_on() {
     for (index, after_others) in [(0, false), (0, true), (1, false), (1, true)] {
         let store = Store::anonymous(SMALL).unwrap();
         put(&store, &value(1, 300));
-        let (late, holder) = (store.slots(), stopped(&store));
+        let (late, holder) = (store.region.slots(), stopped(&store));
         let (seen, _) = late.read();
         // It has written half a slot, or a whole one.
         slot(&store, index)[0].store(0, Ordering::Relaxed);
@@ -170,7 +170,7 @@ fn a_writer_whose_lease_was_taken_over_changes_nothing_from_any_step_on() {
 fn a_lease_that_is_taken_over_for_nothing_still_shuts_the_late_writer_out() {
     let store = Store::anonymous(SMALL).unwrap();
     put(&store, &value(1, 300));
-    let (late, holder) = (store.slots(), stopped(&store));
+    let (late, holder) = (store.region.slots(), stopped(&store));
     let (seen, _) = late.read();
     assert!(store.update_ring(PATIENT, |_| None));
     assert!(!late.publish(seen, holder, &value(9, 300)));
