@@ -17,7 +17,7 @@ use arc_swap::ArcSwapOption;
 
 use super::layout::{ROOT_BYTES, word};
 use super::mapping::Mapping;
-use super::place;
+use super::private::check_owner;
 use super::sync::Ordering;
 use crate::clock;
 use crate::sys;
@@ -104,8 +104,7 @@ impl Home {
         if FileId::of(&file).is_ok_and(|there| there == self.own) {
             return Ok(None);
         }
-        place::check_owner(&file, path, "belongs to another user")
-            .map_err(|error| error.to_string())?;
+        check_owner(&file, path, "belongs to another user").map_err(|error| error.to_string())?;
         let len = file.metadata().map_or(0, |meta| meta.len());
         if len < ROOT_BYTES as u64 {
             return Err("is too short".into());
@@ -131,8 +130,8 @@ impl Home {
     fn tell_new_ring(&self) {
         if !self.told[0].swap(true, Ordering::Relaxed) {
             log::warn!(
-                "{}: another release has put a new file in place; tickets go on with the keys there, stored sessions \
-                 and early data are refused by this process; restart this server",
+                "{}: a new file was put in place, by another release or because this one was damaged; tickets go on \
+                 with the keys there, stored sessions and early data are refused by this process; restart this server",
                 self.path.display()
             );
         }

@@ -4,6 +4,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod ring;
+mod tables;
+
 use std::time::Duration;
 
 use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -15,8 +18,6 @@ use super::layout::BUCKET;
 use super::lease::{Lease, Waiter};
 use super::record::{Kind, Meta, Origin};
 use super::shard::Shard;
-use super::slots::Slots;
-use super::strikes::Bucket;
 
 /// All orders with at most so many switches that nobody asked for.
 fn model(switches: usize, run: impl Fn() + Send + Sync + 'static) {
@@ -118,111 +119,6 @@ fn loom_an_expired_lease_has_one_successor_and_its_late_return_takes_nothing_awa
 }
 
 const SEED: [u64; 2] = [1, 2];
-
-/// The ring's places, with room for one unit. Its lease comes and goes in the order that a test says.
-struct Places {
-    word: AtomicU64,
-    slots: [Vec<AtomicU64>; 2],
-}
-
-/// Leases of writers.
-const FIRST: u64 = 10;
-const LATE: u64 = 20;
-const NEXT: u64 = 30;
-
-impl Places {
-    fn new(bytes: &[u8]) -> Arc<Self> {
-        let slot = || (0..4).map(|_| AtomicU64::new(0)).collect();
-        let places = Places { word: AtomicU64::new(0), slots: [slot(), slot()] };
-        assert!(places.slots().publish(0, FIRST, bytes));
-        Arc::new(places)
-    }
-
-    fn slots(&self) -> Slots<'_> {
-        let [first, second] = &self.slots;
-        Slots { word: &self.word, slots: [first, second], seed: SEED }
-    }
-
-    /// What who takes the lease over does: the ring that it found, and whether it has put its own in force.
-    fn take_over(&self, bytes: &[u8]) -> (Vec<u8>, bool) {
-        self.slots().shut_out_others();
-        let (seen, found) = self.slots().read();
-        let found = found.expect("a ring is in force while one writer is late").to_vec();
-        (found, self.slots().publish(seen, NEXT, bytes))
-    }
-
-    fn ring(&self) -> Option<Vec<u8>> {
-        self.slots().read().1.map(|bytes| bytes.to_vec())
-    }
-}
-
-#[test]
-fn loom_a_reader_sees_the_old_ring_or_the_new_never_a_mix() {
-    model(3, || {
-        let places = Places::new(b"old");
-        let (old, _) = places.slots().read();
-        let writer = places.clone();
-        let handle = thread::spawn(move || assert!(writer.slots().publish(old, NEXT, b"newer")));
-        let (word, bytes) = places.slots().read();
-        let bytes = bytes.expect("one of the places is whole while one writer writes");
-        match bytes.as_slice() {
-            b"old" => assert_eq!(word, old, "never the old ring under the new word"),
-            b"newer" => assert_ne!(word, old),
-            mix => panic!("{mix:?}"),
-        }
-        handle.join().unwrap();
-        assert_eq!(places.ring().unwrap(), b"newer");
-    });
-}
-
-#[test]
-fn loom_a_late_writer_changes_nothing_once_it_was_shut_out() {
-    model(2, || {
-        let places = Places::new(b"old");
-        let (seen, _) = places.slots().read();
-        let late = places.clone();
-        let late = thread::spawn(move || late.slots().publish(seen, LATE, b"late"));
-        let (found, published) = places.take_over(b"next");
-        let late = late.join().unwrap();
-        assert_eq!(late, found == b"late", "in time, or not at all");
-        let expected = if published { b"next".to_vec() } else { found };
-        // A ring whose first place was spoiled before the second was written is written again by the next.
-        assert_eq!(places.ring().unwrap(), expected);
-    });
-}
-
-#[test]
-fn loom_a_late_writer_that_is_killed_before_it_moves_the_word_changes_nothing() {
-    model(2, || {
-        let places = Places::new(b"old");
-        let late = places.clone();
-        // It expects a word that never was, which is as if it ended there.
-        let late = thread::spawn(move || late.slots().publish(u64::MAX, LATE, b"late"));
-        let (found, published) = places.take_over(b"next");
-        assert_eq!(found, b"old");
-        assert!(!late.join().unwrap());
-        let expected: &[u8] = if published { b"next" } else { b"old" };
-        assert_eq!(places.ring().unwrap(), expected);
-    });
-}
-
-#[test]
-fn loom_a_reader_beside_a_late_writer_and_its_successor_sees_a_whole_ring_or_none() {
-    // Three threads with many steps: one switch more takes hours.
-    model(1, || {
-        let places = Places::new(b"old");
-        let (seen, _) = places.slots().read();
-        let (late, next) = (places.clone(), places.clone());
-        let late = thread::spawn(move || late.slots().publish(seen, LATE, b"late"));
-        let next = thread::spawn(move || next.take_over(b"next"));
-        if let Some(bytes) = places.ring() {
-            let whole: [&[u8]; 3] = [b"old", b"late", b"next"];
-            assert!(whole.contains(&&bytes[..]), "{bytes:?}");
-        }
-        late.join().unwrap();
-        next.join().unwrap();
-    });
-}
 
 /// A shard with one bucket of entries and room for a few records.
 struct Memory {
@@ -332,82 +228,6 @@ fn loom_a_writer_whose_lease_was_taken_over_gives_nobody_a_wrong_value() {
             }
         }
         assert!(seen.load(Ordering::Relaxed), "one of them gets through");
-    });
-}
-
-/// Words of the strike register, and a clock in seconds.
-struct Register {
-    words: Vec<AtomicU64>,
-    clock: AtomicU64,
-}
-
-/// How long strikes count there, in seconds, and how late an answer may come.
-const WINDOW: u32 = 20;
-const LONGEST: u32 = 1;
-
-impl Register {
-    fn new(words: &[u64]) -> Arc<Self> {
-        let words = words.iter().map(|word| AtomicU64::new(*word)).collect();
-        Arc::new(Register { words, clock: AtomicU64::new(100) })
-    }
-
-    fn claim(&self, print: u32, now: u32) -> bool {
-        let is_late = || {
-            // A clock never shows an earlier time to who has seen what was done at a later one.
-            let time = self.clock.fetch_add(0, Ordering::AcqRel);
-            time > u64::from(now + LONGEST)
-        };
-        Bucket(&self.words).claim(print, now + WINDOW + LONGEST + 1, now, is_late)
-    }
-
-    fn goes_on_to(&self, time: u32) {
-        self.clock.swap(time.into(), Ordering::AcqRel);
-    }
-}
-
-/// A word whose time is over.
-const OVER: u64 = 100 << 32 | 7;
-
-#[test]
-fn loom_of_two_who_claim_an_id_at_most_one_is_allowed() {
-    for words in [&[0, 0][..], &[OVER, 0], &[u64::MAX, OVER, OVER]] {
-        model(4, move || {
-            let register = Register::new(words);
-            let other = register.clone();
-            let other = thread::spawn(move || other.claim(1, 100));
-            let mine = register.claim(1, 100);
-            assert!(!(mine && other.join().unwrap()), "allowed twice");
-            assert!(!register.claim(1, 100), "it is claimed, or there is no room");
-        });
-    }
-}
-
-#[test]
-fn loom_of_three_who_claim_over_an_expired_word_at_most_one_is_allowed_for_each_id() {
-    model(2, || {
-        let register = Register::new(&[OVER, 0]);
-        let claims = [1, 2].map(|print| {
-            let register = register.clone();
-            thread::spawn(move || register.claim(print, 100))
-        });
-        let mine = register.claim(1, 101);
-        let [same, _other] = claims.map(|claim| claim.join().unwrap());
-        assert!(!(mine && same), "allowed twice");
-    });
-}
-
-#[test]
-fn loom_a_claim_that_is_stopped_at_any_step_allows_nothing_twice() {
-    model(3, || {
-        let register = Register::new(&[OVER, u64::MAX]);
-        let stopped = register.clone();
-        let stopped = thread::spawn(move || stopped.claim(1, 100));
-        let replay = register.claim(1, 101);
-        // Long after that another one takes the place of what is over.
-        let over = 101 + WINDOW + LONGEST + 1;
-        register.goes_on_to(over);
-        register.claim(2, over);
-        assert!(!(replay && stopped.join().unwrap()), "allowed twice");
     });
 }
 

@@ -15,6 +15,7 @@ mod lease;
 mod mapping;
 mod names;
 mod place;
+mod private;
 mod record;
 mod region;
 mod ring;

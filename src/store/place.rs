@@ -11,7 +11,7 @@ use std::ffi::OsString;
 use std::fs::{self, File};
 use std::io;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt};
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -19,6 +19,7 @@ use super::home::Home;
 use super::layout::{FIRST_WITH_ROOT, MAGIC, ROOT_BYTES, WORD, word};
 use super::lease::Lease;
 use super::mapping::Mapping;
+use super::private::{check_owner, io_error, unusable};
 use super::region::{Region, is_on_disk};
 use super::sync::Ordering;
 use super::{BootClock, NOBODY, RING_HOLD};
@@ -103,18 +104,6 @@ pub(super) fn open_existing(path: &Path) -> Result<(Region, Home)> {
     Ok((region, Home::new(path, &file).map_err(io_error(path, "examine"))?))
 }
 
-/// Refuses a file that is not private to this user.
-pub(super) fn check_owner(file: &File, path: &Path, of_another: &str) -> Result<()> {
-    let meta = file.metadata().map_err(io_error(path, "examine"))?;
-    let problem = match () {
-        () if !meta.is_file() => "is not a regular file; choose another memory.path",
-        () if meta.uid() != sys::effective_user() => of_another,
-        () if meta.permissions().mode() & 0o077 != 0 => "can be opened by others; chmod 600 it",
-        () => return Ok(()),
-    };
-    Err(unusable(path, problem))
-}
-
 /// A file that is replaced, as far as its root goes.
 struct Old {
     root: Mapping,
@@ -194,8 +183,15 @@ fn make(
     };
     let home = Home::new(path, file)?;
     mark(true);
-    fs::rename(beside(path), path).inspect_err(|_| mark(false))?;
+    // Who was stopped for so long that others took the ring may have missed what they changed.
+    let undisturbed = lease.as_ref().is_none_or(Lease::still_held);
+    let moved = if undisturbed { fs::rename(beside(path), path) } else { Err(interrupted()) };
+    moved.inspect_err(|_| mark(false))?;
     Ok((region, home))
+}
+
+fn interrupted() -> io::Error {
+    io::Error::other("stopped for too long while the file was replaced; start again")
 }
 
 /// Where a new file is until it is whole.
@@ -265,11 +261,6 @@ fn length(file: &File, path: &Path) -> Result<u64> {
     Ok(file.metadata().map_err(io_error(path, "examine"))?.len())
 }
 
-fn unusable(path: &Path, problem: &str) -> Error {
-    let source = io::Error::new(io::ErrorKind::PermissionDenied, problem);
-    Error::Io { path: path.into(), action: "use", source }
-}
-
 /// Takes away a file that could not be given its size, so that the next start tries again.
 fn give_up(file: &File, path: &Path) {
     if sys::same_file(file, path).unwrap_or(false) {
@@ -278,7 +269,27 @@ fn give_up(file: &File, path: &Path) {
     }
 }
 
-fn io_error(path: &Path, action: &'static str) -> impl Fn(io::Error) -> Error {
-    let path = path.to_path_buf();
-    move |source| Error::Io { path: path.clone(), action, source }
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+    use super::*;
+
+    #[test]
+    fn who_loses_the_ring_while_it_replaces_the_file_puts_nothing_in_its_place() {
+        let directory = tempfile::TempDir::new_in("/dev/shm").unwrap();
+        let path = directory.path().join("store");
+        let size = 512 * 1024;
+        let (region, ..) = open(&path, size).unwrap();
+        let file = File::options().read(true).write(true).open(&path).unwrap();
+        let old = Old::of(&file, size as u64).unwrap().unwrap();
+        let fresh = sys::open_private(&beside(&path), true).unwrap();
+        let stopped_for_long = || {
+            region.word(word::RING_LEASE).fetch_add(1, Ordering::Relaxed);
+            Ok(())
+        };
+        assert!(make(&fresh, &path, size, Some(&old), stopped_for_long).is_err());
+        assert!(!region.is_superseded());
+        assert!(sys::same_file(&file, &path).unwrap(), "the old one is in its place");
+    }
 }
