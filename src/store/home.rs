@@ -122,7 +122,7 @@ impl Home {
         }
     }
 
-    #[cfg(test)]
+    #[cfg(all(test, not(loom)))]
     pub(super) fn forget_failure(&self) {
         self.look_after.store(0, Ordering::Relaxed);
     }

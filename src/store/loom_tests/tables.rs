@@ -117,6 +117,18 @@ fn loom_of_two_who_claim_an_id_at_most_one_is_allowed() {
 }
 
 #[test]
+fn loom_of_two_who_take_different_words_at_most_one_is_allowed() {
+    model(4, || {
+        // Over for one, and in force for the other, whose time is a second earlier.
+        let register = Register::new(&[101 << 32 | 7, 0]);
+        let other = register.clone();
+        let other = thread::spawn(move || other.claim(1, 100));
+        let mine = register.claim(1, 101);
+        assert!(!(mine && other.join().unwrap()), "allowed twice");
+    });
+}
+
+#[test]
 fn loom_of_three_who_claim_over_an_expired_word_at_most_one_is_allowed_for_each_id() {
     model(2, || {
         let register = Register::new(&[OVER, 0]);
