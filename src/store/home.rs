@@ -20,6 +20,7 @@ use super::mapping::Mapping;
 use super::private::check_owner;
 use super::sync::Ordering;
 use crate::clock;
+use crate::error::Error;
 use crate::sys;
 
 /// After a look that found nothing to go by, the next one.
@@ -104,7 +105,11 @@ impl Home {
         if FileId::of(&file).is_ok_and(|there| there == self.own) {
             return Ok(None);
         }
-        check_owner(&file, path, "belongs to another user").map_err(|error| error.to_string())?;
+        check_owner(&file, path, "belongs to another user").map_err(|error| match error {
+            // The line begins with the path.
+            Error::Io { source, .. } => source.to_string(),
+            other => other.to_string(),
+        })?;
         let len = file.metadata().map_or(0, |meta| meta.len());
         if len < ROOT_BYTES as u64 {
             return Err("is too short".into());

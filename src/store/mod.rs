@@ -73,7 +73,8 @@ pub struct Store {
 /// Why a record was not inserted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotInserted {
-    /// Others kept the shard for as long as the caller would wait, or the memory is superseded.
+    /// Others kept the shard for as long as the caller would wait, or the memory is superseded and keeps no
+    /// session.
     Busy,
     /// The value is longer than [`MAX_VALUE`], or than half a shard's log.
     TooLong,
@@ -298,7 +299,8 @@ impl Store {
         if value.len() > MAX_VALUE {
             return Err(NotInserted::TooLong);
         }
-        if self.is_superseded() {
+        // Removals are still sent to other nodes.
+        if meta.kind == Kind::Session && self.is_superseded() {
             return Err(NotInserted::Busy);
         }
         let (lease_word, shard) = self.shard_of(&meta.key);

@@ -12,7 +12,7 @@ use super::files::{directory, forge, has_ring, left_beside, with_contents};
 use super::records::SMALL;
 use super::support::*;
 use crate::clock;
-use crate::store::{NotInserted, Store, word};
+use crate::store::{Kind, NotInserted, Origin, Store, word};
 
 /// What another release does that starts: the file is of its layout now.
 fn replaced(path: &Path) -> Store {
@@ -61,6 +61,21 @@ fn a_superseded_process_neither_finds_nor_keeps_sessions_and_allows_no_early_dat
     assert!(!old.strike(&key(2), window, now));
     insert(&new, 2, TYPICAL).unwrap();
     assert!(finds(&new, 2, TYPICAL) && old.lookup(&key(2)).is_none());
+}
+
+#[test]
+fn a_superseded_process_still_tells_other_nodes_of_removals() {
+    let (_directory, path) = directory();
+    let old = with_contents(&path);
+    let from = old.tail(0, 0, 100).next;
+    let _new = replaced(&path);
+    let until = NOW + Duration::from_secs(100);
+    old.remove_for_all(&key(1), until, Origin::Here, NOW, PATIENT).unwrap();
+    let sent = old.tail(0, from, 100).records;
+    assert_eq!(
+        sent.iter().map(|(meta, _)| (meta.key, meta.kind)).collect::<Vec<_>>(),
+        [(key(1), Kind::Removal)]
+    );
 }
 
 #[test]
