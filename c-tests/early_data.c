@@ -3,6 +3,8 @@
 
 #include <stdio.h>
 #include <string.h>
+#include <linux/magic.h>
+#include <sys/vfs.h>
 
 #include <openssl/err.h>
 
@@ -207,8 +209,8 @@ static void a_replay_stays_refused_after_the_window(void)
     }
 }
 
-/* Strikes that had to make room for others are as good as forgotten: nothing is allowed then. */
-static void a_register_that_overflows_refuses(void)
+/* Sessions by the thousand make room for one another, and not in the register. */
+static void a_full_store_takes_nothing_from_the_register(void)
 {
     TLSRESUME *tr = early_realm(TLS13_STATEFUL, "tickets = 16\n[memory]\nsize = \"512KiB\"\n");
     SSL_CTX *server = early_server(tr);
@@ -221,14 +223,49 @@ static void a_register_that_overflows_refuses(void)
         CHECK(!visit(&visitor, server));
     }
     CHECK(stats_of(tr).sessions_evicted > 0);
-    flight = flight_of_new_visitor(&KIND[TLS13_STATEFUL], server);
     CHECK(!takes(server, &flight));
-    server_clock_is_at(3 * WINDOW);
     flight = flight_of_new_visitor(&KIND[TLS13_STATEFUL], server);
     CHECK(takes(server, &flight));
+    CHECK(!takes(server, &flight));
     visitor_free(&visitor);
     SSL_CTX_free(server);
     tlsresume_free(tr);
+}
+
+static void a_flush_allows_no_replay(void)
+{
+    TLSRESUME *tr = early_realm(TLS13_STATELESS, "");
+    SSL_CTX *server = early_server(tr);
+    server_clock_is_at(WINDOW + 1);
+    struct flight flight = flight_of_new_visitor(&KIND[TLS13_STATELESS], server);
+    CHECK(takes(server, &flight));
+    CHECK(tlsresume_sessions_flush(tr) == 1);
+    CHECK(!takes(server, &flight));
+    flight = flight_of_new_visitor(&KIND[TLS13_STATELESS], server);
+    CHECK(takes(server, &flight));
+    SSL_CTX_free(server);
+    tlsresume_free(tr);
+}
+
+static void a_file_on_a_disk_allows_no_early_data(void)
+{
+    static const char *const PATH = "early-data-on-a-disk";
+    char here[512], path[600], memory[700];
+    struct statfs place;
+    CHECK(statfs(".", &place) == 0);
+    CHECK_SAYING(place.f_type != TMPFS_MAGIC, "run this where . is on a disk");
+    CHECK(getcwd(here, sizeof here) != NULL);
+    snprintf(path, sizeof path, "%s/%s-%ld", here, PATH, (long)getpid());
+    snprintf(memory, sizeof memory, "[memory]\npath = \"%s\"\nsize = \"1MiB\"\n", path);
+    TLSRESUME *tr = early_realm(TLS13_STATELESS, memory);
+    SSL_CTX *server = early_server(tr);
+    server_clock_is_at(WINDOW + 1);
+    struct flight flight = flight_of_new_visitor(&KIND[TLS13_STATELESS], server);
+    struct reception reception = receive(server, &flight);
+    CHECK(reception.resumes && !reception.takes);
+    SSL_CTX_free(server);
+    tlsresume_free(tr);
+    remove(path);
 }
 
 static int asked;
@@ -313,7 +350,9 @@ int main(int argc, char **argv)
     CLAIM(with_single_use_a_replay_does_not_even_resume);
     CLAIM(a_register_refuses_until_it_is_as_old_as_its_window);
     CLAIM(a_replay_stays_refused_after_the_window);
-    CLAIM(a_register_that_overflows_refuses);
+    CLAIM(a_full_store_takes_nothing_from_the_register);
+    CLAIM(a_flush_allows_no_replay);
+    CLAIM(a_file_on_a_disk_allows_no_early_data);
     CLAIM(an_application_with_a_callback_of_its_own_asks_the_same_register);
     CLAIM(early_data_switched_on_after_attach_works_and_resumes);
     CLAIM(early_data_under_another_name_is_not_taken);

@@ -194,20 +194,33 @@ static void two_instances_of_a_file_resume_each_others_sessions(void)
     }
 }
 
-static void another_size_keeps_the_keys(void)
+static void a_file_of_another_size_is_used_as_it_is(void)
 {
-    for (int k = TLS12_TICKET; k <= TLS13_STATELESS; k++) {
-        struct visitor visitor = visitor_new(&KIND[k], NULL);
+    for (const struct kind *kind = KIND; kind < KIND + KINDS; kind++) {
+        struct visitor visitor = visitor_new(kind, NULL);
         static const char *const SIZES[] = {"1MiB", "2MiB", "512KiB"};
+        warnings = 0;
+        tlsresume_set_log_callback(keep_warning, NULL);
+        TLSRESUME *first = realm_at(file, kind, SIZES[0]);
         for (int i = 0; i < 3; i++) {
-            tlsresume_set_log_callback(keep_warning, NULL);
-            TLSRESUME *tr = realm_at(file, &KIND[k], SIZES[i]);
-            tlsresume_set_log_callback(NULL, NULL);
+            struct stat now;
+            TLSRESUME *tr = realm_at(file, kind, SIZES[i]);
+            CHECK(stat(file, &now) == 0);
+            CHECK_EQUAL(now.st_size, 1 << 20);
             SSL_CTX *server = attached_server(tr);
-            CHECK_SAYING(visit(&visitor, server) == (i > 0), "%s, %s", KIND[k].name, SIZES[i]);
+            CHECK_SAYING(visit(&visitor, server) == (i > 0), "%s, %s", kind->name, SIZES[i]);
             SSL_CTX_free(server);
             tlsresume_free(tr);
         }
+        CHECK(tlsresume_keys_revoke(first, NULL) == 1);
+        TLSRESUME *tr = realm_at(file, kind, SIZES[1]);
+        tlsresume_set_log_callback(NULL, NULL);
+        CHECK_SAYING(warnings == 0, "\"%s\"", warning);
+        SSL_CTX *server = attached_server(tr);
+        CHECK_SAYING(!visit(&visitor, server), "%s: what another one revoked", kind->name);
+        SSL_CTX_free(server);
+        tlsresume_free(tr);
+        tlsresume_free(first);
         visitor_free(&visitor);
         remove(file);
     }
@@ -324,7 +337,7 @@ static void an_empty_file_is_made_ours(void)
 
 /* One that claims to be of ours and very large, with nothing in it: to fill it would take the
  * machine's memory. */
-static void a_sparse_file_of_another_size_is_replaced_without_filling_it(void)
+static void a_sparse_file_that_is_not_whole_is_replaced_without_filling_it(void)
 {
     enum { SMALL = 1 << 20, LARGE_SHIFT = 30 };
     for (int header = 0; header < 2; header++) {
@@ -460,11 +473,11 @@ int main(int argc, char **argv)
     CLAIM(a_file_that_is_not_ours_breaks_nothing);
     CLAIM(sessions_and_keys_survive_a_restart);
     CLAIM(two_instances_of_a_file_resume_each_others_sessions);
-    CLAIM(another_size_keeps_the_keys);
+    CLAIM(a_file_of_another_size_is_used_as_it_is);
     CLAIM(the_file_is_private);
     CLAIM(a_file_of_another_realm_is_left_alone);
     CLAIM(an_empty_file_is_made_ours);
-    CLAIM(a_sparse_file_of_another_size_is_replaced_without_filling_it);
+    CLAIM(a_sparse_file_that_is_not_whole_is_replaced_without_filling_it);
     CLAIM(damage_costs_full_handshakes_and_no_connection);
     CLAIM(a_removed_file_goes_on_serving_those_who_have_it);
     CLAIM(a_full_store_evicts_and_serves);

@@ -445,7 +445,7 @@ void tlsresume_free(TLSRESUME *tr);
  * their own: call it there, and accept only if both agree.
  *
  * @param ssl  The connection that the callback got (SSL_CTX_set_allow_early_data_cb(3)).
- * @return 1 when this ticket was not used for early data before; 0 when it was, when that cannot be told in time (1 ms),
+ * @return 1 when this ticket was not used for early data before; 0 when it was, when that cannot be told for certain,
  *         or when ssl is NULL or its context not attached. On 0 the client falls back to a handshake without early data
  *         (RFC 8446 section 8).
  *

@@ -218,6 +218,41 @@ pub(crate) fn open_private_existing(path: &Path) -> io::Result<File> {
         .open(path)
 }
 
+/// Makes a file of the same kind that has no name yet, and is gone with the process unless it gets one. Not every file
+/// system has such files.
+pub(crate) fn open_nameless(directory: &Path) -> io::Result<File> {
+    File::options()
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(libc::O_TMPFILE | libc::O_CLOEXEC)
+        .open(directory)
+}
+
+/// Gives a file of [`open_nameless`] its name, which nothing has yet.
+pub(crate) fn name(file: &File, path: &Path) -> io::Result<()> {
+    let to = CString::new(path.as_os_str().as_bytes())?;
+    let by_descriptor = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+    // SAFETY: C strings that live through the calls, and a descriptor that is open for as long as `file` lives.
+    let direct = cvt(unsafe {
+        libc::linkat(
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_FDCWD,
+            to.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    });
+    direct.or_else(|_| {
+        // Kernels before 6.10 allow the first way to root alone.
+        // SAFETY: as above.
+        cvt(unsafe {
+            let (here, follow) = (libc::AT_FDCWD, libc::AT_SYMLINK_FOLLOW);
+            libc::linkat(here, by_descriptor.as_ptr(), here, to.as_ptr(), follow)
+        })
+    })
+}
+
 /// The advisory lock on a whole file, given back when dropped. Closing the file would not do: a mapping of it keeps the
 /// open file, and with it the lock, alive.
 pub(crate) struct FileLock(File);
@@ -316,13 +351,6 @@ pub(crate) fn exclude_from_dumps(address: NonNull<u8>, size: usize) {
 pub(crate) fn lock_memory(address: NonNull<u8>, size: usize) -> io::Result<()> {
     // SAFETY: locking changes no content; a range that is not mapped is an error, not a fault.
     cvt(unsafe { libc::mlock(address.as_ptr().cast(), size) })
-}
-
-/// A number that differs after each boot of the host; zero where the kernel does not tell.
-pub(crate) fn boot_id() -> u128 {
-    let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let digits: String = text.chars().filter(char::is_ascii_hexdigit).collect();
-    u128::from_str_radix(&digits, 16).unwrap_or(0)
 }
 
 /// The number of a file that tells whether a path still leads to it.

@@ -144,8 +144,10 @@ fn shm_format_md_has_the_numbers_of_the_layout() {
     };
     // As `Geometry::of` computes it.
     let (header, bucket) = (value("SHARD_HEADER"), value("BUCKET") * 4);
-    let shards_at = value("PAGE") + 2 * value("SLOT_BYTES");
-    let room = (16 << 20) - shards_at;
+    let tables_at = value("PAGE") + 2 * value("SLOT_BYTES");
+    let table = |share: u64| ((16u64 << 20) / share).min(value("LARGEST_TABLE")) / value("WORD");
+    let (names, strikes) = (table(16), table(32));
+    let room = (16 << 20) - tables_at - (names + strikes) * value("WORD");
     let shards = room.div_ceil(value("LARGEST_SHARD"));
     let shard_bytes = room / shards / header * header;
     let per_bucket = bucket + value("LOG_PER_BUCKET");
@@ -154,12 +156,18 @@ fn shm_format_md_has_the_numbers_of_the_layout() {
 
     let page = read("docs/shm-format.md");
     let missing: Vec<_> = [
-        format!("| room | size - {} | {} |", grouped(shards_at), grouped(room)),
+        format!("2 MiB at most; / 8 | {} |\n| strikes |", grouped(names)),
+        format!("2 MiB at most; / 8 | {} |\n| room |", grouped(strikes)),
+        format!(
+            "| room | size - {} - (names + strikes) x 8 | {} |",
+            grouped(tables_at),
+            grouped(room)
+        ),
         format!("| {shards} |\n| shard_bytes |"),
         format!("| {} |\n| buckets of a shard |", grouped(shard_bytes)),
         format!("/ {}, rounded down | {} |", grouped(per_bucket), grouped(buckets)),
         format!("| {} |\n", grouped(log_units)),
-        format!("{}  shard 0", grouped(shards_at)),
+        format!("{}  table of names", grouped(tables_at)),
         format!("layout **version {}**", value_of_version(&layout)),
     ]
     .into_iter()

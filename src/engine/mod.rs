@@ -37,8 +37,8 @@ use crate::config::{Bind, Config, KeySource, Mode};
 use crate::error::{Error, Result};
 use crate::ring::Schedule;
 use crate::secret::Secret;
-use crate::stats::Counters;
-use crate::store::Store;
+use crate::stats::{Counter, Counters};
+use crate::store::{Evicted, Store};
 use crate::sys;
 
 pub use binding::{Binding, BoundKey, Policy};
@@ -136,6 +136,11 @@ impl Engine {
     /// The node's counters.
     pub fn counters(&self) -> Counters<'_> {
         self.store.counters()
+    }
+
+    /// Counts what had to make room.
+    fn note_evicted(&self, evicted: Evicted) {
+        self.counters().add(Counter::SessionsEvicted, evicted.sessions);
     }
 
     /// The binding of a server name (as the client sent it; empty: none) and the policy that serves it.

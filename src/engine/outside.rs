@@ -69,8 +69,7 @@ impl Engine {
         Ok(Engine { retry_after: AtomicU64::new(NEVER), ..engine })
     }
 
-    /// As [`Engine::new`], but on the memory at `memory.path` or not at all. Memory that is there is used whatever its
-    /// size, since another size would take it away from the servers that have it.
+    /// As [`Engine::new`], but on the memory at `memory.path` or not at all.
     ///
     /// # Errors
     /// As [`Engine::new`]; and when `memory.path` is not set, or the memory cannot be had there.
@@ -89,10 +88,8 @@ fn open_existing(config: &Config) -> Result<Store> {
 }
 
 fn open_or_make(config: &Config) -> Result<Store> {
-    let path = path_of(config)?;
-    let size = Store::open_existing(path).map_or(config.memory.size, |store| store.size());
-    let size = usize::try_from(size).unwrap_or(usize::MAX);
-    let store = open_shared(path, size, &config.realm)?;
+    let size = usize::try_from(config.memory.size).unwrap_or(usize::MAX);
+    let store = open_shared(path_of(config)?, size, &config.realm)?;
     lock_if_asked(config, &store);
     Ok(store)
 }

@@ -118,7 +118,7 @@ impl Engine {
         match self.store.insert(&meta, value, now, patience) {
             Ok(evicted) => {
                 self.counters().count(Counter::SessionsStored);
-                self.note_evicted(evicted, now);
+                self.note_evicted(evicted);
             }
             Err(NotInserted::Busy | NotInserted::TooLong | NotInserted::Present) => {
                 self.counters().count(Counter::SessionsDropped);
@@ -235,7 +235,7 @@ impl Engine {
     fn forget_everywhere(&self, key: &SessionKey, now: UnixMillis) {
         let until = now + self.config.resumption.lifetime;
         match self.store.remove_for_all(key, until, Origin::Here, now, FORGET_PATIENCE) {
-            Ok(evicted) => self.note_evicted(evicted, now),
+            Ok(evicted) => self.note_evicted(evicted),
             Err(_) => self.counters().count(Counter::TransportDropped),
         }
     }
@@ -307,7 +307,7 @@ impl Engine {
         let until = UnixMillis::from_secs(meta.expires.into());
         let noted = self.store.remove_for_all(key, until, Origin::Elsewhere, now, FORGET_PATIENCE);
         if let Ok(evicted) = noted {
-            self.note_evicted(evicted, now);
+            self.note_evicted(evicted);
         }
     }
 

@@ -6,6 +6,7 @@ mod admin;
 mod early_data;
 mod metrics;
 mod outside;
+mod replaced;
 mod sessions;
 mod sources;
 mod support;

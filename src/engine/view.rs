@@ -14,6 +14,7 @@ use crate::error::{Error, Result};
 use crate::log::Once;
 use crate::ring::{Ring, Schedule, derive, wire};
 use crate::stats::Counter;
+use crate::store::Store;
 
 /// After maintenance of the ring failed (another process is at it, or stopped in the midst), the next try.
 const RETRY_MILLIS: u64 = 1000;
@@ -91,16 +92,21 @@ impl Engine {
             }
         });
         self.refresh(clock::now());
-        if done {
-            outcome
-        } else {
-            Err(Error::Ring("another process is changing the ring; try again"))
+        match done {
+            true => outcome,
+            false if self.store.ring_generation() == Store::NO_RING => Err(REPLACED),
+            false => Err(Error::Ring("another process is changing the ring; try again")),
         }
     }
 
     /// Takes over the ring that is in force in shared memory, if there is a readable one.
     fn refresh(&self, now: UnixMillis) {
         let (generation, bytes) = self.store.read_ring();
+        if generation == Store::NO_RING {
+            // What was revoked is not known, so nothing is accepted. Keys are for who has the ring to make.
+            let (ring, due) = (Ring::default(), UnixMillis::MAX);
+            return self.view.store(Arc::new(View { generation, ring, due, all_ended: now }));
+        }
         let decoded = bytes.as_ref().and_then(|bytes: &Zeroizing<Vec<u8>>| wire::decode(bytes));
         let readable = decoded.is_some();
         let ring = decoded.unwrap_or_else(|| self.view.load().ring.clone());
@@ -167,6 +173,10 @@ impl Engine {
         self.counters().add(Counter::Rotations, new as u64);
     }
 }
+
+const REPLACED: Error = Error::Ring(
+    "the file at memory.path was replaced, and the new one cannot be used here; restart this server",
+);
 
 pub(super) const NO_RANDOMNESS: Error =
     Error::Ring("the system gives no random bytes (getrandom is refused); no key was made");

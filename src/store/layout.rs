@@ -10,20 +10,31 @@ pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"TLSRESUM");
 /// Moves with every change of the layout, of the counters and of the ring's encoding.
 pub(super) const VERSION: u64 = 3;
 
+/// Moves with every change of the root: of the fixed words of the header page, of the ring slots, of how the ring is
+/// written and encoded. It should never move: processes of different layouts share the ring by it.
+pub(super) const ROOT_VERSION: u64 = 1;
+
+/// What [`word::SUPERSEDED`] holds once another file takes the place: "REPLACED" in memory.
+pub(super) const REPLACED: u64 = u64::from_le_bytes(*b"REPLACED");
+
+/// Layouts before this one have no root.
+pub(super) const FIRST_WITH_ROOT: u64 = 3;
+
 /// Words of the header page, each 8 bytes.
 pub(super) mod word {
     pub(crate) const MAGIC: usize = 0;
     pub(crate) const VERSION: usize = 1;
     pub(crate) const SIZE: usize = 2;
-    pub(crate) const BOOT_ID: usize = 3;
+    pub(crate) const ROOT_VERSION: usize = 3;
     pub(crate) const SEED: usize = 5;
     pub(crate) const CREATED: usize = 7;
     pub(crate) const CHECK: usize = 8;
     /// From here on words change while others look.
-    pub(crate) const RING_GENERATION: usize = 16;
+    pub(crate) const RING: usize = 16;
     pub(crate) const RING_LEASE: usize = 17;
-    pub(crate) const STRIKES_LOST_UNTIL: usize = 18;
+    pub(crate) const SUPERSEDED: usize = 18;
     pub(crate) const REALM: usize = 19;
+    /// The root ends here: the words above are the same in every layout.
     pub(crate) const RESTRICTED: usize = 20;
     /// Until when any removal keeps copies away, in milliseconds since 1970.
     pub(crate) const REMOVALS_UNTIL: usize = 23;
@@ -44,11 +55,12 @@ pub(super) const WORD: usize = 8;
 const _: () = assert!((word::COUNTERS + Counter::COUNT) * WORD <= PAGE);
 const _: () = assert!(word::GAUGES + Gauge::COUNT <= word::COUNTERS);
 
-/// Bytes of one of the two ring slots: length, check, and the ring's encoding in whole words.
+/// Bytes of one of the two ring slots: length, stamp, check, and the ring's encoding in whole words.
 pub(super) const SLOT_BYTES: usize = 45_056;
 const _: () = assert!(SLOT_BYTES.is_multiple_of(PAGE));
 
-const TABLES_AT: usize = PAGE + 2 * SLOT_BYTES;
+/// Header page and ring slots.
+pub(super) const ROOT_BYTES: usize = PAGE + 2 * SLOT_BYTES;
 
 /// Bytes of the largest table, and of the smallest.
 const LARGEST_TABLE: usize = 2 * 1024 * 1024;
@@ -56,6 +68,10 @@ const SMALLEST_TABLE: usize = 4096;
 
 /// The smallest mapping: one shard that takes the largest session several times.
 pub(super) const SMALLEST: usize = 512 * 1024;
+
+/// Words of the strike register that are searched together: two cache lines.
+pub(super) const STRIKE_BUCKET: usize = 16;
+const _: () = assert!(SMALLEST_TABLE.is_multiple_of(STRIKE_BUCKET * WORD));
 
 /// A shard's log is addressed by 19 bits of 8-byte units, half of what an index entry can tell apart. Large shards fill
 /// evenly: the more keys share one, the less chance has it.
@@ -79,6 +95,8 @@ pub(super) struct Geometry {
     pub(super) size: usize,
     /// Words in the table of names, a power of two.
     pub(super) names: usize,
+    /// Words in the strike register, a power of two.
+    pub(super) strikes: usize,
     /// How many shards there are.
     pub(super) shards: usize,
     /// Bytes from one shard to the next.
@@ -96,12 +114,13 @@ impl Geometry {
             return None;
         }
         let names = table_bytes(size / 16) / WORD;
-        let room = size - TABLES_AT - names * WORD;
+        let strikes = table_bytes(size / 32) / WORD;
+        let room = size - ROOT_BYTES - (names + strikes) * WORD;
         let shards = room.div_ceil(LARGEST_SHARD);
         let shard_bytes = room / shards / SHARD_HEADER * SHARD_HEADER;
         let buckets = (shard_bytes - SHARD_HEADER) / (BUCKET_BYTES + LOG_PER_BUCKET);
         let log_units = (shard_bytes - SHARD_HEADER - buckets * BUCKET_BYTES) / WORD;
-        Some(Geometry { size, names, shards, shard_bytes, buckets, log_units })
+        Some(Geometry { size, names, strikes, shards, shard_bytes, buckets, log_units })
     }
 
     /// Where a ring slot starts.
@@ -111,12 +130,17 @@ impl Geometry {
 
     /// Where the table of names starts.
     pub(super) fn names_at(&self) -> usize {
-        TABLES_AT
+        ROOT_BYTES
+    }
+
+    /// Where the strike register starts.
+    pub(super) fn strikes_at(&self) -> usize {
+        self.names_at() + self.names * WORD
     }
 
     /// Where a shard's header starts.
     pub(super) fn shard_at(&self, shard: usize) -> usize {
-        self.names_at() + self.names * WORD + shard * self.shard_bytes
+        self.strikes_at() + self.strikes * WORD + shard * self.shard_bytes
     }
 
     /// Where a shard's index starts.
@@ -148,7 +172,9 @@ mod tests {
             assert!(geometry.log_units * WORD > 4 * 65_536, "{geometry:?}");
             assert!(geometry.names.is_power_of_two() && geometry.names * WORD <= size / 16);
             assert!(geometry.names_at().is_multiple_of(SHARD_HEADER), "on a cache line");
-            assert!(geometry.names_at() + geometry.names * WORD <= geometry.shard_at(0));
+            assert!(geometry.strikes.is_power_of_two() && geometry.strikes * WORD <= size / 32);
+            assert_eq!(geometry.strikes_at(), geometry.names_at() + geometry.names * WORD);
+            assert_eq!(geometry.shard_at(0), geometry.strikes_at() + geometry.strikes * WORD);
             assert_eq!(geometry.log_at(0) % WORD, 0);
             let end = geometry.log_at(geometry.shards - 1) + geometry.log_units * WORD;
             assert!(end <= size, "{geometry:?}");

@@ -33,6 +33,7 @@ pub(super) trait Waiter {
 pub(super) struct Lease<'a> {
     word: &'a AtomicU64,
     until: u64,
+    taken_over: bool,
 }
 
 impl<'a> Lease<'a> {
@@ -66,7 +67,7 @@ impl<'a> Lease<'a> {
         word.compare_exchange(seen, until, Ordering::Acquire, Ordering::Relaxed)
             .is_ok()
             // Only now: a lease that is made is given back.
-            .then(|| Lease { word, until })
+            .then(|| Lease { word, until, taken_over: seen != 0 })
     }
 
     /// Keeps it for `hold` from now on; `false` when it was taken over. One that ran out unnoticed is kept as well.
@@ -84,6 +85,16 @@ impl<'a> Lease<'a> {
     /// Whether anybody has the lease.
     pub(super) fn is_held(word: &AtomicU64, now: Duration) -> bool {
         means_held(word.load(Ordering::Relaxed), now)
+    }
+
+    /// What no other holder of this lease ever had, for as long as it is not renewed.
+    pub(super) fn holder(&self) -> u64 {
+        self.until
+    }
+
+    /// Whether the former holder has not given it back, and may go on as if it had it.
+    pub(super) fn was_taken_over(&self) -> bool {
+        self.taken_over
     }
 
     /// Whether nobody has taken it over.

@@ -4,6 +4,9 @@
 
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
+mod ring;
+mod tables;
+
 use std::time::Duration;
 
 use loom::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize, Ordering};
@@ -15,7 +18,6 @@ use super::layout::BUCKET;
 use super::lease::{Lease, Waiter};
 use super::record::{Kind, Meta, Origin};
 use super::shard::Shard;
-use super::slots::Slots;
 
 /// All orders with at most so many switches that nobody asked for.
 fn model(switches: usize, run: impl Fn() + Send + Sync + 'static) {
@@ -117,78 +119,6 @@ fn loom_an_expired_lease_has_one_successor_and_its_late_return_takes_nothing_awa
 }
 
 const SEED: [u64; 2] = [1, 2];
-
-/// The ring's places, with room for one unit.
-struct Places {
-    generation: AtomicU64,
-    slots: [Vec<AtomicU64>; 2],
-}
-
-impl Places {
-    fn new(bytes: &[u8]) -> Self {
-        let slot = || (0..3).map(|_| AtomicU64::new(0)).collect();
-        let places = Places { generation: AtomicU64::new(0), slots: [slot(), slot()] };
-        assert!(places.slots().publish(0, bytes));
-        places
-    }
-
-    fn slots(&self) -> Slots<'_> {
-        let [first, second] = &self.slots;
-        Slots { generation: &self.generation, slots: [first, second], seed: SEED }
-    }
-}
-
-#[test]
-fn loom_a_reader_sees_the_old_ring_or_the_new_never_a_mix() {
-    model(3, || {
-        let places = Arc::new(Places::new(b"old"));
-        let writer = places.clone();
-        let handle = thread::spawn(move || assert!(writer.slots().publish(1, b"newer")));
-        let (generation, bytes) = places.slots().read();
-        let bytes = bytes.expect("one of the places is whole while one writer writes");
-        match bytes.as_slice() {
-            b"old" => assert_eq!(generation, 1, "never the old ring under the new generation"),
-            b"newer" => {}
-            mix => panic!("{mix:?}"),
-        }
-        handle.join().unwrap();
-        let (generation, bytes) = places.slots().read();
-        assert_eq!((generation, bytes.unwrap().as_slice()), (2, &b"newer"[..]));
-    });
-}
-
-#[test]
-fn loom_of_two_writers_the_first_wins_and_the_late_one_spoils_nothing() {
-    model(2, || {
-        let places = Arc::new(Places::new(b"old"));
-        let late = places.clone();
-        let late = thread::spawn(move || late.slots().publish(1, b"late"));
-        let won = places.slots().publish(1, b"winner");
-        let late_won = late.join().unwrap();
-        assert!(won != late_won, "one of them wins");
-        let expected: &[u8] = if won { b"winner" } else { b"late" };
-        let (generation, bytes) = places.slots().read();
-        assert_eq!((generation, bytes.unwrap().as_slice()), (2, expected));
-    });
-}
-
-#[test]
-fn loom_a_reader_beside_two_writers_sees_a_whole_ring_or_none() {
-    model(2, || {
-        let places = Arc::new(Places::new(b"old"));
-        let writers = [b"winner", b"latest"].map(|bytes| {
-            let places = places.clone();
-            thread::spawn(move || {
-                places.slots().publish(1, bytes);
-            })
-        });
-        if let Some(bytes) = places.slots().read().1 {
-            let whole: [&[u8]; 3] = [b"old", b"winner", b"latest"];
-            assert!(whole.contains(&bytes.as_slice()), "{bytes:?}");
-        }
-        writers.into_iter().for_each(|handle| handle.join().unwrap());
-    });
-}
 
 /// A shard with one bucket of entries and room for a few records.
 struct Memory {

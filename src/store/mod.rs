@@ -1,7 +1,7 @@
 //! The store: what the processes of a node share.
 //!
-//! Owns: one mapping with the session cache, the ring's bytes, the table of names, the counters. Called by: `engine`.
-//! Threads: any number, in any number of processes. Forks: children inherit the mapping. Failure: what cannot be found,
+//! Owns: one mapping with the session cache, the ring's bytes, the table of names, the strike register, the
+//! counters. Called by: `engine`. Threads: any number, in any number of processes. Forks: children inherit the mapping. Failure: what cannot be found,
 //! read or written in time is a miss; nothing here waits longer than it was told. Every byte in the mapping counts as
 //! hostile: lengths are checked, records carry a keyed check, and no content can make a process hang or stop.
 //!
@@ -9,13 +9,19 @@
 
 mod agent;
 mod bell;
+mod home;
 mod layout;
 mod lease;
+mod mapping;
 mod names;
+mod place;
+mod private;
 mod record;
 mod region;
+mod ring;
 mod shard;
 mod slots;
+mod strikes;
 mod sync;
 mod tail;
 
@@ -30,11 +36,12 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
-use self::layout::{BUCKET, Geometry, SHARD_HEADER, SLOT_BYTES, WORD, word};
+use self::home::Home;
+use self::layout::{BUCKET, SHARD_HEADER, WORD, word};
 use self::lease::{Lease, Waiter};
-use self::region::{Opened, Region};
+use self::place::Opened;
+use self::region::Region;
 use self::shard::Shard;
-use self::slots::Slots;
 use self::sync::Ordering;
 use crate::clock::{self, UnixMillis};
 use crate::error::Result;
@@ -50,22 +57,28 @@ pub use tail::{Record, Tail};
 /// How long a writer may have a shard: inserting takes a few microseconds, so whoever has it longer was stopped.
 const SHARD_HOLD: Duration = Duration::from_millis(10);
 
+/// In the place of a lease, for who writes where nobody else can.
+const NOBODY: u64 = 0;
+
 /// How long a writer may have the ring.
 const RING_HOLD: Duration = Duration::from_secs(1);
 
 /// Shared memory with everything in it.
 pub struct Store {
     region: Region,
+    /// Where the ring is once the file was replaced; memory without a file is not.
+    home: Option<Home>,
 }
 
 /// Why a record was not inserted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotInserted {
-    /// Others kept the shard for as long as the caller would wait.
+    /// Others kept the shard for as long as the caller would wait, or the memory is superseded and keeps no
+    /// session.
     Busy,
     /// The value is longer than [`MAX_VALUE`], or than half a shard's log.
     TooLong,
-    /// A record of that key is there already ([`Store::insert_new`], [`Store::accept`]).
+    /// A record of that key is there already ([`Store::accept`]).
     Present,
 }
 
@@ -86,34 +99,39 @@ impl Store {
     /// # Errors
     /// When the system has no memory to give.
     pub fn anonymous(size: usize) -> Result<Self> {
-        Ok(Store { region: Region::anonymous(size)? })
+        Ok(Store { region: Region::anonymous(size)?, home: None })
     }
 
-    /// Memory that every process of this user shares that opens the same path.
+    /// Memory that every process of this user shares that opens the same path. A file that is there is used as it is, also
+    /// when it has another size.
     ///
     /// # Errors
     /// When the file cannot be opened, made or mapped, or is not private to this user; the text says what to do.
     pub fn open(path: &Path, size: usize) -> Result<Self> {
-        let (region, how) = Region::open(path, size, take_over_ring)?;
+        let (region, home, how) = place::open(path, size)?;
+        let (name, has) = (path.display(), region.geometry().size);
         match how {
-            Opened::Created => log::info!("{}: made, {size} bytes", path.display()),
-            Opened::Found => log::info!("{}: found, {size} bytes", path.display()),
-            Opened::Replaced(problem) => {
-                log::warn!(
-                    "{}: {problem}; a new file takes its place (servers that run keep the old one until restarted)",
-                    path.display()
-                );
-            }
+            Opened::Created => log::info!("{name}: made, {size} bytes"),
+            Opened::Found if has == size => log::info!("{name}: found, {size} bytes"),
+            Opened::Found => log::info!(
+                "{name}: has {has} bytes, memory.size asks for {size}; used as it is; to change the size stop all \
+                 servers of this path and remove the file"
+            ),
+            Opened::Replaced(problem) => log::warn!(
+                "{name}: {problem}; a new file takes its place, without the stored sessions; restart the servers that \
+                 have the old one"
+            ),
         }
-        Ok(Store { region })
+        Ok(Store { region, home: Some(home) })
     }
 
-    /// The memory at `path` as it is, of whatever size: nothing is made, nothing is replaced.
+    /// The memory at `path` as it is: nothing is made, nothing is replaced.
     ///
     /// # Errors
     /// As [`Store::open`]; and when there is no file of this layout; the text says what to do.
     pub fn open_existing(path: &Path) -> Result<Self> {
-        Ok(Store { region: Region::open_existing(path)? })
+        let (region, home) = place::open_existing(path)?;
+        Ok(Store { region, home: Some(home) })
     }
 
     /// Whether this memory is the realm's of that digest already. Claims nothing.
@@ -161,42 +179,6 @@ impl Store {
         UnixMillis(self.region.word(word::CREATED).load(Ordering::Relaxed))
     }
 
-    /// Moves whenever another ring is in force.
-    pub fn ring_generation(&self) -> u64 {
-        self.region.word(word::RING_GENERATION).load(Ordering::Acquire)
-    }
-
-    /// The ring in force, with its generation.
-    pub fn read_ring(&self) -> (u64, Option<Zeroizing<Vec<u8>>>) {
-        self.slots().read()
-    }
-
-    /// Replaces the ring by what `change` makes of it, unless that is `None`. `false` when others kept the ring for all
-    /// of `patience`: nothing was changed.
-    pub fn update_ring(
-        &self,
-        patience: Duration,
-        change: impl FnOnce(Option<&[u8]>) -> Option<Zeroizing<Vec<u8>>>,
-    ) -> bool {
-        let word = self.region.word(word::RING_LEASE);
-        let Some(lease) = Lease::acquire(word, RING_HOLD, patience, &BootClock::default()) else {
-            return false;
-        };
-        let slots = self.slots();
-        let (generation, bytes) = slots.read();
-        match change(bytes.as_ref().map(|bytes| bytes.as_slice())) {
-            Some(changed) if lease.still_held() => {
-                let published = slots.publish(generation, &changed);
-                if published {
-                    self.ring_bell();
-                }
-                published
-            }
-            Some(_) => false,
-            None => true,
-        }
-    }
-
     /// Keeps a record, in the place of one of the same key. Old records make room.
     ///
     /// # Errors
@@ -214,31 +196,10 @@ impl Store {
             self.remove(&meta.key);
             return Err(NotInserted::Busy);
         }
-        if meta.origin == Origin::Here && meta.kind != Kind::Strike {
+        if meta.origin == Origin::Here {
             self.ring_bell();
         }
         Ok(evicted)
-    }
-
-    /// Keeps a record unless one of that key is there whose time is not over.
-    ///
-    /// # Errors
-    /// [`NotInserted`].
-    pub fn insert_new(
-        &self,
-        meta: &Meta,
-        value: &[u8],
-        now: UnixMillis,
-        patience: Duration,
-    ) -> std::result::Result<Evicted, NotInserted> {
-        let is_new = |shard: &Shard<'_>| {
-            shard.lookup(&meta.key).is_none_or(|(found, _)| found.expires <= seconds(now))
-        };
-        match self.insert_if(meta, value, now, patience, is_new)? {
-            (evicted, true) => Ok(evicted),
-            // Whoever took over may not have seen our record, and think that its own is the first.
-            (_, false) => Err(NotInserted::Busy),
-        }
     }
 
     /// Keeps a session or a removal that another node sent. One that is known already, or was removed here, is refused:
@@ -302,21 +263,20 @@ impl Store {
         })
     }
 
-    /// A copy of the record of that key, whatever its times and its kind say.
+    /// A copy of the record of that key, whatever its times and its kind say. Nothing in memory that is superseded: what
+    /// was removed since is not known there.
     pub fn lookup(&self, key: &Key) -> Option<(Meta, Zeroizing<Vec<u8>>)> {
-        self.shard_of(key).1.lookup(key)
+        if self.is_superseded() { None } else { self.shard_of(key).1.lookup(key) }
     }
 
-    /// Removes the session or strike of that key: true for exactly one of all who try.
+    /// Removes the session of that key: true for exactly one of all who try.
     pub fn remove(&self, key: &Key) -> bool {
         self.shard_of(key).1.remove(key)
     }
 
-    /// Forgets and wipes every record. Strikes that go with them count as lost.
+    /// Forgets and wipes every record. Strikes, and what is known of names, stay.
     pub fn clear(&self) {
-        let shards = 0..self.region.geometry().shards;
-        let strikes_counted_until = shards.map(|index| self.shard(index).1.clear()).max();
-        self.note_lost_strikes(UnixMillis::from_secs(strikes_counted_until.unwrap_or(0).into()));
+        (0..self.region.geometry().shards).for_each(|index| self.shard(index).1.clear());
     }
 
     /// How many sessions could be resumed. Looks at every index entry: for reports.
@@ -333,16 +293,6 @@ impl Store {
         Usage { used: bytes(used), free: bytes(log - used), overhead: bytes(geometry.size - log) }
     }
 
-    /// Until when strikes may be missing because they had to make room.
-    pub fn strikes_lost_until(&self) -> UnixMillis {
-        UnixMillis(self.region.word(word::STRIKES_LOST_UNTIL).load(Ordering::Relaxed))
-    }
-
-    /// Remembers that strikes had to make room that count until then.
-    pub fn note_lost_strikes(&self, until: UnixMillis) {
-        self.region.word(word::STRIKES_LOST_UNTIL).fetch_max(until.0, Ordering::Relaxed);
-    }
-
     /// The second value tells whether nobody has taken the shard over meanwhile.
     fn insert_if(
         &self,
@@ -355,6 +305,10 @@ impl Store {
         if value.len() > MAX_VALUE {
             return Err(NotInserted::TooLong);
         }
+        // Removals are still sent to other nodes.
+        if meta.kind == Kind::Session && self.is_superseded() {
+            return Err(NotInserted::Busy);
+        }
         let (lease_word, shard) = self.shard_of(&meta.key);
         let lease = Lease::acquire(lease_word, SHARD_HOLD, patience, &BootClock::default())
             .ok_or(NotInserted::Busy)?;
@@ -363,10 +317,6 @@ impl Store {
         }
         let evicted = shard.insert(meta, value, seconds(now)).ok_or(NotInserted::Busy)?;
         Ok((evicted, lease.still_held()))
-    }
-
-    fn slots(&self) -> Slots<'_> {
-        slots(&self.region)
     }
 
     fn shard_of(&self, key: &Key) -> (&sync::AtomicU64, Shard<'_>) {
@@ -388,21 +338,6 @@ impl Store {
             seed: self.region.seed(),
         };
         (&header[0], shard)
-    }
-}
-
-fn slots(region: &Region) -> Slots<'_> {
-    let slot = |index| region.units(Geometry::slot_at(index), SLOT_BYTES / WORD);
-    let generation = region.word(word::RING_GENERATION);
-    Slots { generation, slots: [slot(0), slot(1)], seed: region.seed() }
-}
-
-/// Puts the ring of a file, and whose it is, into the one that takes its place, which nobody else has seen yet.
-fn take_over_ring(old: &Region, fresh: &Region) {
-    let realm = old.word(word::REALM).load(Ordering::Relaxed);
-    fresh.word(word::REALM).store(realm, Ordering::Relaxed);
-    if let Some(bytes) = slots(old).read().1 {
-        slots(fresh).publish(0, &bytes);
     }
 }
 

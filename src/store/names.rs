@@ -22,10 +22,10 @@
 
 #![forbid(unsafe_code)]
 
+use std::hash::Hasher;
 use std::time::Duration;
 
 use siphasher::sip::SipHasher13;
-use std::hash::Hasher;
 
 use super::Store;
 use super::layout::word;

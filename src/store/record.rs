@@ -34,8 +34,6 @@ pub const MAX_VALUE: usize = 0xff00;
 pub enum Kind {
     /// A session that may be resumed.
     Session = 1,
-    /// The mark that an early-data ticket was seen.
-    Strike = 2,
     /// Stands in the place of a session that was removed, so that a copy that arrives later is not taken in. No value.
     Removal = 3,
 }
@@ -66,7 +64,7 @@ pub struct Meta {
     pub expires: u32,
     /// When its full handshake took place (seconds since 1970).
     pub authenticated: u32,
-    /// A session, a strike, or the trace of a session that was removed.
+    /// A session, or the trace of a session that was removed.
     pub kind: Kind,
     /// Whose it is.
     pub origin: Origin,
@@ -192,7 +190,6 @@ fn parse_kind(byte: u8) -> Option<(Kind, Origin)> {
     let origin = if byte & ELSEWHERE == 0 { Origin::Here } else { Origin::Elsewhere };
     let kind = match byte & !ELSEWHERE {
         1 => Kind::Session,
-        2 => Kind::Strike,
         3 => Kind::Removal,
         _ => return None,
     };

@@ -38,17 +38,12 @@ pub(super) struct Shard<'a> {
 pub struct Evicted {
     /// Sessions whose time was not over.
     pub sessions: u64,
-    /// Strikes whose time was not over.
-    pub strikes: u64,
 }
 
 impl Evicted {
     fn count(&mut self, meta: &Meta, now: u32) {
-        match meta.kind {
-            _ if meta.expires <= now => {}
-            Kind::Session => self.sessions += 1,
-            Kind::Strike => self.strikes += 1,
-            Kind::Removal => {}
+        if meta.kind == Kind::Session && meta.expires > now {
+            self.sessions += 1;
         }
     }
 }
@@ -102,20 +97,13 @@ impl Shard<'_> {
         })
     }
 
-    /// Forgets and wipes everything. The result is the latest time (seconds since 1970) until which a strike counted
-    /// that is gone now.
-    pub(super) fn clear(&self) -> u32 {
+    /// Forgets and wipes everything.
+    pub(super) fn clear(&self) {
         let head = self.head.load(Ordering::Acquire);
-        let records = self.index.iter().filter_map(|entry| {
-            let seen = entry.swap(0, Ordering::AcqRel);
-            self.record_of(seen, head)
-        });
-        let strikes = records.filter(|meta| meta.kind == Kind::Strike);
-        let counted_until = strikes.map(|meta| meta.expires).max().unwrap_or(0);
+        self.index.iter().for_each(|entry| entry.store(0, Ordering::Release));
         self.log.iter().for_each(|unit| unit.store(0, Ordering::Relaxed));
         self.tail.store(head, Ordering::Relaxed);
         self.sent.store(head, Ordering::Relaxed);
-        counted_until
     }
 
     /// How many sessions are found in the index whose time is not over.
@@ -157,12 +145,8 @@ impl Shard<'_> {
                     units as u64
                 }
                 Stands::Pad => (self.log.len() - offset) as u64,
-                // Spoiled by a writer that woke up too late. It may have been a strike, and the next record starts
-                // at one of the next units.
-                Stands::Garbage => {
-                    evicted.strikes += 1;
-                    1
-                }
+                // Spoiled by a writer that woke up too late. The next record starts at one of the next units.
+                Stands::Garbage => 1,
             };
         }
         self.tail.store(tail, Ordering::Relaxed);

@@ -1,10 +1,20 @@
-//! Two slots for the ring's bytes and a generation that says which of them counts: generation modulo 2.
+//! Two slots for the ring's bytes, and a word that says which writer's bytes are in force.
 //!
-//! A writer fills the other slot, then moves the generation; killed half-way it leaves the old ring in force. After
-//! that it writes the first slot too, so no slot keeps keys that the ring has dropped. A slot that was spoiled by a
-//! writer that woke up too late fails its check; the reader then uses the other one.
+//! The word is a counter (upper 32 bits), which every change moves, and the token of the writer whose ring is in force
+//! (lower 32 bits). Each slot says in its header who wrote it. It counts only when its token is the word's. A token is a
+//! hash of its writer's lease, which no other holder ever had.
+//!
+//! A writer fills a slot that is not in force, moves the word, then copies its bytes into the other slot, so that no slot
+//! keeps keys that the ring has dropped. Killed before it moves the word, it leaves the old ring in force; killed after
+//! that, the new one.
+//!
+//! A writer that was stopped and goes on after its lease was taken over changes nothing: who took over has moved the
+//! counter first, so the late one's compare-and-exchange fails; and what it goes on to write has its own token, so it
+//! does not count. It may spoil one slot; the successor's bytes are in both.
 
 #![forbid(unsafe_code)]
+
+use std::hash::Hasher;
 
 use siphasher::sip::SipHasher13;
 use zeroize::Zeroizing;
@@ -12,75 +22,108 @@ use zeroize::Zeroizing;
 use super::record::{read_bytes, write_bytes};
 use super::sync::{AtomicU64, Ordering, fence};
 
-/// Length and check come before the bytes.
-const HEADER_UNITS: usize = 2;
+/// Length, stamp and check come before the bytes.
+pub(super) const HEADER_UNITS: usize = 3;
+
+/// A reader that the ring is changed under so often goes on with what it has.
+const READS: usize = 4;
+
+const ONE: u64 = 1 << 32;
+const TOKEN: u64 = ONE - 1;
 
 /// The ring's place in the mapping.
 #[derive(Clone, Copy)]
 pub(super) struct Slots<'a> {
-    pub(super) generation: &'a AtomicU64,
+    /// Counter and token of the ring in force.
+    pub(super) word: &'a AtomicU64,
     pub(super) slots: [&'a [AtomicU64]; 2],
     /// Key of the checks.
     pub(super) seed: [u64; 2],
 }
 
 impl<'a> Slots<'a> {
-    /// The generation of the ring in force, and its bytes; no bytes when neither slot holds any.
+    /// The word, and the bytes that are in force under it; no bytes when neither slot holds them.
     pub(super) fn read(&self) -> (u64, Option<Zeroizing<Vec<u8>>>) {
-        let generation = self.generation.load(Ordering::Acquire);
-        let bytes = self.read_slot(generation).or_else(|| {
-            // Who sees the one being written sees the other one written.
+        let mut word = self.word.load(Ordering::Acquire);
+        for _ in 0..READS {
+            let bytes = self.slots.iter().find_map(|slot| self.read_slot(slot, word));
+            // Who sees a slot that was written anew sees that the word had moved.
             fence(Ordering::Acquire);
-            self.read_slot(generation.wrapping_add(1))
-        });
-        (generation, bytes)
+            let now = self.word.load(Ordering::Acquire);
+            if bytes.is_some() || now == word {
+                return (word, bytes);
+            }
+            word = now;
+        }
+        (word, None)
     }
 
-    /// Puts `bytes` in force if nobody else did since `generation`; `false` also when they do not fit.
-    pub(super) fn publish(&self, generation: u64, bytes: &[u8]) -> bool {
-        let next = generation.wrapping_add(1);
-        if bytes.len() > (self.slot(next).len() - HEADER_UNITS) * 8 {
+    /// Keeps the ring in force as it is, and whoever has read the word before from moving it. For who has taken over from
+    /// a writer that may go on.
+    pub(super) fn shut_out_others(&self) {
+        self.word.fetch_add(ONE, Ordering::AcqRel);
+    }
+
+    /// Puts `bytes` in force, written by the holder of `lease`, if the word is still `seen`; `false` also when they do not
+    /// fit, or when a late writer spoiled them at once.
+    pub(super) fn publish(&self, seen: u64, lease: u64, bytes: &[u8]) -> bool {
+        let [first, second] = self.slots;
+        if bytes.len() > (first.len() - HEADER_UNITS) * 8 {
             return false;
         }
-        self.write_slot(next, bytes);
-        let moved = self
-            .generation
-            .compare_exchange(generation, next, Ordering::Release, Ordering::Relaxed)
-            .is_ok();
-        if moved {
-            self.write_slot(generation, bytes);
-        } else {
-            // We are late, and the slot may be the one in force by now: the successor's copy in the other one counts.
-            self.slot(next)[0].store(0, Ordering::Relaxed);
+        let stamp = (seen.wrapping_add(ONE) & !TOKEN) | self.token(lease);
+        // Of two that are in force either may go first.
+        let is_second_whole = self.read_slot(second, seen).is_some();
+        let (target, other) = if is_second_whole { (first, second) } else { (second, first) };
+        self.write_slot(target, stamp, bytes);
+        let published = self.read_slot(target, stamp).is_some()
+            && self.word.compare_exchange(seen, stamp, Ordering::AcqRel, Ordering::Relaxed).is_ok();
+        if published {
+            self.write_slot(other, stamp, bytes);
         }
-        moved
+        published
     }
 
-    fn read_slot(&self, generation: u64) -> Option<Zeroizing<Vec<u8>>> {
-        let slot = self.slot(generation);
-        let len = usize::try_from(slot[0].load(Ordering::Relaxed)).ok()?;
-        let check = slot[1].load(Ordering::Relaxed);
-        let body = slot.get(HEADER_UNITS..HEADER_UNITS + len.div_ceil(8))?;
-        let bytes = read_bytes(body, len);
-        (len > 0 && self.check(&bytes) == check).then_some(bytes)
+    fn read_slot(&self, slot: &[AtomicU64], word: u64) -> Option<Zeroizing<Vec<u8>>> {
+        let [len, stamp, check] = [0, 1, 2].map(|unit| slot[unit].load(Ordering::Relaxed));
+        if !is_in_force(stamp, word) {
+            return None;
+        }
+        let len = usize::try_from(len).ok().filter(|len| (1..=slot.len() * 8).contains(len))?;
+        let bytes = read_bytes(slot.get(HEADER_UNITS..HEADER_UNITS + len.div_ceil(8))?, len);
+        (self.check(stamp, &bytes) == check).then_some(bytes)
     }
 
-    fn write_slot(&self, generation: u64, bytes: &[u8]) {
-        let slot = self.slot(generation);
+    fn write_slot(&self, slot: &'a [AtomicU64], stamp: u64, bytes: &[u8]) {
         slot[0].store(0, Ordering::Release);
         fence(Ordering::Release);
         let (header, body) = slot.split_at(HEADER_UNITS);
         write_bytes(body, bytes);
         body[bytes.len().div_ceil(8)..].iter().for_each(|unit| unit.store(0, Ordering::Relaxed));
-        header[1].store(self.check(bytes), Ordering::Relaxed);
+        header[1].store(stamp, Ordering::Relaxed);
+        header[2].store(self.check(stamp, bytes), Ordering::Relaxed);
         header[0].store(bytes.len() as u64, Ordering::Release);
     }
 
-    fn slot(&self, generation: u64) -> &'a [AtomicU64] {
-        self.slots[usize::from(generation & 1 == 1)]
+    fn check(&self, stamp: u64, bytes: &[u8]) -> u64 {
+        let mut hasher = self.hasher();
+        hasher.write(&stamp.to_le_bytes());
+        hasher.write(bytes);
+        hasher.finish()
     }
 
-    fn check(&self, bytes: &[u8]) -> u64 {
-        SipHasher13::new_with_keys(self.seed[0], self.seed[1]).hash(bytes)
+    fn token(&self, lease: u64) -> u64 {
+        self.hasher().hash(&lease.to_le_bytes()) & TOKEN
     }
+
+    fn hasher(&self) -> SipHasher13 {
+        SipHasher13::new_with_keys(self.seed[0], self.seed[1])
+    }
+}
+
+/// Whether what was written with that stamp is in force under the word: it is the same writer's, and the counter has only
+/// been moved by others who took over since.
+fn is_in_force(stamp: u64, word: u64) -> bool {
+    let later = word.wrapping_sub(stamp) >> 32;
+    stamp & TOKEN == word & TOKEN && later < ONE / 2
 }

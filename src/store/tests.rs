@@ -12,5 +12,7 @@ mod names;
 mod races;
 mod records;
 mod ring_slots;
+mod strikes;
+mod superseded;
 mod support;
 mod tailing;

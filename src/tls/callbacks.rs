@@ -211,9 +211,7 @@ pub(super) fn early_data(attachment: &Attachment, ssl: *mut SSL) -> bool {
         unsafe { (Session::borrow(openssl_sys::SSL_get_session(ssl)), Handshake::current(ssl)) };
     let resuming = handshake.as_ref().and_then(|handshake| handshake.resuming.as_ref());
     let fits = resuming.is_none_or(|resuming| confirm::fits(engine, ssl, resuming));
-    session.is_some_and(|session| {
-        engine.early_data_allowed(session.id(), fits, clock::now(), LOCK_BUDGET)
-    })
+    session.is_some_and(|session| engine.early_data_allowed(session.id(), fits, clock::now()))
 }
 
 /// # Safety

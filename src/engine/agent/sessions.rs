@@ -205,7 +205,6 @@ impl Agent<'_> {
             entry.encode().map(Outgoing::Entry)
         };
         match meta.kind {
-            Kind::Strike => Vec::new(),
             Kind::Session => {
                 let Some(plain) = message(meta, value).encode() else { return Vec::new() };
                 let item = match exchange {
@@ -317,7 +316,7 @@ impl super::Engine {
         patience: Duration,
     ) {
         match self.store.accept(meta, value, now, patience) {
-            Ok(evicted) => self.note_evicted(evicted, now),
+            Ok(evicted) => self.note_evicted(evicted),
             // It is here already, or was removed.
             Err(NotInserted::Present) => {}
             Err(NotInserted::Busy | NotInserted::TooLong) => {

@@ -3,29 +3,50 @@
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::{FileExt, MetadataExt, PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
+use std::time::Duration;
 
+use siphasher::sip::SipHasher13;
 use tempfile::TempDir;
 use zeroize::Zeroizing;
 
 use super::records::SMALL;
 use super::support::*;
+use crate::clock::since_boot;
 use crate::store::{Store, layout, word};
 
 /// A directory in memory, so that no test warns of a disk.
-fn directory() -> (TempDir, PathBuf) {
+pub(super) fn directory() -> (TempDir, PathBuf) {
     let directory = TempDir::new_in("/dev/shm").unwrap();
     let path = directory.path().join("store");
     (directory, path)
 }
 
-fn with_contents(path: &Path) -> Store {
+/// Changes words of the header, as another release might have written them.
+pub(super) fn forge(path: &Path, words: &[(usize, u64)]) {
+    let file = File::options().read(true).write(true).open(path).unwrap();
+    for (word, bits) in words {
+        file.write_all_at(&bits.to_le_bytes(), *word as u64 * 8).unwrap();
+    }
+    let mut fixed = [0; word::CHECK * 8];
+    file.read_exact_at(&mut fixed, 0).unwrap();
+    let check = SipHasher13::new().hash(&fixed);
+    file.write_all_at(&check.to_le_bytes(), word::CHECK as u64 * 8).unwrap();
+}
+
+/// How many other files are in the directory of a file.
+pub(super) fn left_beside(path: &Path) -> usize {
+    fs::read_dir(path.parent().unwrap()).unwrap().count() - 1
+}
+
+pub(super) fn with_contents(path: &Path) -> Store {
     let store = Store::open(path, SMALL).unwrap();
     assert!(store.update_ring(PATIENT, |_| Some(Zeroizing::new(value(1, 300)))));
     insert(&store, 1, TYPICAL).unwrap();
     store
 }
 
-fn has_ring(store: &Store) -> bool {
+pub(super) fn has_ring(store: &Store) -> bool {
     store.read_ring().1.is_some_and(|bytes| *bytes == value(1, 300))
 }
 
@@ -60,30 +81,39 @@ fn a_new_file_is_private_allocated_and_not_empty() {
 }
 
 #[test]
-fn another_size_makes_a_new_file_with_the_ring_of_the_old() {
+fn a_file_of_another_size_is_used_as_it_is() {
     let (_directory, path) = directory();
-    let old = with_contents(&path);
-    let new = Store::open(&path, SMALL * 2).unwrap();
-    assert!(has_ring(&new));
-    assert!(new.lookup(&key(1)).is_none(), "sessions stay behind");
-    assert!(finds(&old, 1, TYPICAL), "who has the old file goes on with it");
-    assert_eq!(fs::metadata(&path).unwrap().len(), SMALL as u64 * 2);
-    let back = Store::open(&path, SMALL).unwrap();
-    assert!(has_ring(&back));
-    let left = fs::read_dir(path.parent().unwrap()).unwrap().count();
-    assert_eq!(left, 1, "no file is left over");
+    let first = with_contents(&path);
+    for size in [SMALL * 2, SMALL - 4096, 1 << 46, SMALL] {
+        let other = Store::open(&path, size).unwrap();
+        assert_eq!(other.size(), SMALL as u64);
+        assert!(has_ring(&other) && finds(&other, 1, TYPICAL));
+        assert!(other.update_ring(PATIENT, |_| Some(Zeroizing::new(value(2, 100)))));
+        assert!(first.update_ring(PATIENT, |ring| {
+            assert_eq!(ring, Some(&value(2, 100)[..]), "both have the same ring");
+            Some(Zeroizing::new(value(1, 300)))
+        }));
+    }
+    assert_eq!(fs::metadata(&path).unwrap().len(), SMALL as u64);
+    assert!(!first.is_superseded());
 }
 
 #[test]
-fn a_file_from_before_the_last_boot_is_replaced_and_its_ring_kept() {
-    let (_directory, path) = directory();
-    let store = with_contents(&path);
-    let word = store.region.word(word::BOOT_ID);
-    word.fetch_xor(1, std::sync::atomic::Ordering::Relaxed);
-    let check = store.region.header_check();
-    store.region.word(word::CHECK).store(check, std::sync::atomic::Ordering::Relaxed);
-    let new = Store::open(&path, SMALL).unwrap();
-    assert!(new.lookup(&key(1)).is_none() && has_ring(&new));
+fn a_lease_from_before_the_last_boot_holds_nobody_up() {
+    // The boot clock has started over: the lease ended long ago, or is longer than any lease.
+    let now = since_boot();
+    for until in
+        [Duration::from_nanos(1), now + Duration::from_secs(11), Duration::from_secs(1 << 32)]
+    {
+        let (_directory, path) = directory();
+        let store = with_contents(&path);
+        let lease = u64::try_from(until.as_nanos()).unwrap();
+        store.shard(0).0.store(lease, Ordering::Relaxed);
+        store.region.word(word::RING_LEASE).store(lease, Ordering::Relaxed);
+        let again = Store::open(&path, SMALL).unwrap();
+        assert!(again.update_ring(Duration::ZERO, |_| Some(Zeroizing::new(value(2, 100)))));
+        again.insert(&session(2), &[], NOW, Duration::ZERO).unwrap();
+    }
 }
 
 #[test]
@@ -93,7 +123,7 @@ fn a_flipped_bit_in_any_word_of_the_header_is_noticed() {
             let (_directory, path) = directory();
             let store = with_contents(&path);
             let word = store.region.word(index);
-            word.fetch_xor(1 << bit, std::sync::atomic::Ordering::Relaxed);
+            word.fetch_xor(1 << bit, Ordering::Relaxed);
             let new = Store::open(&path, SMALL).unwrap();
             assert!(new.lookup(&key(1)).is_none(), "word {index}, bit {bit}: used");
             assert!(new.read_ring().1.is_none(), "word {index}, bit {bit}: nothing is believed");
@@ -140,13 +170,17 @@ fn a_file_cut_short_or_grown_is_replaced() {
 }
 
 #[test]
-fn a_file_of_another_layout_is_replaced_without_its_ring() {
-    let (_directory, path) = directory();
-    drop(with_contents(&path));
-    let file = File::options().write(true).open(&path).unwrap();
-    file.write_all_at(&99u64.to_le_bytes(), word::VERSION as u64 * 8).unwrap();
-    let store = Store::open(&path, SMALL).unwrap();
-    assert!(store.lookup(&key(1)).is_none() && store.read_ring().1.is_none());
+fn a_file_of_another_layout_is_replaced_and_its_ring_kept_when_its_root_is_ours() {
+    for (version, root, keeps) in [(4, 1, true), (99, 1, true), (2, 1, true), (4, 2, false)] {
+        let (_directory, path) = directory();
+        drop(with_contents(&path));
+        forge(&path, &[(word::VERSION, version), (word::ROOT_VERSION, root)]);
+        let store = Store::open(&path, SMALL * 2).unwrap();
+        assert_eq!(store.size(), SMALL as u64 * 2, "made by memory.size");
+        assert!(store.lookup(&key(1)).is_none(), "sessions stay behind");
+        assert_eq!(has_ring(&store), keeps && version > 2, "layout {version}, root {root}");
+        assert_eq!(left_beside(&path), 0);
+    }
 }
 
 #[test]
@@ -212,9 +246,11 @@ fn sizes_that_cannot_be_had_are_refused_and_leave_no_file() {
     assert!(Store::open(&path, SMALL - 1).is_err(), "too small");
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     drop(with_contents(&path));
+    forge(&path, &[(word::VERSION, 4)]);
+    let old = fs::read(&path).unwrap();
     assert!(Store::open(&path, 1 << 46).is_err());
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);
-    assert!(finds(&Store::open(&path, SMALL).unwrap(), 1, TYPICAL), "the old one stays");
+    assert_eq!(fs::read(&path).unwrap(), old, "what cannot be replaced stays");
 }
 
 fn refusal_to_look(path: &Path) -> String {
@@ -228,10 +264,12 @@ fn refusal_to_look(path: &Path) -> String {
 fn a_file_that_is_there_is_opened_at_its_own_size() {
     let (_directory, path) = directory();
     for size in [SMALL, SMALL * 3] {
+        let _ = fs::remove_file(&path);
         drop(Store::open(&path, size).unwrap());
         let found = Store::open_existing(&path).unwrap();
         assert_eq!(found.size(), size as u64);
     }
+    fs::remove_file(&path).unwrap();
     let store = with_contents(&path);
     insert(&Store::open_existing(&path).unwrap(), 2, TYPICAL).unwrap();
     assert!(finds(&store, 2, TYPICAL), "it is the same memory");
@@ -252,14 +290,11 @@ fn who_looks_makes_and_replaces_nothing_and_is_told_what_to_do() {
     assert!(refusal_to_look(&path).contains("chmod 600"));
     fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
 
-    store.region.word(word::BOOT_ID).fetch_xor(1, std::sync::atomic::Ordering::Relaxed);
+    store.region.word(word::SEED).fetch_xor(1, Ordering::Relaxed);
     assert!(refusal_to_look(&path).contains("is damaged; the next server that starts"));
-    let check = store.region.header_check();
-    store.region.word(word::CHECK).store(check, std::sync::atomic::Ordering::Relaxed);
-    assert!(refusal_to_look(&path).contains("is from before the last boot; the next server"));
-    store.region.word(word::VERSION).fetch_xor(1, std::sync::atomic::Ordering::Relaxed);
+    store.region.word(word::VERSION).fetch_xor(1, Ordering::Relaxed);
     assert!(refusal_to_look(&path).contains("has the layout of another version; the next server"));
-    store.region.word(word::MAGIC).fetch_xor(1, std::sync::atomic::Ordering::Relaxed);
+    store.region.word(word::MAGIC).fetch_xor(1, Ordering::Relaxed);
     assert!(refusal_to_look(&path).contains("is not a libtlsresume file"));
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 2, "nothing was put in its place");
     // Only root can give a file away.

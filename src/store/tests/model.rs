@@ -11,7 +11,7 @@ use crate::store::{MAX_VALUE, Meta, Store};
 #[derive(Clone, Debug)]
 enum Step {
     Insert(u64, usize),
-    InsertNew(u64, usize),
+    Accept(u64, usize),
     Lookup(u64),
     Remove(u64),
     Clear,
@@ -23,7 +23,7 @@ fn arb_step() -> impl Strategy<Value = Step> {
     let len = || prop_oneof![8 => 0usize..400, 2 => 0usize..20_000, 1 => MAX_VALUE - 9..=MAX_VALUE];
     prop_oneof![
         40 => (number(), len()).prop_map(|(number, len)| Step::Insert(number, len)),
-        5 => (number(), len()).prop_map(|(number, len)| Step::InsertNew(number, len)),
+        5 => (number(), len()).prop_map(|(number, len)| Step::Accept(number, len)),
         30 => number().prop_map(Step::Lookup),
         10 => number().prop_map(Step::Remove),
         1 => Just(Step::Clear),
@@ -59,18 +59,18 @@ proptest! {
         let mut model = Model::default();
         for step in steps {
             match step {
-                Step::Insert(number, len) | Step::InsertNew(number, len) => {
+                Step::Insert(number, len) | Step::Accept(number, len) => {
                     let meta = Meta { binding: model.written, ..session(number) };
                     let bytes = value(number ^ model.written, len);
                     let inserted = match step {
                         Step::Insert(..) => store.insert(&meta, &bytes, NOW, PATIENT),
-                        _ => store.insert_new(&meta, &bytes, NOW, PATIENT),
+                        _ => store.accept(&meta, &bytes, NOW, PATIENT),
                     };
                     if inserted.is_ok() {
                         model.present.insert(number, (len, model.written));
                         model.written += len as u64 + 56;
                     } else {
-                        prop_assert!(matches!(step, Step::InsertNew(..)));
+                        prop_assert!(matches!(step, Step::Accept(..)));
                         prop_assert!(model.present.contains_key(&number), "{inserted:?}");
                     }
                 }

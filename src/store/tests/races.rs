@@ -6,7 +6,7 @@ use std::thread;
 
 use super::records::SMALL;
 use super::support::*;
-use crate::store::{NotInserted, Store};
+use crate::store::Store;
 
 #[test]
 fn of_many_who_remove_a_record_one_does() {
@@ -28,32 +28,6 @@ fn of_many_who_remove_a_record_one_does() {
         }
     });
     assert_eq!(removed.into_inner(), KEYS);
-}
-
-#[test]
-fn of_many_who_insert_a_new_key_one_does() {
-    const THREADS: u64 = 4;
-    const KEYS: u64 = 300;
-    let store = Store::anonymous(SMALL).unwrap();
-    let (barrier, first) = (Barrier::new(THREADS as usize), AtomicU64::new(0));
-    thread::scope(|scope| {
-        for _ in 0..THREADS {
-            scope.spawn(|| {
-                for number in 0..KEYS {
-                    barrier.wait();
-                    match store.insert_new(&strike(number, LATER), &[], NOW, PATIENT) {
-                        Ok(_) => drop(first.fetch_add(1, Ordering::Relaxed)),
-                        // Busy would mean that a holder had been away for all of its 10 ms: refused, so sound.
-                        Err(NotInserted::Present | NotInserted::Busy) => {}
-                        Err(NotInserted::TooLong) => panic!("an empty value is not too long"),
-                    }
-                }
-            });
-        }
-    });
-    let present = (0..KEYS).filter(|number| store.lookup(&key(*number)).is_some()).count() as u64;
-    assert_eq!(present, KEYS);
-    assert!(first.into_inner() <= KEYS, "nobody is first twice");
 }
 
 #[test]

@@ -70,37 +70,6 @@ fn the_time_of_a_record_is_the_callers_to_judge_and_counts_in_reports() {
 }
 
 #[test]
-fn a_second_record_of_a_key_is_refused_until_the_first_one_ends() {
-    let store = Store::anonymous(SMALL).unwrap();
-    let end = (NOW.secs() + 20) as u32;
-    let put = |now| store.insert_new(&strike(1, end), &[], now, PATIENT);
-    assert!(put(NOW).is_ok());
-    assert_eq!(put(NOW), Err(NotInserted::Present));
-    assert_eq!(
-        put(UnixMillis::from_secs(end.into()) - Duration::from_millis(1)),
-        Err(NotInserted::Present)
-    );
-    assert!(put(UnixMillis::from_secs(end.into())).is_ok());
-}
-
-#[test]
-fn the_first_of_a_key_is_not_told_so_when_another_took_the_shard_over() {
-    let store = Store::anonymous(SMALL).unwrap();
-    let (lease, _) = store.shard_of(&key(1));
-    let frozen = store.insert_if(&strike(1, LATER), &[], NOW, PATIENT, |_| {
-        lease.store(0, Ordering::Relaxed);
-        std::mem::forget(Lease::acquire(
-            lease,
-            Duration::from_secs(9),
-            PATIENT,
-            &crate::store::BootClock::default(),
-        ));
-        true
-    });
-    assert!(matches!(frozen, Ok((_, false))), "{frozen:?}");
-}
-
-#[test]
 fn room_is_made_by_the_oldest_and_counted() {
     let store = Store::anonymous(SMALL).unwrap();
     let (mut evicted, total) = (0, 20_000);
@@ -122,7 +91,6 @@ fn nothing_is_counted_that_was_over_removed_or_replaced() {
     let mut evicted = Evicted::default();
     let mut count = |more: Evicted| {
         evicted.sessions += more.sessions;
-        evicted.strikes += more.strikes;
     };
     for number in 0..2000 {
         count(store.insert(&session(number), &value(number, TYPICAL), NOW, PATIENT).unwrap());
@@ -134,27 +102,6 @@ fn nothing_is_counted_that_was_over_removed_or_replaced() {
         count(store.insert(&session(1_000_000), &value(1, TYPICAL), over, PATIENT).unwrap());
     }
     assert_eq!(evicted, Evicted::default());
-}
-
-#[test]
-fn strikes_that_make_room_are_counted_apart() {
-    let store = Store::anonymous(SMALL).unwrap();
-    let (mut strikes, mut sessions, total) = (0, 0, 30_000);
-    for number in 0..total {
-        let evicted = if number % 3 == 0 {
-            store.insert_new(&strike(number, LATER), &[], NOW, PATIENT).unwrap()
-        } else {
-            insert(&store, number, TYPICAL).unwrap()
-        };
-        strikes += evicted.strikes;
-        sessions += evicted.sessions;
-    }
-    let left = |strike: bool| {
-        let numbers = (0..total).filter(|number| (number % 3 == 0) == strike);
-        numbers.filter(|number| store.lookup(&key(*number)).is_some()).count() as u64
-    };
-    assert_eq!(strikes + left(true), total / 3);
-    assert_eq!(sessions + left(false), total - total / 3);
 }
 
 #[test]
@@ -223,34 +170,11 @@ fn evictions_are_counted_after_clearing_as_before() {
         insert(&store, number, 100).unwrap();
     }
     store.clear();
-    let (mut strikes, total) = (0, 30_000);
-    for number in 10_000..10_000 + total {
-        strikes += store.insert_new(&strike(number, LATER), &[], NOW, PATIENT).unwrap().strikes;
-    }
-    let left = (10_000..10_000 + total).filter(|number| store.lookup(&key(*number)).is_some());
-    assert_eq!(strikes + left.count() as u64, total);
-}
-
-#[test]
-fn clearing_remembers_until_when_the_strikes_counted_that_it_wipes() {
-    let store = Store::anonymous(SMALL).unwrap();
-    insert(&store, 1, TYPICAL).unwrap();
-    store.clear();
-    assert_eq!(store.strikes_lost_until(), UnixMillis(0), "a session is no strike");
-    for number in 0..10 {
-        let end = (NOW.secs() + number) as u32;
-        store.insert_new(&strike(number, end), &[], NOW - Duration::from_secs(1), PATIENT).unwrap();
-    }
-    store.clear();
-    assert_eq!(store.strikes_lost_until(), NOW + Duration::from_secs(9));
-}
-
-#[test]
-fn lost_strikes_are_remembered_until_the_last_of_them_would_have_ended() {
-    let store = Store::anonymous(SMALL).unwrap();
-    store.note_lost_strikes(NOW + Duration::from_secs(5));
-    store.note_lost_strikes(NOW);
-    assert_eq!(store.strikes_lost_until(), NOW + Duration::from_secs(5));
+    let numbers = 10_000..40_000;
+    let evicted: u64 =
+        numbers.clone().map(|number| insert(&store, number, 0).unwrap().sessions).sum();
+    let left = numbers.clone().filter(|number| finds(&store, *number, 0)).count() as u64;
+    assert_eq!(evicted + left, numbers.end - numbers.start);
 }
 
 #[test]

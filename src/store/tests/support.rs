@@ -50,10 +50,6 @@ pub(super) fn session(number: u64) -> Meta {
     }
 }
 
-pub(super) fn strike(number: u64, expires: u32) -> Meta {
-    Meta { kind: Kind::Strike, expires, ..session(number) }
-}
-
 pub(super) fn insert(store: &Store, number: u64, len: usize) -> Result<Evicted, NotInserted> {
     store.insert(&session(number), &value(number, len), NOW, PATIENT)
 }

@@ -86,13 +86,12 @@ fn sessions_of_mixed_sizes_are_read_over_many_laps() {
 }
 
 #[test]
-fn what_came_from_elsewhere_and_strikes_are_never_read() {
+fn what_came_from_elsewhere_is_never_read() {
     let store = Store::anonymous(SMALL).unwrap();
     for number in 0..30 {
         match number % 3 {
-            0 => store.accept(&elsewhere(number), &value(number, 99), NOW, PATIENT),
-            1 => store.insert_new(&strike(number, LATER), &[], NOW, PATIENT),
-            _ => insert(&store, number, 99),
+            2 => insert(&store, number, 99),
+            _ => store.accept(&elsewhere(number), &value(number, 99), NOW, PATIENT),
         }
         .unwrap();
     }
@@ -366,7 +365,7 @@ fn a_removal_counts_as_nothing_and_cannot_be_removed() {
     (2..3000).for_each(|number| remove_for_all(&store, number));
     for _ in 0..3000 {
         let more = store.insert(&session(9999), &value(1, TYPICAL), NOW, PATIENT).unwrap();
-        evicted += more.sessions + more.strikes;
+        evicted += more.sessions;
     }
     assert_eq!(evicted, 0);
 }

@@ -115,7 +115,7 @@ fn a_changed_file_counts_from_the_next_reload_and_what_it_costs_is_said_once() -
     // What is the same before and after, what changes, and whether ids and tickets are lost.
     for (text, before, after, lost) in [
         (&path, "memory.size = \"2MiB\"", "memory.size = '2MiB'", [false, false]),
-        (&path, "memory.size = \"2MiB\"", "memory.size = \"4MiB\"", [true, false]),
+        (&path, "memory.size = \"2MiB\"", "memory.size = \"4MiB\"", [false, false]),
         (&anonymous, "memory.size = \"2MiB\"", "memory.size = '2MiB'", [true, true]),
     ] {
         let (site, port) = (Site::new()?, free_port()?);
