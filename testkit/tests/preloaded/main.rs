@@ -4,4 +4,5 @@
 mod clients;
 mod faults;
 mod isolation;
+mod policies;
 mod upgrade;
