@@ -1,7 +1,7 @@
 //! Who gets in where: a session that was made under one policy is never in force under another, and clients that stay
 //! where they are resume. `c-tests/policies` counts both, through the API and under the preload: every way in which a
 //! server comes to a policy, every kind of session, from process to process, and every part of a policy. What goes from
-//! node to node is in `testkit/tests/cluster`. `TLSRESUME_DEEP=1` takes more histories of server and client.
+//! node to node is in `testkit/tests/cluster`. `make test-policies` takes more histories of server and client.
 
 use tlsresume_testkit::{Policies, Result};
 

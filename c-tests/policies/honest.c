@@ -63,7 +63,7 @@ static const char *const NAMES[MOST_PORTS] = {"a.example", "b.example", "c.examp
 
 static bool stays(const struct stay *stay, struct course *courses)
 {
-    struct world world;
+    struct world world = {0};
     struct guest guests[MOST_PORTS];
     bool early, well;
     const struct policy *const *policies = stay->setup.ports;
@@ -193,13 +193,13 @@ static void many_names(void)
     if (!row_starts("6000 names on a node where somebody verifies"))
         return;
     for (int k = 0; k < (deep ? 3 : 1); k++) {
-        struct world world;
+        struct world world = {.is_large = true};
         bool early;
         struct guest member = guest_new("members.example", KINDS_OF_CLIENTS[k], MEMBER);
         world_open(&world, &setup, SAME_PROCESS, "stateless");
         for (int i = 0; i < 3; i++)
             world_visit(&world, 0, 1, &member, &early);
-        int resumed = world_crowd(&world, COUNT, KINDS_OF_CLIENTS[k]);
+        int resumed = world_crowd(&world, COUNT, 3, KINDS_OF_CLIENTS[k]);
         row_counts(resumed == COUNT ? GOOD : BAD, "not resumed: %s: %d of %d", KIND_OF_CLIENT[k],
                    COUNT - resumed, COUNT);
         world_close(&world);
@@ -215,7 +215,7 @@ static void contexts_that_are_gone(void)
     for (int w = 0; w < 3; w++)
         for (enum place place = SAME_PROCESS; place <= OTHER_PROCESS; place++)
             for (int k = 0; k < 3; k++) {
-                struct world world;
+                struct world world = {0};
                 struct setup setup = {.way = ALL[w]};
                 struct guest guest = guest_new("a.example", KINDS_OF_CLIENTS[k], NOBODY);
                 bool early;
@@ -239,7 +239,7 @@ static void early_data(void)
     for (int w = 0; w < 4; w++)
         for (int m = 0; m < 2; m++)
             for (enum place place = SAME_PROCESS; place <= OTHER_PROCESS; place++) {
-                struct world world;
+                struct world world = {0};
                 struct setup setup = {.way = ALL[w], .tweak = EARLY_DATA};
                 struct guest guest = guest_new("a.example", TLS13_STATELESS, NOBODY);
                 bool early;
@@ -275,7 +275,7 @@ static void move(enum way way, enum place place, const char *mode, int kind)
 {
     enum { GUESTS = 3 };
     struct setup setup = two_contexts();
-    struct world world;
+    struct world world = {0};
     struct guest guests[GUESTS];
     int refused[2] = {0, 0};
     bool early;

@@ -49,8 +49,11 @@ impl Policies {
         let limit = if env::var_os("TLSRESUME_DEEP").is_some() { DEEP } else { EVERYDAY };
         let mut process = Process::start(command, "gcc")?;
         let ended = process.wait_end(limit)?;
+        if !ended.success() {
+            return Err(process.unexpected("cells are not as they must be"));
+        }
         process.transcript().stdout().for_each(say);
-        if ended.success() { Ok(()) } else { Err(process.unexpected("cells are not as they must be")) }
+        Ok(())
     }
 
     fn program(self) -> Result<PathBuf> {
