@@ -291,7 +291,8 @@ static void move(enum way way, enum place place, const char *mode, int kind)
         refused[place == OTHER_NODE ? i % 2 : 0] += moves(&world, i % 2, &guests[i]);
     world_close(&world);
     row_counts(ready && refused[0] <= 1 && refused[1] <= 1 ? GOOD : BAD,
-               "not let in: %s, %s %s, %s: refused %d and %d times", WAY[way], mode,
+               "%s, %s %s, %s: refused %d and %d times (4: never let in, or with the old session)",
+               WAY[way], mode,
                KIND_OF_CLIENT[kind], PLACE[place], refused[0], refused[1]);
 }
 
@@ -311,10 +312,10 @@ void honest_clients(void)
 {
     everywhere("public servers", OPEN_TO_ALL);
     everywhere("servers that verify", MEMBERS_ONLY);
-    if (on_nodes)
-        return;
     virtual_hosts();
     sessions_of_other_rules();
+    if (on_nodes)
+        return;
     every_policy();
     early_data();
     many_names();
