@@ -298,7 +298,8 @@ static void move(enum way way, enum place place, const char *mode, int kind)
 
 static void sessions_of_other_rules(void)
 {
-    static const enum way MOVES[] = {BY_SERVER_NAME, BY_CLIENT_HELLO, SET_BY_NAME, BY_CONNECTION, NO_CALLBACK};
+    static const enum way MOVES[] = {BY_SERVER_NAME, BY_CLIENT_HELLO, SET_BY_NAME, BY_CONNECTION,
+                                     NO_CALLBACK};
     if (!row_starts("one ended handshake at most, with a session of other rules"))
         return;
     for (int w = 0; w < 5; w++)

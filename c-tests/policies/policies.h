@@ -49,6 +49,8 @@ void client_is(SSL_CTX *client, enum who who);
 /* Answers of a server that knows clients by a shared key or a password. */
 unsigned knows_psk(SSL *ssl, const char *identity, unsigned char *psk, unsigned most);
 int finds_psk(SSL *ssl, const unsigned char *identity, size_t len, SSL_SESSION **session);
+/* They found the client of this connection: TLS 1.3 calls that a resumption, too. */
+extern bool key_was_shown;
 /* False where this OpenSSL has no SRP. */
 bool knows_passwords(SSL_CTX *server);
 

@@ -97,13 +97,15 @@ static void keep_session(struct visitor *visitor, struct response *response)
 static void serve(struct site *site, const struct request *request, struct response *response)
 {
     struct visitor visitor = visitor_of(&request->guest);
+    key_was_shown = false;
     struct pair pair = pair_of(&visitor, site_accepts(site, request->port));
     if (request->guest.insists)
         response->took_early = early_data_arrives(&pair);
     bool served = pair_shakes(&pair);
     /* The application sees the connection as soon as its own side is done. */
+    bool resumed = SSL_session_reused(pair.server) && !key_was_shown;
     if (SSL_is_init_finished(pair.server))
-        response->outcome = SSL_session_reused(pair.server) ? RESUMED : served ? FULL : REFUSED;
+        response->outcome = resumed ? RESUMED : served ? FULL : REFUSED;
     if (served)
         visitor_leaves(&visitor, &pair);
     if (served || visitor.tickets > 0)
