@@ -33,7 +33,7 @@ replace = new=$(1).new.$$$$; { $(2); } && mv -f $$new $(1) || { rm -f $$new; exi
 # cargo has its own parallelism; targets named on one command line are meant in that order.
 .NOTPARALLEL:
 .PHONY: all library preload place-preload check-header header examples nginx-module servers-table deps demo test check bench simulation install uninstall \
-	test-openssl-1.1.1 test-cluster test-loom clean help
+	test-openssl-1.1.1 test-cluster test-policies test-loom clean help
 
 all: library preload check-header examples ## build library, programs and examples (the default)
 
@@ -116,6 +116,10 @@ test-openssl-1.1.1: deps ## build OpenSSL 1.1.1w and run the C tests with it (te
 
 test-cluster: deps all ## run the table of faults in depth, with the times of handshakes, and a flood of invented session ids
 	TLSRESUME_DEEP=1 $(CARGO) test -p tlsresume-testkit --test cluster -- --nocapture faults:: invented::
+
+test-policies: deps all ## run the matrix of policies in depth: every history, every kind, every place
+	TLSRESUME_DEEP=1 $(CARGO) test --test policies -- --nocapture
+	TLSRESUME_DEEP=1 $(CARGO) test -p tlsresume-testkit --test cluster -- --nocapture policies::
 
 test-loom: ## let the model checker try every order of the store's atomic operations
 	RUSTFLAGS="--cfg loom" $(CARGO) test --release --lib --target-dir $(CARGO_TARGET_DIR)/loom loom

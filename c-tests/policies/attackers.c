@@ -14,6 +14,7 @@ static const char *const KIND_OF_CLIENT[] = {
  *   q   at process 1, port 1: an honest client of that policy, so that the server has learned it
  *   Q   at process 1, port 1: the attempt, always with the session of the last p
  *   Z   the same at process 0
+ *   F   at process 0, port 0: guests of more names than the library of 0.1 remembered
  *   M   as Z, N as Q; but what the attempt brought is kept and taken along to the next one */
 struct attack {
     struct setup setup;
@@ -21,11 +22,11 @@ struct attack {
     const char *mode, *steps;
     int kind;
     const char *made_for, *taken_to;    /* server names */
-    bool early;
+    bool early, every_kind;
 };
 
 static enum verdict attempt(struct world *world, const struct attack *attack, char step,
-                           struct guest *guest)
+                            struct guest *guest)
 {
     bool early = false, keeps = step == 'M' || step == 'N';
     struct guest copy = *guest;
@@ -49,7 +50,7 @@ static bool is_made(const struct attack *attack, const struct guest *guest)
 
 static enum verdict goes(const struct attack *attack)
 {
-    struct world world;
+    struct world world = {.is_large = strchr(attack->steps, 'F') != NULL};
     bool early;
     const struct policy *const *ports = attack->setup.ports;
     struct guest guest = guest_new(attack->made_for, attack->kind, ports[0]->client);
@@ -63,6 +64,8 @@ static enum verdict goes(const struct attack *attack)
             enum outcome outcome = world_visit(&world, 0, 0, &guest, &early);
             if (outcome == DIED || (step[1] != 'p' && !is_made(attack, &guest)))
                 verdict = NOT_TRIED;
+        } else if (*step == 'F') {
+            world_crowd(&world, 9000, 1, attack->kind);
         } else if (*step == 'q') {
             world_visit(&world, 1, 1, &honest, &early);
         } else {
@@ -112,7 +115,8 @@ static void tries(const struct attack *attack)
     if (!can_be_tried(attack))
         return;
     enum verdict verdict = goes(attack);
-    row_counts(verdict, "%s: %s -> %s, %s, %s %s, %s, steps %s", verdict == NOT_TRIED ? "could not be tried" : "got in",
+    row_counts(verdict, "%s: %s -> %s, %s, %s %s, %s, steps %s",
+               verdict == NOT_TRIED ? "could not be tried" : "got in",
                attack->setup.ports[0]->name, attack->setup.ports[1]->name, WAY[attack->setup.way],
                attack->mode, KIND_OF_CLIENT[attack->kind], PLACE[attack->place], attack->steps);
 }
@@ -127,7 +131,9 @@ static void tries_every_kind(struct attack attack)
         for (int k = 0; k < 3; k++) {
             attack.mode = MODES[m];
             attack.kind = KINDS_OF_CLIENTS[k];
-            if (!attack.early || attack.kind == TLS13_STATELESS)
+            /* In TLS 1.2 the modes differ in what clients that take tickets get: ids. */
+            bool is_new = attack.every_kind || deep || m == 0 || attack.kind == TLS13_STATELESS;
+            if (is_new && (!attack.early || attack.kind == TLS13_STATELESS))
                 tries(&attack);
         }
 }
@@ -177,7 +183,10 @@ static void every_way_and_place(void)
             continue;
         for (enum place place = first_place(); place <= last_place(); place++)
             for (int h = 0; h < histories(way == LATE || way == LATE_HOST ? 3 : 2); h++) {
-                struct attack attack = {.setup.way = way, .place = place, .steps = HISTORIES[h]};
+                struct attack attack = {.setup.way = way,
+                                        .place = place,
+                                        .steps = HISTORIES[h],
+                                        .every_kind = true};
                 tries_both_directions(attack, &PARTS[0]);
             }
     }
@@ -238,6 +247,25 @@ static void further_ones(void)
     with("early data", early, MOST, 5);
 }
 
+/* What was learned is not forgotten for what strangers invent. */
+static void invented_names(void)
+{
+    static const enum way ALL[] = {BY_SERVER_NAME, NO_CALLBACK};
+    if (!row_starts("9000 invented names"))
+        return;
+    for (int w = 0; w < 2; w++)
+        for (int k = 0; k < 3; k++) {
+            struct attack attack = {.mode = "stateless", .kind = KINDS_OF_CLIENTS[k]};
+            attack.setup.way = ALL[w];
+            attack.setup.ports[0] = &PARTS[0].lax;
+            attack.setup.ports[1] = &PARTS[0].strict;
+            attack.made_for = attack.taken_to = "site.example";
+            attack.steps = "qqppFppQZ";
+            if (deep || (w == 0 && k == 0))
+                tries(&attack);
+        }
+}
+
 /* Sessions of clients that were not authenticated by a certificate that holds: not even under the policy that they were
  * made under. */
 static void what_is_not_made_resumable(void)
@@ -261,5 +289,6 @@ void attackers(void)
         return;
     every_part();
     further_ones();
+    invented_names();
     what_is_not_made_resumable();
 }

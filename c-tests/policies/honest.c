@@ -63,7 +63,7 @@ static const char *const NAMES[MOST_PORTS] = {"a.example", "b.example", "c.examp
 
 static bool stays(const struct stay *stay, struct course *courses)
 {
-    struct world world;
+    struct world world = {0};
     struct guest guests[MOST_PORTS];
     bool early, well;
     const struct policy *const *policies = stay->setup.ports;
@@ -94,13 +94,16 @@ static void counts(const struct stay *stay)
                courses[1].letters, courses[2].letters);
 }
 
-static void every_kind(struct stay stay)
+static void every_kind(struct stay stay, bool modes_matter)
 {
     for (int m = 0; m < 2; m++)
         for (int k = 0; k < 3; k++) {
             int only = stay.setup.ports[0]->only;
             stay.mode = MODES[m];
             stay.kind = KINDS_OF_CLIENTS[k];
+            /* In TLS 1.2 the modes differ in what clients that take tickets get: ids. */
+            if (m == 1 && stay.kind != TLS13_STATELESS && !modes_matter)
+                continue;
             if (only == 0 || only == KIND[stay.kind].version)
                 counts(&stay);
         }
@@ -119,7 +122,7 @@ static enum place last_place(void)
 static void every_place(struct stay stay)
 {
     for (stay.place = first_place(); stay.place <= last_place(); stay.place++)
-        every_kind(stay);
+        every_kind(stay, true);
 }
 
 static void everywhere(const char *name, const struct policy *policy)
@@ -155,7 +158,7 @@ static void every_policy(void)
                                 policy->apply_ctx == OPEN_TO_ALL->apply_ctx;
                 bool stays_inside = policy->is_private && stay.place != SAME_PROCESS;
                 if (!policy->never && !is_known && !stays_inside)
-                    every_kind(stay);
+                    every_kind(stay, deep);
             }
 }
 
@@ -190,13 +193,13 @@ static void many_names(void)
     if (!row_starts("6000 names on a node where somebody verifies"))
         return;
     for (int k = 0; k < (deep ? 3 : 1); k++) {
-        struct world world;
+        struct world world = {.is_large = true};
         bool early;
         struct guest member = guest_new("members.example", KINDS_OF_CLIENTS[k], MEMBER);
         world_open(&world, &setup, SAME_PROCESS, "stateless");
         for (int i = 0; i < 3; i++)
             world_visit(&world, 0, 1, &member, &early);
-        int resumed = world_crowd(&world, COUNT, KINDS_OF_CLIENTS[k]);
+        int resumed = world_crowd(&world, COUNT, 3, KINDS_OF_CLIENTS[k]);
         row_counts(resumed == COUNT ? GOOD : BAD, "not resumed: %s: %d of %d", KIND_OF_CLIENT[k],
                    COUNT - resumed, COUNT);
         world_close(&world);
@@ -212,7 +215,7 @@ static void contexts_that_are_gone(void)
     for (int w = 0; w < 3; w++)
         for (enum place place = SAME_PROCESS; place <= OTHER_PROCESS; place++)
             for (int k = 0; k < 3; k++) {
-                struct world world;
+                struct world world = {0};
                 struct setup setup = {.way = ALL[w]};
                 struct guest guest = guest_new("a.example", KINDS_OF_CLIENTS[k], NOBODY);
                 bool early;
@@ -236,7 +239,7 @@ static void early_data(void)
     for (int w = 0; w < 4; w++)
         for (int m = 0; m < 2; m++)
             for (enum place place = SAME_PROCESS; place <= OTHER_PROCESS; place++) {
-                struct world world;
+                struct world world = {0};
                 struct setup setup = {.way = ALL[w], .tweak = EARLY_DATA};
                 struct guest guest = guest_new("a.example", TLS13_STATELESS, NOBODY);
                 bool early;
@@ -272,7 +275,7 @@ static void move(enum way way, enum place place, const char *mode, int kind)
 {
     enum { GUESTS = 3 };
     struct setup setup = two_contexts();
-    struct world world;
+    struct world world = {0};
     struct guest guests[GUESTS];
     int refused[2] = {0, 0};
     bool early;
@@ -288,13 +291,15 @@ static void move(enum way way, enum place place, const char *mode, int kind)
         refused[place == OTHER_NODE ? i % 2 : 0] += moves(&world, i % 2, &guests[i]);
     world_close(&world);
     row_counts(ready && refused[0] <= 1 && refused[1] <= 1 ? GOOD : BAD,
-               "not let in: %s, %s %s, %s: refused %d and %d times", WAY[way], mode,
+               "%s, %s %s, %s: refused %d and %d times (4: never let in, or with the old session)",
+               WAY[way], mode,
                KIND_OF_CLIENT[kind], PLACE[place], refused[0], refused[1]);
 }
 
 static void sessions_of_other_rules(void)
 {
-    static const enum way MOVES[] = {BY_SERVER_NAME, BY_CLIENT_HELLO, SET_BY_NAME, BY_CONNECTION, NO_CALLBACK};
+    static const enum way MOVES[] = {BY_SERVER_NAME, BY_CLIENT_HELLO, SET_BY_NAME, BY_CONNECTION,
+                                     NO_CALLBACK};
     if (!row_starts("one ended handshake at most, with a session of other rules"))
         return;
     for (int w = 0; w < 5; w++)
@@ -308,10 +313,10 @@ void honest_clients(void)
 {
     everywhere("public servers", OPEN_TO_ALL);
     everywhere("servers that verify", MEMBERS_ONLY);
-    if (on_nodes)
-        return;
     virtual_hosts();
     sessions_of_other_rules();
+    if (on_nodes)
+        return;
     every_policy();
     early_data();
     many_names();

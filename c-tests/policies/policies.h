@@ -49,6 +49,8 @@ void client_is(SSL_CTX *client, enum who who);
 /* Answers of a server that knows clients by a shared key or a password. */
 unsigned knows_psk(SSL *ssl, const char *identity, unsigned char *psk, unsigned most);
 int finds_psk(SSL *ssl, const unsigned char *identity, size_t len, SSL_SESSION **session);
+/* They found the client of this connection: TLS 1.3 calls that a resumption, too. */
+extern bool key_was_shown;
 /* False where this OpenSSL has no SRP. */
 bool knows_passwords(SSL_CTX *server);
 
@@ -119,6 +121,7 @@ enum place { SAME_PROCESS, FORKED_CHILD, OTHER_PROCESS, OTHER_NODE, PLACES };
 extern const char *const PLACE[PLACES];
 
 struct world {
+    bool is_large;           /* for many sessions; all else is 0 before it is opened */
     enum place place;
     int count;
     struct {
@@ -136,8 +139,8 @@ enum outcome world_visit(struct world *world, int process, int port, struct gues
                          bool *took_early);
 /* Nodes find each other first: a client of the first port resumes at the second one. False: not within a few seconds. */
 bool world_is_ready(struct world *world, int kind, enum who who);
-/* Guests of `count` names come to the first port three times; how many of them have resumed at the last. */
-int world_crowd(struct world *world, int count, int kind);
+/* Guests of `count` names come to the first port, round by round; how many of them resumed in the last one. */
+int world_crowd(struct world *world, int count, int rounds, int kind);
 /* Contexts that verify come and go. */
 void world_churn(struct world *world, int count);
 

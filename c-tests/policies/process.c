@@ -27,7 +27,7 @@ enum order { SERVE, CROWD, CHURN };
 
 struct request {
     enum order order;
-    int port, count, kind;
+    int port, count, rounds, kind;
     struct guest guest;
 };
 
@@ -97,13 +97,15 @@ static void keep_session(struct visitor *visitor, struct response *response)
 static void serve(struct site *site, const struct request *request, struct response *response)
 {
     struct visitor visitor = visitor_of(&request->guest);
+    key_was_shown = false;
     struct pair pair = pair_of(&visitor, site_accepts(site, request->port));
     if (request->guest.insists)
         response->took_early = early_data_arrives(&pair);
     bool served = pair_shakes(&pair);
     /* The application sees the connection as soon as its own side is done. */
+    bool resumed = SSL_session_reused(pair.server) && !key_was_shown;
     if (SSL_is_init_finished(pair.server))
-        response->outcome = SSL_session_reused(pair.server) ? RESUMED : served ? FULL : REFUSED;
+        response->outcome = resumed ? RESUMED : served ? FULL : REFUSED;
     if (served)
         visitor_leaves(&visitor, &pair);
     if (served || visitor.tickets > 0)
@@ -127,20 +129,20 @@ static bool one_of_a_crowd(struct site *site, struct visitor *visitor)
     return resumed;
 }
 
-static int crowd(struct site *site, int count, int kind)
+static int crowd(struct site *site, int count, int rounds, int kind)
 {
     struct visitor visitor = visitor_new(&KIND[kind], NULL);
     SSL_SESSION **sessions = calloc((size_t)count, sizeof *sessions);
     int resumed = 0;
     CHECK(sessions != NULL);
     client_is(visitor.ctx, NOBODY);
-    for (int round = 0; round < 3; round++)
+    for (int round = 0; round < rounds; round++)
         for (int i = 0; i < count; i++) {
             char name[MOST_NAME];
             snprintf(name, sizeof name, "host-%d.example", i);
             visitor.name = name;
             visitor.session = sessions[i];
-            resumed += one_of_a_crowd(site, &visitor) && round == 2;
+            resumed += one_of_a_crowd(site, &visitor) && round == rounds - 1;
             sessions[i] = visitor.session;
         }
     for (int i = 0; i < count; i++)
@@ -175,7 +177,7 @@ static void follow(struct site *site, const struct request *request, struct resp
     if (request->order == SERVE)
         serve(site, request, response);
     else if (request->order == CROWD)
-        response->count = crowd(site, request->count, request->kind);
+        response->count = crowd(site, request->count, request->rounds, request->kind);
     else
         churn(request->count);
 }
@@ -271,6 +273,9 @@ static void set_environment(const struct world *world, int process, const char *
     char realm[32];
     setenv("TLSRESUME_RESUMPTION_MODE", mode, 1);
     setenv("TLSRESUME_LOG_LEVEL", "error", 0);
+    /* Thousands of worlds are made, and making their memory is most of what they take; a crowd needs the default. */
+    if (!world->is_large)
+        setenv("TLSRESUME_MEMORY_SIZE", "4MiB", 0);
     if (world->place == OTHER_PROCESS || world->place == OTHER_NODE)
         setenv("TLSRESUME_MEMORY_PATH", world->paths[process], 1);
     if (world->place == OTHER_NODE) {
@@ -300,7 +305,6 @@ static void start(struct world *world, int process, const struct setup *setup, c
 
 void world_open(struct world *world, const struct setup *setup, enum place place, const char *mode)
 {
-    memset(world, 0, sizeof *world);
     world->place = place;
     world->count = place == OTHER_PROCESS || place == OTHER_NODE ? 2 : 1;
     worlds++;
@@ -365,9 +369,9 @@ bool world_is_ready(struct world *world, int kind, enum who who)
     return false;
 }
 
-int world_crowd(struct world *world, int count, int kind)
+int world_crowd(struct world *world, int count, int rounds, int kind)
 {
-    struct request request = {.order = CROWD, .count = count, .kind = kind};
+    struct request request = {.order = CROWD, .count = count, .rounds = rounds, .kind = kind};
     return ask(world, 0, &request).count;
 }
 

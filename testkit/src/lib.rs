@@ -8,6 +8,7 @@
 //! | [`client`] | [`Client`]: a visit with `openssl s_client`, `gnutls-cli` or Python's `ssl`, and its return |
 //! | [`load`] | [`Load`] and [`Traffic`]: many returning visits by `examples/load_client` |
 //! | [`matrix`] | every kind of session, at every other place |
+//! | [`policies`] | [`Policies`]: the matrix of `c-tests/policies` |
 //! | [`stats`] | [`Stats`]: a server's metrics as numbers |
 //! | [`faketime`] | [`FakeClock`]: a wall clock that the test steps |
 //! | [`children`] | has the example server say how its workers ended |
@@ -50,6 +51,7 @@ pub mod load;
 pub mod matrix;
 pub mod middleman;
 pub mod net;
+pub mod policies;
 pub mod process;
 pub mod random;
 pub mod redis;
@@ -67,6 +69,7 @@ pub use installed::Installed;
 pub use load::{Load, LoadReport, Traffic, alone};
 pub use middleman::{Behaviour, Middleman};
 pub use net::free_port;
+pub use policies::Policies;
 pub use process::{Process, say};
 pub use random::Random;
 pub use redis::{RedisCluster, RedisServer, SentinelGroup};

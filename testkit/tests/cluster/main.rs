@@ -8,6 +8,7 @@
 //! | [`processes`], [`forks`], [`exits`] | connections and agents, children, ends |
 //! | [`faults`] | the table of faults |
 //! | [`invented`] | session ids that nobody was given |
+//! | [`policies`] | who gets in where |
 //! | [`secrecy`] | what Redis and the network get to see |
 //! | [`nodes`] | the nodes themselves |
 
@@ -16,6 +17,7 @@ mod faults;
 mod forks;
 mod invented;
 mod nodes;
+mod policies;
 mod processes;
 mod resumption;
 mod rotation;

@@ -6,4 +6,5 @@ mod dry_runs;
 mod faults;
 mod isolation;
 mod optouts;
+mod policies;
 mod upgrade;
