@@ -115,7 +115,7 @@ const REMEMBERED: usize = 64;
 /// Bindings, and the ticket keys tied to them, of recent visitors.
 pub(super) struct Bindings {
     bindings: Recent<(Policy, Box<[u8]>), Binding, REMEMBERED>,
-    keys: Recent<(KeyName, Binding), Arc<BoundKey>, REMEMBERED>,
+    keys: Recent<(KeyName, Policy, Box<[u8]>), Arc<BoundKey>, REMEMBERED>,
     masks: Recent<KeyName, u64, MASKS>,
 }
 
@@ -135,12 +135,22 @@ impl Bindings {
         )
     }
 
-    /// The keys under `ring_key`'s name that open tickets of this binding and no other.
-    pub(super) fn bound_key(&self, ring_key: &TicketKey, binding: &Binding) -> Arc<BoundKey> {
-        let name = ring_key.name();
+    /// The keys that open tickets of a ring key, a server name and a policy, and no others.
+    pub(super) fn bound_key(
+        &self,
+        ring_key: &TicketKey,
+        name: &[u8],
+        policy: Policy,
+    ) -> Arc<BoundKey> {
+        let key_name = ring_key.name();
         self.keys.get_or(
-            |(other_name, other_binding)| *other_name == name && other_binding == binding,
-            || ((name, *binding), Arc::new(derive(ring_key, binding))),
+            |(other_key, other_policy, other)| {
+                *other_key == key_name && *other_policy == policy && **other == *name
+            },
+            || {
+                let key = derive(ring_key, &Binding::of(name, policy));
+                ((key_name, policy, name.into()), Arc::new(key))
+            },
         )
     }
 
@@ -156,7 +166,7 @@ impl Bindings {
 
     /// Wipes the keys whose ring key is gone.
     pub(super) fn forget_keys(&self, is_known: impl Fn(&KeyName) -> bool) {
-        self.keys.retain(|(name, _)| is_known(name));
+        self.keys.retain(|(name, ..)| is_known(name));
         self.masks.retain(is_known);
     }
 
@@ -228,8 +238,9 @@ mod tests {
                 "key {index} repeats an earlier one"
             );
         }
-        assert_eq!(*bindings.bound_key(&key(1), &a), keys[0]);
-        assert_eq!(*bindings.bound_key(&key(1), &a), keys[0], "also from the cache");
+        let bound = || bindings.bound_key(&key(1), b"a.example", Policy::PUBLIC);
+        assert_eq!(*bound(), keys[0]);
+        assert_eq!(*bound(), keys[0], "also from the cache");
     }
 
     #[test]

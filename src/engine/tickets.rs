@@ -160,6 +160,9 @@ impl Engine {
         if is_whole && record.imported {
             return Arc::new(BoundKey::plain(key.clone()));
         }
-        self.bindings.bound_key(key, &self.binding(name, policy))
+        match self.config.resumption.bind {
+            Bind::Off => self.bindings.bound_key(key, &[], Policy::PUBLIC),
+            Bind::On | Bind::Certificate => self.bindings.bound_key(key, name, policy),
+        }
     }
 }

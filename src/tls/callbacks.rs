@@ -171,8 +171,9 @@ enum NewId {
 }
 
 fn make_id(slot: Slot, ssl: *mut SSL) -> NewId {
+    let now = clock::now();
     // SAFETY: the callback of this connection is running, and this is the only reference in it.
-    let handshake = unsafe { Handshake::of(ssl) };
+    let handshake = unsafe { Handshake::of(ssl, now) };
     let (Some(handshake), Some(attachment)) = (handshake, slot.attachment_for(ssl)) else {
         return NewId::None;
     };
@@ -182,7 +183,7 @@ fn make_id(slot: Slot, ssl: *mut SSL) -> NewId {
     }
     keep_remaining_lifetime(ssl, handshake);
     let family = family(&attachment.engine, ssl, handshake);
-    attachment.engine.new_session_id(family, clock::now()).map_or(NewId::None, NewId::Ours)
+    attachment.engine.new_session_id(family, now).map_or(NewId::None, NewId::Ours)
 }
 
 /// # Safety
@@ -227,9 +228,9 @@ unsafe fn open_ticket(
     let Some(attachment) = slot.attachment_for(ssl) else {
         return NO_TICKET;
     };
-    let engine = &attachment.engine;
+    let (engine, now) = (&attachment.engine, clock::now());
     // SAFETY: the callback of this connection is running, and this is the only reference in it.
-    let Some(handshake) = (unsafe { Handshake::of(ssl) }) else {
+    let Some(handshake) = (unsafe { Handshake::of(ssl, now) }) else {
         return NO_TICKET;
     };
     if !handshake.may_open_ticket() {
@@ -238,7 +239,7 @@ unsafe fn open_ticket(
     }
     let server_name = ServerName::in_client_hello(ssl);
     let visit = handshake.arrives(slot, attachment, &server_name);
-    let Some(opening) = engine.opening_key(&name, vector, &visit, clock::now()) else {
+    let Some(opening) = engine.opening_key(&name, vector, &visit, now) else {
         return NO_TICKET;
     };
     if opening.policy.is_public() && ends_without_id_context(attachment, ssl) {
@@ -255,8 +256,10 @@ unsafe fn open_ticket(
     handshake.name = server_name;
     handshake.resuming = Some(Resuming { policy, family, authenticated: None, judged: false });
     confirm::ask(ssl, handshake);
-    // In TLS 1.3 a client uses a ticket once: without a new one it could resume every second time only.
-    if tls13 || opening.age == Age::Older { TICKET_AND_RENEW } else { TICKET }
+    // In TLS 1.3 a client uses a ticket once: without a new one it could resume every second time only. Where there are
+    // rules the new one is another occasion to judge, if the application put a callback in the place of ours.
+    let renews = tls13 || opening.age == Age::Older || !policy.is_public() || engine.has_rules();
+    if renews { TICKET_AND_RENEW } else { TICKET }
 }
 
 /// # Safety
@@ -270,7 +273,7 @@ unsafe fn issue_ticket(
     mac: *mut MacCtx,
 ) -> c_int {
     // SAFETY: the callback of this connection is running, and this is the only reference in it.
-    let mut handshake = unsafe { Handshake::of(ssl) };
+    let mut handshake = unsafe { Handshake::of(ssl, clock::now()) };
     if let Some(handshake) = &mut handshake {
         handshake.settle(ssl);
         confirm::conclude(ssl, handshake);
@@ -385,7 +388,7 @@ fn keep_session(attachment: &Attachment, slot: Slot, ssl: *mut SSL, session: Ses
     let engine = &attachment.engine;
     attachment.note_id_context(session.has_id_context());
     // SAFETY: the callback of this connection is running, and this is the only reference in it.
-    let Some(handshake) = (unsafe { Handshake::of(ssl) }) else {
+    let Some(handshake) = (unsafe { Handshake::of(ssl, clock::now()) }) else {
         return engine.counters().count(Counter::SessionsDropped);
     };
     // What was consumed is replaced now: a handshake that begins anew must not find it.

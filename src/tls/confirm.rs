@@ -7,7 +7,9 @@
 //! verified has run. If the session was made under another policy than the one that serves now, it must not come into
 //! force: the handshake is ended, and the node remembers that the name is served by several.
 //!
-//! - TLS 1.2 and older: the session's master secret is replaced by a random one, so that neither side can finish.
+//! - TLS 1.2 and older: the session's master secret is replaced by a random one, so that neither side can finish. Where
+//!   there are rules, a session that is found by its id does not have its secret until it was judged, so that it comes
+//!   into force only if it was: the application may put an info callback of its own in the place of ours.
 //! - TLS 1.3: making the ticket that follows fails, before the application is told that the handshake is over. A ticket
 //!   follows, for the connection is given a number of them and a session id generator that refuses.
 //!
@@ -16,8 +18,9 @@
 //! info callback can be set, which OpenSSL does not refuse.
 
 use std::ffi::{c_int, c_uchar, c_uint};
+use std::ptr::NonNull;
 
-use openssl_sys::SSL;
+use openssl_sys::{SSL, SSL_SESSION};
 use zeroize::Zeroizing;
 
 use super::connection::{is_resumed, is_tls13};
@@ -49,6 +52,15 @@ fn is_judge(callback: Option<InfoCallback>) -> bool {
     callback.is_some_and(|callback| std::ptr::fn_addr_eq(callback, JUDGE))
 }
 
+/// Keeps the secret of a session, of TLS 1.2 or older, until it was judged.
+pub(super) fn withhold_secret(session: NonNull<SSL_SESSION>, handshake: &mut Handshake) {
+    // SAFETY: the session is new, and nobody else has it yet.
+    if let Some(session) = unsafe { Session::borrow(session.as_ptr()) } {
+        handshake.secret = Some(Box::new(session.master_key()));
+        session.replace_master_key(&random_secret());
+    }
+}
+
 /// Whether a session fits what serves the connection now.
 pub(super) fn fits(engine: &Engine, ssl: *mut SSL, resuming: &Resuming) -> bool {
     policy::serving(engine, ssl) == resuming.policy
@@ -61,13 +73,13 @@ unsafe extern "C" fn judge(ssl: *const SSL, position: c_int, value: c_int) {
     // SAFETY: `ssl` is the connection whose callback is running; the getters touch nothing else. The application's
     // callback gets the arguments that OpenSSL gave.
     unsafe {
-        let is_due = is_judge(sys::SSL_get_info_callback(ssl));
+        let mut callback = sys::SSL_get_info_callback(ssl);
+        let is_due = is_judge(callback);
         if is_due {
-            contained(|| restore(ssl));
+            callback = contained(|| restore(ssl)).flatten();
         }
-        let callback = sys::SSL_get_info_callback(ssl).or_else(|| {
-            sys::SSL_CTX_get_info_callback(openssl_sys::SSL_get_SSL_CTX(ssl))
-        });
+        let callback =
+            callback.or_else(|| sys::SSL_CTX_get_info_callback(openssl_sys::SSL_get_SSL_CTX(ssl)));
         if let Some(callback) = callback.filter(|_| !is_judge(callback)) {
             callback(ssl, position, value);
         }
@@ -78,12 +90,13 @@ unsafe extern "C" fn judge(ssl: *const SSL, position: c_int, value: c_int) {
     }
 }
 
-/// Gives the connection back the application's info callback.
-fn restore(ssl: *mut SSL) {
+/// Gives the connection back the application's info callback, which is the result.
+fn restore(ssl: *mut SSL) -> Option<InfoCallback> {
     // SAFETY: `ssl` is the connection whose callback is running, and this is the only reference in it.
     unsafe {
         let before = Handshake::current(ssl).and_then(|it| it.info_callback.take());
         sys::SSL_set_info_callback(ssl, before);
+        before
     }
 }
 
@@ -96,9 +109,9 @@ pub(super) fn conclude(ssl: *mut SSL, handshake: &mut Handshake) {
     resuming.judged = true;
     let is_free = resuming.policy.is_public() && !attachment.engine.has_rules();
     // Where nobody knows rules, what serves is read without touching the error queue.
-    if is_free && policy::is_public(&attachment.engine, ssl) {
+    if is_free && policy::is_public(attachment, ssl) {
         handshake.connection.keeps_to(Policy::PUBLIC);
-        return;
+        return give_secret_back(ssl, handshake);
     }
     guarded(|| compare(&attachment.engine, ssl, handshake));
 }
@@ -111,7 +124,7 @@ fn compare(engine: &Engine, ssl: *mut SSL, handshake: &mut Handshake) {
     if fits(engine, ssl, resuming) {
         engine.note_served(&visit, policy, now);
         handshake.connection.keeps_to(policy);
-        return;
+        return give_secret_back(ssl, handshake);
     }
     engine.note_mixed(&visit, now);
     handshake.refused = true;
@@ -131,13 +144,25 @@ fn end(ssl: *mut SSL) {
         }
         return;
     }
-    let mut unknown = Zeroizing::new([0; MASTER_KEY_LEN]);
-    // Even without randomness the secret is not the client's.
-    let _ = crate::sys::random(&mut unknown[..]);
     // SAFETY: the session is the connection's own: `open_ticket` and `find_session` hand out new objects only.
     if let Some(session) = unsafe { Session::borrow(openssl_sys::SSL_get_session(ssl)) } {
-        session.replace_master_key(&unknown);
+        session.replace_master_key(&random_secret());
     }
+}
+
+fn give_secret_back(ssl: *mut SSL, handshake: &mut Handshake) {
+    let Some(secret) = handshake.secret.take() else { return };
+    // SAFETY: as in `end`.
+    if let Some(session) = unsafe { Session::borrow(openssl_sys::SSL_get_session(ssl)) } {
+        session.replace_master_key(&secret);
+    }
+}
+
+fn random_secret() -> Zeroizing<[u8; MASTER_KEY_LEN]> {
+    let mut secret = Zeroizing::new([0; MASTER_KEY_LEN]);
+    // Even without randomness the secret is not the client's.
+    let _ = crate::sys::random(&mut secret[..]);
+    secret
 }
 
 /// # Safety

@@ -12,10 +12,11 @@ use super::connection::{QUIC1_VERSION, is_renegotiated};
 use super::ex_data::Place;
 use super::guard::contained;
 use super::name::ServerName;
+use super::session::MASTER_KEY_LEN;
 use super::slots::Slot;
 use super::sys::{self, InfoCallback};
 use super::{policy, removal};
-use crate::clock::{self, UnixMillis};
+use crate::clock::UnixMillis;
 use crate::engine::{Engine, Policy, Visit, Waited};
 use crate::ring::{Age, Family};
 use crate::stats::Counter;
@@ -52,6 +53,8 @@ pub(super) struct Handshake {
     pub(super) refused: bool,
     /// A session that was consumed: after a HelloRetryRequest it is asked for again.
     pub(super) consumed: Option<Box<Consumed>>,
+    /// The secret of the session that the client asks to resume, which the session gets back when it is found to fit.
+    pub(super) secret: Option<Box<Zeroizing<[u8; MASTER_KEY_LEN]>>>,
     /// The application's own, while ours is in its place.
     pub(super) info_callback: Option<InfoCallback>,
     pub(super) connection: Connection,
@@ -98,7 +101,7 @@ impl Handshake {
     ///
     /// # Safety
     /// `ssl` is the connection whose callback is running, and no other reference from this function is in use.
-    pub(super) unsafe fn of<'a>(ssl: *mut SSL) -> Option<&'a mut Handshake> {
+    pub(super) unsafe fn of<'a>(ssl: *mut SSL, now: UnixMillis) -> Option<&'a mut Handshake> {
         let index = index()?;
         let mut random = [0; RANDOM_LEN];
         // SAFETY: the connection is valid (caller), `random` writable for its length. What is stored under our index is
@@ -109,7 +112,7 @@ impl Handshake {
             let mut state = openssl_sys::SSL_get_ex_data(ssl, index).cast::<Handshake>();
             if state.is_null() {
                 let is_quic = openssl_sys::SSL_version(ssl) == QUIC1_VERSION;
-                let fresh = Handshake { is_quic, ..Handshake::new(random, Connection::new()) };
+                let fresh = Handshake { is_quic, ..Handshake::new(random, Connection::new(now)) };
                 state = Box::into_raw(Box::new(fresh));
                 if openssl_sys::SSL_set_ex_data(ssl, index, state.cast()) != 1 {
                     drop(Box::from_raw(state));
@@ -120,7 +123,7 @@ impl Handshake {
             if state.random != random {
                 state.settle(ssl);
                 let connection =
-                    if is_renegotiated(ssl) { state.connection } else { Connection::new() };
+                    if is_renegotiated(ssl) { state.connection } else { Connection::new(now) };
                 let info_callback = state.info_callback.take();
                 let is_quic = state.is_quic;
                 *state = Handshake { info_callback, is_quic, ..Handshake::new(random, connection) };
@@ -154,6 +157,7 @@ impl Handshake {
             over: false,
             refused: false,
             consumed: None,
+            secret: None,
             info_callback: None,
             connection,
             is_quic: false,
@@ -232,8 +236,8 @@ impl Handshake {
 }
 
 impl Connection {
-    fn new() -> Self {
-        Connection { began: clock::now(), policy: None }
+    fn new(now: UnixMillis) -> Self {
+        Connection { began: now, policy: None }
     }
 
     /// Whether a session may be made under `policy`: all sessions of a connection are made under one. Later ones, as after

@@ -23,13 +23,21 @@ pub(super) fn serving(engine: &Engine, ssl: *mut SSL) -> Policy {
     unsafe { policy_of(engine, &Place::of_connection(ssl), Attachment::serving(ssl)) }
 }
 
-/// Whether everybody gets in at a connection, with the context and settings that it has now. Costs a few loads.
-pub(super) fn is_public(engine: &Engine, ssl: *mut SSL) -> bool {
-    match engine.config().resumption.bind {
+/// Whether everybody gets in at a connection, with the context and settings that it has now. Costs a few loads, the
+/// fewest where `accepting`, the attachment of the context that accepted it, serves it too.
+pub(super) fn is_public(accepting: &Attachment, ssl: *mut SSL) -> bool {
+    match accepting.engine.config().resumption.bind {
         Bind::Off => true,
-        // SAFETY: as in `serving`.
-        Bind::On => unsafe { lets_anybody_in(&Place::of_connection(ssl), Attachment::serving(ssl)) },
         Bind::Certificate => false,
+        // SAFETY: as in `serving`.
+        Bind::On => unsafe {
+            let place = Place::of_connection(ssl);
+            if place.ctx == accepting.ctx() {
+                lets_anybody_in(&place, Some(accepting))
+            } else {
+                lets_anybody_in(&place, Attachment::serving(ssl))
+            }
+        },
     }
 }
 

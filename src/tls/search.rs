@@ -33,13 +33,14 @@ pub(super) enum Search {
 /// Begins the search for the session of that id.
 pub(super) fn begin(slot: Slot, ssl: *mut SSL, id: &[u8]) -> Search {
     // SAFETY: the callback of this connection is running, and this is the only reference in it.
-    let Some(handshake) = (unsafe { Handshake::of(ssl) }) else { return Search::Over(None) };
+    let now = clock::now();
+    let Some(handshake) = (unsafe { Handshake::of(ssl, now) }) else { return Search::Over(None) };
     let Some(wanted) = Wanted::now(slot, ssl, handshake) else { return Search::Over(None) };
     if let Some(again) = wanted.again(id, ssl, handshake) {
         return Search::Over(Some(again));
     }
     let (engine, visit, lookup) = (&wanted.attachment.engine, wanted.visit(), wanted.lookup);
-    let (waited, now) = (&mut handshake.waited, clock::now());
+    let waited = &mut handshake.waited;
     let stored = match engine.begin_search(id, &visit, lookup, pause::asking(), waited, now) {
         engine::Search::Over(stored) => stored,
         engine::Search::Asked(question) => match pause::prepare(ssl, question) {
@@ -54,7 +55,7 @@ pub(super) fn begin(slot: Slot, ssl: *mut SSL, id: &[u8]) -> Search {
 pub(super) fn end(slot: Slot, ssl: *mut SSL, id: &[u8]) -> Search {
     let found = pause::conclude(ssl, |question| {
         // SAFETY: the callback of this connection is running, and this is the only reference in it.
-        let handshake = unsafe { Handshake::of(ssl) }?;
+        let handshake = unsafe { Handshake::of(ssl, clock::now()) }?;
         let wanted = Wanted::of(slot, ssl, handshake)?;
         let (engine, lookup) = (&wanted.attachment.engine, wanted.lookup);
         let (waited, now) = (&mut handshake.waited, clock::now());
@@ -144,6 +145,9 @@ impl Wanted {
             judged: false,
         });
         confirm::ask(ssl, handshake);
+        if !is_tls13(ssl) && (!policy.is_public() || self.attachment.engine.has_rules()) {
+            confirm::withhold_secret(session, handshake);
+        }
         if self.lookup == Lookup::Consume
             && let Ok(id) = id.try_into()
         {

@@ -72,6 +72,20 @@ impl Session {
         };
     }
 
+    /// The master secret of a session of TLS 1.2 or older.
+    pub(super) fn master_key(self) -> Zeroizing<[u8; MASTER_KEY_LEN]> {
+        let mut key = Zeroizing::new([0; MASTER_KEY_LEN]);
+        // SAFETY: the session is valid, the buffer as long as said.
+        unsafe {
+            openssl_sys::SSL_SESSION_get_master_key(
+                self.0.as_ptr(),
+                key.as_mut_ptr(),
+                MASTER_KEY_LEN,
+            );
+        }
+        key
+    }
+
     /// Puts another master secret in the place of the session's: nobody has that.
     pub(super) fn replace_master_key(self, key: &[u8; MASTER_KEY_LEN]) {
         // SAFETY: the session is valid and the connection's own, the key as long as said.

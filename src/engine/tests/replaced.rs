@@ -75,7 +75,10 @@ fn without_the_new_ring_no_ticket_is_accepted_and_requests_say_why() {
     let new = replaced(&place);
     fs::set_permissions(place.path("memory"), Permissions::from_mode(0o644)).unwrap();
     assert!(opening(&old, &ticket, now).is_none());
-    assert!(issue_under(&old, SHOP.name, SHOP.accepting, now).is_none(), "no key to make tickets with");
+    assert!(
+        issue_under(&old, SHOP.name, SHOP.accepting, now).is_none(),
+        "no key to make tickets with"
+    );
     assert!(old.new_session_id(old.new_family(now), now).is_none());
     let error = old.revoke_keys(None).expect_err("cannot").to_string();
     assert!(error.contains("restart this server"), "{error}");
