@@ -105,11 +105,11 @@ typedef struct TLSRESUME_STATS {
      */
     uint64_t tickets_rejected_unknown_key;
     /**
-     * Tickets whose key's time was over.
+     * Tickets whose key's time was over, or their own.
      */
     uint64_t tickets_rejected_expired;
     /**
-     * Tickets whose key was revoked.
+     * Tickets whose key was revoked, or of whose full handshake a session was removed.
      */
     uint64_t tickets_rejected_revoked;
     /**
@@ -125,7 +125,7 @@ typedef struct TLSRESUME_STATS {
      */
     uint64_t sessions_stored;
     /**
-     * Sessions that could not be put into the store: too long, or others kept it locked for 1 ms.
+     * Sessions that were not put into the store: too long, others kept it locked for 1 ms, or not to be resumed.
      */
     uint64_t sessions_dropped;
     /**
@@ -145,7 +145,7 @@ typedef struct TLSRESUME_STATS {
      */
     uint64_t sessions_missed_forged_id;
     /**
-     * Sessions of another server name or client-verification policy.
+     * Sessions of another server name or policy.
      */
     uint64_t sessions_missed_binding;
     /**
@@ -282,12 +282,13 @@ extern "C" {
  *
  * Attaches ctx to the process-wide default instance, which the first call makes as tlsresume_new(NULL) does.
  *
- * Call it once per context, for virtual hosts for each of their contexts: one that verifies clients and is not attached
- * is not protected against sessions of the same name from another port until it has served once. Call it after the
- * context is configured (certificate, session id context, verification), before the first SSL_new(3), and before fork(2)
- * so that workers share one memory. Callbacks of the same kinds that you set before are put aside until detach, those
- * set later replace the library's. An allow-early-data callback of your own is the exception: set it after this call
- * and have it ask tlsresume_early_data_allowed().
+ * Call it once per context, for virtual hosts for each of their contexts. Call it after the context is configured
+ * (certificate, session id context, verification: trust anchors added later do not count for what sessions are tied
+ * to), before the first SSL_new(3), and before fork(2) so that workers share one memory. Callbacks of the same kinds
+ * that you set before are put aside until detach, those set later replace the library's. An allow-early-data callback
+ * of your own is the exception: set it after this call and have it ask tlsresume_early_data_allowed(). An info callback
+ * set on a connection in its servername or ALPN callback would replace the check of what a session is tied to: set it
+ * on the context, or earlier.
  *
  * @param ctx  Server context. Borrowed: the attachment goes with the context, or earlier with tlsresume_detach().
  * @return 1 on success. 0 on failure, with ctx as it was and the reason on the error queue: ctx is NULL or attached
@@ -366,9 +367,10 @@ TLSRESUME_NODISCARD int tlsresume_check(const char *config_path);
 /**
  * Attaches a context to an instance: tlsresume_install() for programs with an instance of their own.
  *
- * Sets on ctx the ticket-key callback, the new and get session callbacks (remove too, with on_remove = "forget"), the
- * session id generator, the allow-early-data callback, the cache mode, the timeout, the number of tickets, and the
- * options SSL_OP_NO_ANTI_REPLAY and (stateful) SSL_OP_NO_TICKET.
+ * Sets on ctx the ticket-key callback, the new, get and remove session callbacks, the session id generator, the
+ * allow-early-data callback, the cache mode, the timeout, the number of tickets, and the options SSL_OP_NO_ANTI_REPLAY
+ * and (stateful) SSL_OP_NO_TICKET. Connections that ask to resume get an info callback until the ServerHello, which
+ * then calls and puts back yours.
  *
  * @param tr   Instance; ctx keeps a reference to it.
  * @param ctx  See tlsresume_install().
@@ -459,8 +461,8 @@ int tlsresume_early_data_allowed(SSL *ssl);
 /**
  * Adds another server's ticket keys to the ring. All of them open tickets from now on; the one that encrypts in that
  * server takes over here after keys.activation_delay, until the next scheduled key does. Tickets made with imported
- * keys are not bound to server name and policy, since that server does not bind them; they are refused while any context
- * of the process verifies clients, unless resumption.bind = false.
+ * keys are not bound to server name and policy, since that server does not bind them; they are refused once a connection
+ * of this node was served under rules for its clients, unless resumption.bind = false.
  *
  * @param tr      Instance.
  * @param data    Content of the key file, at most 64 KiB. Copied; wipe your own copy.
@@ -526,14 +528,16 @@ int tlsresume_keys_revoke(TLSRESUME *tr, const unsigned char name[16]);
 int tlsresume_sessions_flush(TLSRESUME *tr);
 
 /**
- * Forgets one session in the store, e.g. when its user logs out.
+ * Forgets one session, e.g. when its user logs out, and all other sessions and tickets of the same full handshake, on
+ * every node that shares them. A TLS 1.3 ticket that holds its session has an id too; a TLS 1.2 ticket has none.
  *
  * @param tr      Instance.
  * @param id      Session id (SSL_SESSION_get_id(3)).
  * @param id_len  Bytes in id.
- * @return 1 when the session is not in the store afterwards, whether or not it was before; 0 when an argument is NULL.
+ * @return 1, whether or not the session was known; 0 when an argument is NULL.
  *
- * Thread safety: any thread; never waits. Fork safety: every process of the node sees it.
+ * Thread safety: any thread; waits at most 2 ms for others that write to the store. Fork safety: every process of the
+ * node sees it.
  *
  * # Safety
  * tr is NULL or an instance that was not released; id is NULL or points to id_len bytes.

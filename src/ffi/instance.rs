@@ -30,12 +30,13 @@ static DEFAULT: OnceCell<Arc<Engine>> = OnceCell::new();
 ///
 /// Attaches ctx to the process-wide default instance, which the first call makes as tlsresume_new(NULL) does.
 ///
-/// Call it once per context, for virtual hosts for each of their contexts: one that verifies clients and is not attached
-/// is not protected against sessions of the same name from another port until it has served once. Call it after the
-/// context is configured (certificate, session id context, verification), before the first SSL_new(3), and before fork(2)
-/// so that workers share one memory. Callbacks of the same kinds that you set before are put aside until detach, those
-/// set later replace the library's. An allow-early-data callback of your own is the exception: set it after this call
-/// and have it ask tlsresume_early_data_allowed().
+/// Call it once per context, for virtual hosts for each of their contexts. Call it after the context is configured
+/// (certificate, session id context, verification: trust anchors added later do not count for what sessions are tied
+/// to), before the first SSL_new(3), and before fork(2) so that workers share one memory. Callbacks of the same kinds
+/// that you set before are put aside until detach, those set later replace the library's. An allow-early-data callback
+/// of your own is the exception: set it after this call and have it ask tlsresume_early_data_allowed(). An info callback
+/// set on a connection in its servername or ALPN callback would replace the check of what a session is tied to: set it
+/// on the context, or earlier.
 ///
 /// @param ctx  Server context. Borrowed: the attachment goes with the context, or earlier with tlsresume_detach().
 /// @return 1 on success. 0 on failure, with ctx as it was and the reason on the error queue: ctx is NULL or attached
@@ -146,9 +147,10 @@ pub unsafe extern "C" fn tlsresume_check(config_path: *const c_char) -> c_int {
 
 /// Attaches a context to an instance: tlsresume_install() for programs with an instance of their own.
 ///
-/// Sets on ctx the ticket-key callback, the new and get session callbacks (remove too, with on_remove = "forget"), the
-/// session id generator, the allow-early-data callback, the cache mode, the timeout, the number of tickets, and the
-/// options SSL_OP_NO_ANTI_REPLAY and (stateful) SSL_OP_NO_TICKET.
+/// Sets on ctx the ticket-key callback, the new, get and remove session callbacks, the session id generator, the
+/// allow-early-data callback, the cache mode, the timeout, the number of tickets, and the options SSL_OP_NO_ANTI_REPLAY
+/// and (stateful) SSL_OP_NO_TICKET. Connections that ask to resume get an info callback until the ServerHello, which
+/// then calls and puts back yours.
 ///
 /// @param tr   Instance; ctx keeps a reference to it.
 /// @param ctx  See tlsresume_install().

@@ -28,8 +28,8 @@ pub const TLSRESUME_KEYS_DNSDIST: c_int = 8;
 
 /// Adds another server's ticket keys to the ring. All of them open tickets from now on; the one that encrypts in that
 /// server takes over here after keys.activation_delay, until the next scheduled key does. Tickets made with imported
-/// keys are not bound to server name and policy, since that server does not bind them; they are refused while any context
-/// of the process verifies clients, unless resumption.bind = false.
+/// keys are not bound to server name and policy, since that server does not bind them; they are refused once a connection
+/// of this node was served under rules for its clients, unless resumption.bind = false.
 ///
 /// @param tr      Instance.
 /// @param data    Content of the key file, at most 64 KiB. Copied; wipe your own copy.
@@ -117,14 +117,16 @@ pub unsafe extern "C" fn tlsresume_sessions_flush(tr: *mut TLSRESUME) -> c_int {
     status(|| unsafe { engine(tr) }?.flush_sessions())
 }
 
-/// Forgets one session in the store, e.g. when its user logs out.
+/// Forgets one session, e.g. when its user logs out, and all other sessions and tickets of the same full handshake, on
+/// every node that shares them. A TLS 1.3 ticket that holds its session has an id too; a TLS 1.2 ticket has none.
 ///
 /// @param tr      Instance.
 /// @param id      Session id (SSL_SESSION_get_id(3)).
 /// @param id_len  Bytes in id.
-/// @return 1 when the session is not in the store afterwards, whether or not it was before; 0 when an argument is NULL.
+/// @return 1, whether or not the session was known; 0 when an argument is NULL.
 ///
-/// Thread safety: any thread; never waits. Fork safety: every process of the node sees it.
+/// Thread safety: any thread; waits at most 2 ms for others that write to the store. Fork safety: every process of the
+/// node sees it.
 ///
 /// # Safety
 /// tr is NULL or an instance that was not released; id is NULL or points to id_len bytes.

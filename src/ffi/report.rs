@@ -25,9 +25,9 @@ pub struct TLSRESUME_STATS {
     pub tickets_accepted_older: u64,
     /// Tickets whose key is not in the ring.
     pub tickets_rejected_unknown_key: u64,
-    /// Tickets whose key's time was over.
+    /// Tickets whose key's time was over, or their own.
     pub tickets_rejected_expired: u64,
-    /// Tickets whose key was revoked.
+    /// Tickets whose key was revoked, or of whose full handshake a session was removed.
     pub tickets_rejected_revoked: u64,
     /// Tickets whose key is known and whose handshake did not resume: forged, or of another server name or policy.
     pub tickets_rejected_mac: u64,
@@ -35,7 +35,7 @@ pub struct TLSRESUME_STATS {
     pub tickets_rejected_over_limit: u64,
     /// Sessions put into the store.
     pub sessions_stored: u64,
-    /// Sessions that could not be put into the store: too long, or others kept it locked for 1 ms.
+    /// Sessions that were not put into the store: too long, others kept it locked for 1 ms, or not to be resumed.
     pub sessions_dropped: u64,
     /// Look-ups that found a session.
     pub sessions_hit: u64,
@@ -45,7 +45,7 @@ pub struct TLSRESUME_STATS {
     pub sessions_missed_expired: u64,
     /// Session ids that this realm did not make.
     pub sessions_missed_forged_id: u64,
-    /// Sessions of another server name or client-verification policy.
+    /// Sessions of another server name or policy.
     pub sessions_missed_binding: u64,
     /// Sessions that OpenSSL could not parse.
     pub sessions_missed_parse: u64,

@@ -3,7 +3,7 @@
 //!
 //! The structures are private and differ between versions, so where a member lies is found out once in a process, with
 //! the libssl that runs: a context of our own is given functions of our own, and the words that then hold their addresses
-//! are the members ([ADR 12](../../docs/adr/0012-members-without-getters.md)). Reading such a word is a load at a place
+//! are the members ([ADR 14](../../docs/adr/0014-members-without-getters.md)). Reading such a word is a load at a place
 //! that every object of the type has. Where that does not succeed nothing is read: rules that cannot be known are those of
 //! one context alone.
 //!
