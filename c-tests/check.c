@@ -321,10 +321,10 @@ bool visit(struct visitor *visitor, SSL_CTX *server)
 
 struct pair pair_new(struct visitor *visitor, SSL_CTX *server)
 {
-    return pair_of(visitor, SSL_new(server));
+    return pair_with(visitor, SSL_new(server));
 }
 
-struct pair pair_of(struct visitor *visitor, SSL *server)
+struct pair pair_with(struct visitor *visitor, SSL *server)
 {
     struct pair pair = {SSL_new(visitor->ctx), server};
     BIO *client_end = NULL, *server_end = NULL;

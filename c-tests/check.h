@@ -148,7 +148,7 @@ extern __thread bool server_runs;
 /* The client takes visitor->session along. visitor stays where it is until pair_free. */
 struct pair pair_new(struct visitor *visitor, SSL_CTX *server);
 /* The same with a server's end that was made already. */
-struct pair pair_of(struct visitor *visitor, SSL *server);
+struct pair pair_with(struct visitor *visitor, SSL *server);
 /* Until both are done and the client has read its tickets; false when one of them fails. */
 bool pair_shakes(struct pair *pair);
 /* One call of SSL_do_handshake each; true when both are done. Fails when an SSL_get_error is one. */

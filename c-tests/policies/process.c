@@ -98,7 +98,7 @@ static void serve(struct site *site, const struct request *request, struct respo
 {
     struct visitor visitor = visitor_of(&request->guest);
     key_was_shown = false;
-    struct pair pair = pair_of(&visitor, site_accepts(site, request->port));
+    struct pair pair = pair_with(&visitor, site_accepts(site, request->port));
     if (request->guest.insists)
         response->took_early = early_data_arrives(&pair);
     bool served = pair_shakes(&pair);
@@ -121,7 +121,7 @@ static void serve(struct site *site, const struct request *request, struct respo
 
 static bool one_of_a_crowd(struct site *site, struct visitor *visitor)
 {
-    struct pair pair = pair_of(visitor, site_accepts(site, 0));
+    struct pair pair = pair_with(visitor, site_accepts(site, 0));
     CHECK_SAYING(pair_shakes(&pair), "%s", visitor->name);
     bool resumed = SSL_session_reused(pair.server);
     visitor_leaves(visitor, &pair);

@@ -160,7 +160,7 @@ static void serve_somebody(struct site *site)
 {
     struct visitor visitor = visitor_new(&KIND[TLS12_TICKET], "first.example");
     client_is(visitor.ctx, site->setup->ports[site->last]->client);
-    struct pair pair = pair_of(&visitor, site_accepts(site, site->last));
+    struct pair pair = pair_with(&visitor, site_accepts(site, site->last));
     CHECK(pair_shakes(&pair));
     pair_free(&pair, true);
     visitor_free(&visitor);
