@@ -74,6 +74,23 @@ static void sessions_of_a_virtual_host_are_shared(void)
     }
 }
 
+/* Comes with a session of another context: one handshake may be ended, when nobody knew yet who serves the name; then it
+ * is a full one. In TLS 1.2 the application is told the name that the session was made under, and none if the callback of
+ * that time did not acknowledge it: then the accepting context itself serves, by its own rules. */
+static void visits_without_resuming(struct visitor *visitor, SSL_CTX *front, const char *kind)
+{
+    struct pair pair = pair_new(visitor, front);
+    bool done = pair_shakes(&pair);
+    bool by_front = SSL_get_verify_mode(pair.server) == SSL_CTX_get_verify_mode(front);
+    CHECK_SAYING(!done || by_front || !SSL_session_reused(pair.server), "%s", kind);
+    if (done)
+        visitor_leaves(visitor, &pair);
+    pair_free(&pair, done);
+    ERR_clear_error();
+    if (!done)
+        CHECK_SAYING(!visit(visitor, front), "%s: again", kind);
+}
+
 /* The name was served by another context, to which anybody may come. */
 static void a_host_that_verifies_refuses_what_others_gave(void)
 {
@@ -84,8 +101,7 @@ static void a_host_that_verifies_refuses_what_others_gave(void)
         server_verifies(site.host, authority);
         struct visitor member = member_new(&KIND[k], "a.example");
         CHECK(!visit(&member, open));
-        CHECK_SAYING(!visit(&member, site.front), "%s", KIND[k].name);
-        CHECK_SAYING(visit(&member, site.front), "back: %s", KIND[k].name);
+        visits_without_resuming(&member, site.front, KIND[k].name);
         visitor_free(&member);
         site_close(&site);
         SSL_CTX_free(open);
@@ -114,7 +130,7 @@ static void a_host_that_verifies_by_command_refuses_what_others_gave(void)
         verifies_by_command(site.host);
         struct visitor member = member_new(&KIND[k], "a.example");
         CHECK(!visit(&member, open));
-        CHECK_SAYING(!visit(&member, site.front), "%s", KIND[k].name);
+        visits_without_resuming(&member, site.front, KIND[k].name);
         visitor_free(&member);
         site_close(&site);
         SSL_CTX_free(open);
@@ -132,7 +148,7 @@ static void a_child_that_verifies_refuses_what_its_parent_gave(void)
             struct site site;
             site_open(&site, "a.example");
             server_verifies(site.host, authority);
-            CHECK_SAYING(!visit(&member, site.front), "%s", KIND[k].name);
+            visits_without_resuming(&member, site.front, KIND[k].name);
             _exit(0);
         }
         check_child(child);
