@@ -156,18 +156,44 @@ static void tickets_given_when_nothing_is_left_do_not_resume(void)
 }
 #endif
 
+/* What an application may do that keeps the library from shortening a session. */
+enum habit { NO_HABIT, OWN_IDS, MOVES_TIMES, HABITS };
+
+static int own_id(SSL *ssl, unsigned char *id, unsigned *len)
+{
+    (void)ssl;
+    random_bytes(id, *len);
+    return 1;
+}
+
+static bool visit_with(enum habit habit, struct visitor *visitor, SSL_CTX *server)
+{
+    struct pair pair = pair_new(visitor, server);
+    if (habit == OWN_IDS)
+        CHECK(SSL_set_generate_session_id(pair.server, own_id) == 1);
+    CHECK(pair_shakes(&pair));
+    bool resumed = SSL_session_reused(pair.server);
+    visitor_leaves(visitor, &pair);
+    pair_free(&pair, true);
+    return resumed;
+}
+
 /* How long a client is resumed that comes back every so many seconds, with what it got last. */
-static int last_resumption(const struct kind *kind, const char *toml, int every, int until)
+static int last_resumption(const struct kind *kind, const char *toml, int every, int until, enum habit habit)
 {
     TLSRESUME *tr = realm_of(kind, toml);
     SSL_CTX *server = attached_server(tr);
+#ifdef SSL_SESS_CACHE_UPDATE_TIME
+    if (habit == MOVES_TIMES)
+        SSL_CTX_set_session_cache_mode(server, SSL_CTX_get_session_cache_mode(server) | SSL_SESS_CACHE_UPDATE_TIME);
+#endif
     struct visitor visitor = visitor_new(kind, NULL);
     server_clock_is_at(0);
-    CHECK(!visit(&visitor, server));
+    CHECK(!visit_with(habit, &visitor, server));
     int at = every;
     while (at < until) {
         server_clock_is_at(at);
-        if (!visit(&visitor, server))
+        if (!visit_with(habit, &visitor, server))
             break;
         at += every;
     }
@@ -181,12 +207,21 @@ static int last_resumption(const struct kind *kind, const char *toml, int every,
 static void a_client_that_comes_back_often_is_not_resumed_for_ever(void)
 {
     for (const struct kind *kind = KIND; kind < KIND + KINDS; kind++) {
-        int last = last_resumption(kind, "lifetime = \"30s\"\n", 1, 60);
+        int last = last_resumption(kind, "lifetime = \"30s\"\n", 1, 60, NO_HABIT);
         CHECK_SAYING(last >= 27 && last <= 32, "%s: resumed for %d of 30 s", kind->name, last);
-        last = last_resumption(kind, "lifetime = \"2h\"\n", MINUTE, 5 * HOUR);
+        last = last_resumption(kind, "lifetime = \"2h\"\n", MINUTE, 5 * HOUR, NO_HABIT);
         CHECK_SAYING(last >= 2 * HOUR - MINUTE && last <= 2 * HOUR, "%s: resumed for %d s of 2 h",
                      kind->name, last);
     }
+}
+
+static void nor_where_the_application_makes_ids_or_moves_the_times_of_sessions(void)
+{
+    for (const struct kind *kind = KIND; kind < KIND + KINDS; kind++)
+        for (enum habit habit = OWN_IDS; habit < HABITS; habit++) {
+            int last = last_resumption(kind, "lifetime = \"30s\"\n", 1, 60, habit);
+            CHECK_SAYING(last <= 32, "%s, habit %d: resumed for %d of 30 s", kind->name, habit, last);
+        }
 }
 
 static void a_clock_that_is_an_hour_wrong_loses_nothing(void)
@@ -331,6 +366,7 @@ int main(int argc, char **argv)
     CLAIM(tickets_given_late_carry_what_is_left);
 #endif
     CLAIM(a_client_that_comes_back_often_is_not_resumed_for_ever);
+    CLAIM(nor_where_the_application_makes_ids_or_moves_the_times_of_sessions);
     CLAIM(a_clock_that_is_an_hour_wrong_loses_nothing);
     CLAIM(a_clock_that_is_years_wrong_costs_no_connection);
     CLAIM(a_hundred_rotations_within_a_lifetime_lose_nothing);

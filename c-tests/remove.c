@@ -219,6 +219,79 @@ static void when_every_key_is_revoked_no_ticket_opens_and_new_ones_do(void)
     }
 }
 
+/* ---- Families: all tickets and ids of one full handshake ---- */
+
+enum remover { THE_APPLICATION, THE_API, REMOVERS };
+
+/* Comes twice, and what it got each time is tried after the session of the second visit was removed. */
+static void a_removal_covers_the_whole_handshake(void)
+{
+    for (int k = 0; k < KINDS; k++)
+        for (enum remover remover = THE_APPLICATION; remover < REMOVERS; remover++) {
+            if (k == TLS12_TICKET)
+                continue; /* has no id that it could be removed by */
+            TLSRESUME *tr = realm_of(&KIND[k], "");
+            SSL_CTX *server = attached_server(tr);
+            struct visitor visitor = visitor_new(&KIND[k], NULL), other = visitor_new(&KIND[k], NULL);
+            CHECK(!visit(&visitor, server) && !visit(&other, server));
+            SSL_SESSION *first = session_copy(visitor.session);
+            struct pair pair = pair_new(&visitor, server);
+            CHECK(pair_shakes(&pair) && SSL_session_reused(pair.server));
+            SSL_SESSION *removed = SSL_get1_session(pair.server);
+            visitor_leaves(&visitor, &pair);
+            pair_free(&pair, true);
+            SSL_SESSION *second = session_copy(visitor.session);
+            unsigned len = 0;
+            const unsigned char *id = SSL_SESSION_get_id(removed, &len);
+            if (remover == THE_API)
+                CHECK(tlsresume_session_remove(tr, id, len) == 1);
+            else
+                SSL_CTX_remove_session(server, removed);
+            visitor_takes(&visitor, first);
+            CHECK_SAYING(!visit(&visitor, server), "%s: what it got first", KIND[k].name);
+            visitor_takes(&visitor, second);
+            CHECK_SAYING(!visit(&visitor, server), "%s: what it got then", KIND[k].name);
+            CHECK_SAYING(visit(&visitor, server), "%s: a new handshake", KIND[k].name);
+            CHECK_SAYING(visit(&other, server), "%s: somebody else's", KIND[k].name);
+            SSL_SESSION_free(first);
+            SSL_SESSION_free(second);
+            SSL_SESSION_free(removed);
+            visitor_free(&visitor);
+            visitor_free(&other);
+            SSL_CTX_free(server);
+            tlsresume_free(tr);
+        }
+}
+
+#if OPENSSL_VERSION_NUMBER >= 0x30000000L
+/* The connection is older than what the administrator asked for. */
+static void a_ticket_that_is_given_after_a_flush_or_a_revocation_does_not_resume(void)
+{
+    for (int k = TLS13_STATELESS; k <= TLS13_STATEFUL; k++)
+        for (int flushes = 0; flushes < 2; flushes++) {
+            TLSRESUME *tr = realm_of(&KIND[k], "");
+            SSL_CTX *server = attached_server(tr);
+            struct visitor visitor = visitor_new(&KIND[k], NULL);
+            struct pair pair = pair_new(&visitor, server);
+            CHECK(pair_shakes(&pair));
+            next_millisecond();
+            CHECK((flushes ? tlsresume_sessions_flush(tr) : tlsresume_keys_revoke(tr, NULL)) == 1);
+            next_millisecond();
+            char byte;
+            int before = visitor.tickets;
+            CHECK(SSL_new_session_ticket(pair.server) == 1);
+            CHECK(SSL_write(pair.server, "x", 1) == 1);
+            CHECK(SSL_read(pair.client, &byte, 1) == 1);
+            CHECK_EQUAL(visitor.tickets, before + 1);
+            pair_free(&pair, true);
+            CHECK_SAYING(!visit(&visitor, server), "%s, flush %d", KIND[k].name, flushes);
+            visitor_free(&visitor);
+            SSL_CTX_free(server);
+            tlsresume_free(tr);
+        }
+}
+#endif
+
 int main(int argc, char **argv)
 {
     check_begin(argc, argv);
@@ -230,5 +303,9 @@ int main(int argc, char **argv)
     CLAIM(a_revoked_key_opens_nothing_and_another_takes_its_place);
     CLAIM(the_key_that_encrypts_can_be_revoked_again_and_again);
     CLAIM(when_every_key_is_revoked_no_ticket_opens_and_new_ones_do);
+    CLAIM(a_removal_covers_the_whole_handshake);
+#if OPENSSL_VERSION_NUMBER >= 0x30000000L
+    CLAIM(a_ticket_that_is_given_after_a_flush_or_a_revocation_does_not_resume);
+#endif
     return check_end();
 }

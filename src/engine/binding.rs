@@ -115,9 +115,12 @@ const REMEMBERED: usize = 64;
 /// Bindings, and the ticket keys tied to them, of recent visitors.
 pub(super) struct Bindings {
     bindings: Recent<(Policy, Box<[u8]>), Binding, REMEMBERED>,
-    keys: Recent<(KeyName, Policy, Box<[u8]>), Arc<BoundKey>, REMEMBERED>,
+    keys: Recent<Bound, Arc<BoundKey>, REMEMBERED>,
     masks: Recent<KeyName, u64, MASKS>,
 }
+
+/// Which ring key is tied to which policy and server name.
+type Bound = (KeyName, Policy, Box<[u8]>);
 
 /// How many ring keys' masks a process remembers: those that encrypt and open, not those that wait or end.
 const MASKS: usize = 16;

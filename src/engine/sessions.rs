@@ -8,6 +8,7 @@ use super::{Engine, Policy, Visit};
 use crate::clock::{self, UnixMillis};
 use crate::cluster::lookup::{Answer, Asked, Asking, Inquiry, Lookups};
 use crate::cluster::seal::Label;
+use crate::error::Error;
 use crate::ring::session_id::{SESSION_ID_LEN, SESSION_KEY_LEN, SessionKey, session_key};
 use crate::ring::{Family, IdKey};
 use crate::stats::Counter;
@@ -23,6 +24,8 @@ pub struct NewSession<'a> {
     pub name: &'a [u8],
     /// The policy that served.
     pub policy: Policy,
+    /// When its connection began: all keys may have been revoked since.
+    pub began: UnixMillis,
     /// When its full handshake took place.
     pub authenticated: UnixMillis,
     /// When it ends.
@@ -100,7 +103,7 @@ impl Engine {
     pub fn keep_session(&self, session: &NewSession<'_>, now: UnixMillis, patience: Duration) {
         let view = self.view(now);
         let own = own_id(session.id).and_then(|id| Some((id, view.ring.maker_of(id, now)?)));
-        let Some((id, maker)) = own else {
+        let Some((id, maker)) = own.filter(|_| !view.has_ended_all_since(session.began)) else {
             return self.counters().count(Counter::SessionsDropped);
         };
         let prefixed = with_policy(session);
@@ -195,28 +198,28 @@ impl Engine {
 
     /// Forgets the session of that id and every other session and ticket of its full handshake, on every node that shares
     /// them. Whether the session was in this node's store.
-    pub fn forget_session(&self, id: &[u8], now: UnixMillis) -> bool {
-        let Some(id) = own_id(id) else { return false };
+    ///
+    /// # Errors
+    /// Others kept the store for longer than a killed process can: the rest of the family may still resume.
+    pub fn forget_session(&self, id: &[u8], now: UnixMillis) -> Result<bool, Error> {
+        let Some(id) = own_id(id) else { return Ok(false) };
         let was_here = self.store.remove(session_key(id));
         if let Some(family) = self.family_of(id, now) {
             if self.keeps_values_elsewhere() {
-                self.forget_everywhere(session_key(id), now);
+                self.forget_everywhere(session_key(id), now)?;
             }
-            self.forget_family(family, now);
+            self.forget_everywhere(&family.removal_key(), now)?;
         }
-        was_here
+        Ok(was_here)
     }
 
     /// The same, if the session is in this node's store: a ticket that carries its session is not forgotten.
-    pub fn forget_stored_session(&self, id: &[u8], now: UnixMillis) {
-        if own_id(id).is_some_and(|id| self.store.lookup(session_key(id)).is_some()) {
-            self.forget_session(id, now);
-        }
-    }
-
-    /// Forgets all tickets and sessions of a full handshake, on every node that shares them.
-    fn forget_family(&self, family: Family, now: UnixMillis) {
-        self.forget_everywhere(&family.removal_key(), now);
+    ///
+    /// # Errors
+    /// As [`Engine::forget_session`].
+    pub fn forget_stored_session(&self, id: &[u8], now: UnixMillis) -> Result<bool, Error> {
+        let is_here = own_id(id).is_some_and(|id| self.store.lookup(session_key(id)).is_some());
+        if is_here { self.forget_session(id, now) } else { Ok(false) }
     }
 
     /// Whether a family was forgotten.
@@ -232,12 +235,13 @@ impl Engine {
     }
 
     /// Members may be at other nodes, or on their way: for as long as they could live none is accepted.
-    fn forget_everywhere(&self, key: &SessionKey, now: UnixMillis) {
+    fn forget_everywhere(&self, key: &SessionKey, now: UnixMillis) -> Result<(), Error> {
         let until = now + self.config.resumption.lifetime;
         match self.store.remove_for_all(key, until, Origin::Here, now, FORGET_PATIENCE) {
             Ok(evicted) => self.note_evicted(evicted),
-            Err(_) => self.counters().count(Counter::TransportDropped),
+            Err(_) => return Err(STORE_WAS_BUSY),
         }
+        Ok(())
     }
 
     /// Whether sessions lie in the cluster under their own keys.
@@ -305,7 +309,7 @@ impl Engine {
     /// It was taken out of Redis, where who has that could put it back: here at least it stays used.
     fn note_used(&self, key: &SessionKey, meta: &Meta, now: UnixMillis) {
         let until = UnixMillis::from_secs(meta.expires.into());
-        let noted = self.store.remove_for_all(key, until, Origin::Elsewhere, now, FORGET_PATIENCE);
+        let noted = self.store.remove_for_all(key, until, Origin::Elsewhere, now, NOTE_PATIENCE);
         if let Ok(evicted) = noted {
             self.note_evicted(evicted);
         }
@@ -365,7 +369,15 @@ enum Here<'a> {
 
 /// How long a shard's lease is waited for: by a handshake that keeps what it fetched, and by who removes a session.
 const ADOPT_PATIENCE: Duration = Duration::from_micros(200);
-const FORGET_PATIENCE: Duration = Duration::from_micros(800);
+const NOTE_PATIENCE: Duration = Duration::from_micros(800);
+
+/// How long it is waited for when the application asks for a removal: longer than a process that was killed keeps it.
+const FORGET_PATIENCE: Duration = Duration::from_millis(15);
+
+const STORE_WAS_BUSY: Error = Error::OnThisNodeOnly(
+    "the session is removed here, other sessions and tickets of its handshake may still resume: other processes kept the \
+     store for too long; try again",
+);
 
 /// Set in the note of a session whose value begins with its policy. One that everybody may have has none.
 const HAS_POLICY: u8 = 0x80;

@@ -130,10 +130,18 @@ pub(super) unsafe extern "C" fn remove_session(ctx: *mut SSL_CTX, session: *mut 
 }
 
 fn forget_session(engine: &Engine, session: Session) {
-    if !removal::is_of_openssl(session) {
-        engine.forget_session(session.id(), clock::now());
+    static SAID: Once = Once::new();
+    let forgotten = if !removal::is_of_openssl(session) {
+        engine.forget_session(session.id(), clock::now())
     } else if engine.config().resumption.on_remove == OnRemove::Forget {
-        engine.forget_stored_session(session.id(), clock::now());
+        engine.forget_stored_session(session.id(), clock::now())
+    } else {
+        return;
+    };
+    if let Err(error) = forgotten
+        && SAID.first()
+    {
+        log::warn!("a removal was not carried out (said once): {error}");
     }
 }
 
@@ -410,6 +418,7 @@ fn keep_session(attachment: &Attachment, slot: Slot, ssl: *mut SSL, session: Ses
         id: session.id(),
         name: name.as_bytes(),
         policy,
+        began: handshake.connection.began,
         authenticated: first.unwrap_or(handshake.connection.began.min(session.time())),
         expires: session.expires().min(family(engine, ssl, handshake).ends()),
         value: &value,

@@ -32,8 +32,8 @@ pub(super) enum Search {
 
 /// Begins the search for the session of that id.
 pub(super) fn begin(slot: Slot, ssl: *mut SSL, id: &[u8]) -> Search {
-    // SAFETY: the callback of this connection is running, and this is the only reference in it.
     let now = clock::now();
+    // SAFETY: the callback of this connection is running, and this is the only reference in it.
     let Some(handshake) = (unsafe { Handshake::of(ssl, now) }) else { return Search::Over(None) };
     let Some(wanted) = Wanted::now(slot, ssl, handshake) else { return Search::Over(None) };
     if let Some(again) = wanted.again(id, ssl, handshake) {

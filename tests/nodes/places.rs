@@ -24,7 +24,7 @@ fn serves(realm: Realm) {
         let nodes: [Node; 2] = realm.nodes();
         let id = nodes[0].keep(b"a session");
         nodes[1].finds_soon(&id);
-        nodes[1].0.forget_session(&id, now());
+        nodes[1].0.forget_session(&id, now()).expect("the store is free");
         soon("the removal", || nodes[0].find(&id, Lookup::Keep).is_none());
     }
 }

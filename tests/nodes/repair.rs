@@ -168,7 +168,7 @@ fn a_removal_that_redis_did_not_take_is_sent_again_also_where_sessions_are_sent_
         std::mem::replace(&mut last, looks) == looks
     });
     middleman.behave(Behaviour::BlackHole);
-    node.0.forget_session(&id, now());
+    node.0.forget_session(&id, now()).expect("the store is free");
     soon("down", || !node.is_up());
     middleman.behave(Behaviour::Pass);
     soon("the removal", || exist("none"));

@@ -108,7 +108,7 @@ fn nothing_secret_is_readable_in_redis_or_on_the_way() {
         let value: Vec<u8> = (b'A'..b'z').collect();
         let id = nodes[0].keep(&value);
         nodes[1].finds_soon(&id);
-        nodes[0].0.forget_session(&id, now());
+        nodes[0].0.forget_session(&id, now()).expect("the store is free");
         soon("the removal", || nodes[1].find(&id, Lookup::Keep).is_none());
 
         let seen = [

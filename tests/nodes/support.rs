@@ -139,6 +139,7 @@ impl Node {
             id: &id,
             name: SHOP.name,
             policy: SHOP.accepting,
+            began: now(),
             authenticated: now(),
             expires: now() + Duration::from_secs(600),
             value,

@@ -54,6 +54,7 @@ fn revoking_all_ends_every_ticket_and_session_and_new_ones_take_their_place() {
         id: &id,
         name: SHOP.name,
         policy: Policy::PUBLIC,
+        began: now,
         authenticated: now,
         expires: now + HOUR,
         value: b"session",

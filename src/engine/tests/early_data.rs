@@ -67,6 +67,7 @@ fn sessions_take_no_room_from_strikes() {
             id: &id,
             name: SHOP.name,
             policy: SHOP.accepting,
+            began: now,
             authenticated: now,
             expires: now + HOUR,
             value: &[7; 60_000],
@@ -99,7 +100,7 @@ fn strikes_and_sessions_of_one_id_do_not_meet() {
     assert!(asks(&engine, &id, now));
     let lookup = crate::engine::Lookup::Consume;
     assert!(engine.find_session(&id, &SHOP, lookup, now).is_none());
-    assert!(!engine.forget_session(&id, now));
+    assert!(!engine.forget_session(&id, now).unwrap());
     assert!(!asks(&engine, &id, now), "and the strike is still there");
     assert_eq!(engine.report(now).sessions_live, 0);
 }

@@ -33,6 +33,7 @@ fn tickets_go_on_both_ways_and_stored_sessions_and_early_data_do_not() {
         id: &id,
         name: SHOP.name,
         policy: SHOP.accepting,
+        began: now,
         authenticated: now,
         expires: now + HOUR,
         value: b"session",

@@ -71,6 +71,7 @@ fn a_flush_forgets_the_stored_sessions() {
         id: &id,
         name: b"shop.example",
         policy: Policy::PUBLIC,
+        began: now,
         authenticated: now,
         expires: now + std::time::Duration::from_secs(60),
         value: b"session",
