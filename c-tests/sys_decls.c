@@ -31,6 +31,10 @@ SAME(CRYPTO_EX_INDEX_SSL, 0);
 SAME(CRYPTO_EX_INDEX_SSL_CTX, 1);
 SAME(CRYPTO_EX_INDEX_SSL_SESSION, 2);
 SAME(ERR_LIB_SSL, 20);
+SAME(SSL_CB_ACCEPT_LOOP, 0x2001);
+SAME(SSL_CB_HANDSHAKE_DONE, 0x20);
+SAME(TLS_ST_SR_CLNT_HELLO, 20);
+SAME(BIO_CTRL_FLUSH, 11);
 SAME(SSL_VERIFY_PEER, 1);
 SAME(SSL_SENT_SHUTDOWN, 1);
 SAME(X509_V_OK, 0);
@@ -94,7 +98,12 @@ static const struct {
     void (*ssl_set_info_callback)(SSL *, InfoCallback *);
     InfoCallback *(*ssl_get_info_callback)(const SSL *);
     InfoCallback *(*ctx_get_info_callback)(SSL_CTX *);
-    int (*ssl_set_generate_session_id)(SSL *, GenerateIdCallback *);
+    OSSL_HANDSHAKE_STATE (*ssl_get_state)(const SSL *);
+    int (*ssl_in_init)(const SSL *);
+    int (*ssl_is_init_finished)(const SSL *);
+    void (*ssl_set0_wbio)(SSL *, BIO *);
+    void (*ssl_set0_rbio)(SSL *, BIO *);
+    int (*bio_up_ref)(BIO *);
     STACK_OF(SSL_CIPHER) *(*ssl_get_ciphers)(const SSL *);
     STACK_OF(SSL_CIPHER) *(*ctx_get_ciphers)(const SSL_CTX *);
     int (*cipher_get_kx_nid)(const SSL_CIPHER *);
@@ -161,7 +170,12 @@ static const struct {
     SSL_set_info_callback,
     SSL_get_info_callback,
     SSL_CTX_get_info_callback,
-    SSL_set_generate_session_id,
+    SSL_get_state,
+    SSL_in_init,
+    SSL_is_init_finished,
+    SSL_set0_wbio,
+    SSL_set0_rbio,
+    BIO_up_ref,
     SSL_get_ciphers,
     SSL_CTX_get_ciphers,
     SSL_CIPHER_get_kx_nid,

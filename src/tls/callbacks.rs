@@ -3,13 +3,14 @@
 
 use std::ffi::{c_int, c_uchar, c_uint, c_void};
 use std::ptr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use openssl_sys::{EVP_CIPHER_CTX, SSL, SSL_CTX, SSL_SESSION};
 
 use super::attach::Attachment;
 use super::client;
-use super::connection::{is_resumed, is_stateless, is_tls13};
+use super::connection::{is_stateless, is_tls13};
 use super::guard::guarded;
 use super::handshake::{Handshake, Resuming};
 use super::name::ServerName;
@@ -262,7 +263,8 @@ unsafe fn open_ticket(
     handshake.opening(opening.age, engine, tls13);
     let (policy, family) = (opening.policy, opening.family);
     handshake.name = server_name;
-    handshake.resuming = Some(Resuming { policy, family, authenticated: None, judged: false });
+    handshake.resuming =
+        Some(Resuming { policy, family, authenticated: None, engine: Arc::clone(engine) });
     confirm::ask(ssl, handshake);
     // In TLS 1.3 a client uses a ticket once: without a new one it could resume every second time only. Where there are
     // rules the new one is another occasion to judge, if the application put a callback in the place of ours.
@@ -322,7 +324,8 @@ fn issuing_key(
     }
     let (name, policy) = session_binding(attachment, slot, ssl, handshake)?;
     let engine = &attachment.engine;
-    let (began, family) = (handshake.connection.began, family(engine, ssl, handshake));
+    let family = family(engine, ssl, handshake);
+    let began = handshake.connection.began;
     let issuing = engine.issuing_key(name.as_bytes(), policy, began, clock::now())?;
     Some((issuing, family))
 }
@@ -337,7 +340,7 @@ fn session_binding(
 ) -> Option<(ServerName, Policy)> {
     let engine = &attachment.engine;
     let serving = policy::serving(engine, ssl);
-    let resumed = handshake.resumed(is_resumed(ssl));
+    let resumed = handshake.resumed(ssl);
     let bound = resumed.map(|resumed| (handshake.name, resumed.policy));
     let keeps_to = handshake.connection.keeps_to(serving);
     if !keeps_to || !policy::admits_resumption(ssl, bound.is_some()) {
@@ -361,8 +364,12 @@ fn family(engine: &Engine, ssl: *mut SSL, handshake: &mut Handshake) -> Family {
     if let Some(family) = handshake.family {
         return family;
     }
-    let resumed = handshake.resumed(is_resumed(ssl)).and_then(|resumed| resumed.family);
-    *handshake.family.insert(resumed.unwrap_or_else(|| engine.new_family(clock::now())))
+    let resumed = handshake.resumed(ssl).and_then(|resumed| resumed.family);
+    let family = resumed.unwrap_or_else(|| {
+        handshake.connection.began_with(ssl);
+        engine.new_family(handshake.connection.began)
+    });
+    *handshake.family.insert(family)
 }
 
 /// Whether this connection verifies its client while the application named no session id context: OpenSSL ends the
@@ -412,15 +419,16 @@ fn keep_session(attachment: &Attachment, slot: Slot, ssl: *mut SSL, session: Ses
     let Some((value, note)) = session.encode() else {
         return engine.counters().count(Counter::SessionsDropped);
     };
+    let family = family(engine, ssl, handshake);
     // OpenSSL gives every TLS 1.3 ticket a fresh time; the full handshake is older.
-    let first = handshake.resumed(is_resumed(ssl)).and_then(|resumed| resumed.authenticated);
+    let first = handshake.resumed(ssl).and_then(|resumed| resumed.authenticated);
     let kept = NewSession {
         id: session.id(),
         name: name.as_bytes(),
         policy,
         began: handshake.connection.began,
         authenticated: first.unwrap_or(handshake.connection.began.min(session.time())),
-        expires: session.expires().min(family(engine, ssl, handshake).ends()),
+        expires: session.expires().min(family.ends()),
         value: &value,
         note,
     };

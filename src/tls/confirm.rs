@@ -2,38 +2,38 @@
 //!
 //! A client asks to resume before the servername callback runs; until then the policy that will serve is a guess. So
 //! whoever hands OpenSSL a session, or the key of one, also asks for this judgement: an info callback of the connection's
-//! own, which OpenSSL calls when it is about to make the ServerHello (SSL_set_info_callback(3): at each step of the
-//! handshake). By then the ClientHello is done with: every callback that could choose a context or set how the client is
+//! own, which OpenSSL calls at each step of the handshake (SSL_set_info_callback(3)), first when it is about to make the
+//! ServerHello. By then the ClientHello is done with: every callback that could choose a context or set how the client is
 //! verified has run. If the session was made under another policy than the one that serves now, it must not come into
-//! force: the handshake is ended, and the node remembers that the name is served by several.
+//! force: the handshake is ended ([`super::cut`]), and the node remembers that the name is served by several.
 //!
-//! - TLS 1.2 and older: the session's master secret is replaced by a random one, so that neither side can finish. Where
-//!   there are rules, a session that is found by its id does not have its secret until it was judged, so that it comes
-//!   into force only if it was: the application may put an info callback of its own in the place of ours.
-//! - TLS 1.3: making the ticket that follows fails, before the application is told that the handshake is over. A ticket
-//!   follows, for the connection is given a number of them and a session id generator that refuses.
+//! The policy may still change later, or the application may put an info callback in the place of ours. So the callbacks
+//! that make the next ticket, id or session judge again. Where there are rules, each further step is judged too, a TLS 1.2
+//! ticket is always renewed, and a TLS 1.2 session that is found by its id does not have its secret until it was judged.
 //!
 //! Owns: nothing; what is remembered of a handshake is in [`Handshake`]. Called by: the ticket and session callbacks, and
-//! OpenSSL. Threads and forks: as for every callback. Failure: without a judgement a session stays in force only if no
-//! info callback can be set, which OpenSSL does not refuse.
+//! OpenSSL. Threads and forks: as for every callback. Failure: what cannot be judged does not come into force.
 
-use std::ffi::{c_int, c_uchar, c_uint};
+use std::ffi::c_int;
 use std::ptr::NonNull;
 
 use openssl_sys::{SSL, SSL_SESSION};
 use zeroize::Zeroizing;
 
-use super::connection::{is_resumed, is_tls13};
+use super::connection::{
+    has_begun_to_answer, is_finished, is_quic, is_renegotiated, is_tls, is_tls13,
+};
+use super::cut::Cut;
 use super::guard::{contained, guarded};
 use super::handshake::{Handshake, Resuming};
 use super::policy;
 use super::session::{MASTER_KEY_LEN, Session};
-use super::sys::{self, InfoCallback};
+use super::sys::{self, InfoCallback, SSL_CB_ACCEPT_LOOP, SSL_CB_HANDSHAKE_DONE};
 use crate::clock;
 use crate::engine::{Engine, Policy, Visit};
 use crate::log::Once;
 
-/// From now on this handshake is judged when the ServerHello is due.
+/// From now on this handshake is judged, first when the ServerHello is due.
 pub(super) fn ask(ssl: *mut SSL, handshake: &mut Handshake) {
     // SAFETY: `ssl` is the connection whose callback is running; the function has the signature that OpenSSL documents.
     unsafe {
@@ -66,87 +66,117 @@ pub(super) fn fits(engine: &Engine, ssl: *mut SSL, resuming: &Resuming) -> bool 
     policy::serving(engine, ssl) == resuming.policy
 }
 
-/// The application's own callback comes first, for it may change what is judged. OpenSSL goes on calling ours until it
-/// returns to the application, so what is called each time is kept small.
+/// The application's own callback comes first, for it may change what is judged.
 unsafe extern "C" fn judge(ssl: *const SSL, position: c_int, value: c_int) {
     let ssl = ssl.cast_mut();
-    // SAFETY: `ssl` is the connection whose callback is running; the getters touch nothing else. The application's
-    // callback gets the arguments that OpenSSL gave.
+    // SAFETY: `ssl` is the connection whose callback is running, and each reference to its handshake is the only one while
+    // it is used. The application's callback gets the arguments that OpenSSL gave.
     unsafe {
-        let mut callback = sys::SSL_get_info_callback(ssl);
-        let is_due = is_judge(callback);
-        if is_due {
-            callback = contained(|| restore(ssl)).flatten();
-        }
-        let callback =
-            callback.or_else(|| sys::SSL_CTX_get_info_callback(openssl_sys::SSL_get_SSL_CTX(ssl)));
-        if let Some(callback) = callback.filter(|_| !is_judge(callback)) {
+        if let Some(callback) = application_callback(ssl) {
             callback(ssl, position, value);
         }
-        if is_due {
-            // This is the only reference in the callback.
-            contained(|| Handshake::current(ssl).map(|handshake| conclude(ssl, handshake)));
+        if matches!(position, SSL_CB_ACCEPT_LOOP | SSL_CB_HANDSHAKE_DONE) {
+            contained(|| {
+                if let Some(handshake) = Handshake::current(ssl) {
+                    look(ssl, handshake, position);
+                }
+            });
         }
     }
 }
 
-/// Gives the connection back the application's info callback, which is the result.
-fn restore(ssl: *mut SSL) -> Option<InfoCallback> {
-    // SAFETY: `ssl` is the connection whose callback is running, and this is the only reference in it.
+/// What OpenSSL would call without us. It goes on calling ours until it returns to the application, also when the
+/// connection has the application's back; and an application that puts a callback of its own in the place of ours may
+/// call ours from there.
+fn application_callback(ssl: *mut SSL) -> Option<InfoCallback> {
+    // SAFETY: `ssl` is the connection whose callback is running; the getters touch nothing else.
     unsafe {
-        let before = Handshake::current(ssl).and_then(|it| it.info_callback.take());
-        sys::SSL_set_info_callback(ssl, before);
-        before
+        let saved = Handshake::current(ssl).and_then(|handshake| handshake.info_callback);
+        let current = sys::SSL_get_info_callback(ssl);
+        let is_replaced = current.is_some() && !is_judge(current) && saved.is_none();
+        saved.or_else(|| {
+            let ctx = openssl_sys::SSL_get_SSL_CTX(ssl);
+            if is_replaced { None } else { sys::SSL_CTX_get_info_callback(ctx) }
+        })
     }
 }
 
-/// Judges the session that a handshake resumes, unless that is done. Whether the handshake must not go on is in
+/// Judges, and looks no more once it can make no difference.
+fn look(ssl: *mut SSL, handshake: &mut Handshake, position: c_int) {
+    if !has_begun_to_answer(ssl) && resumes_a_shared_key(ssl) {
+        handshake.resuming = None;
+    }
+    conclude(ssl, handshake);
+    let has_rules = handshake.resuming.as_ref().is_some_and(Resuming::knows_rules);
+    if has_rules && position != SSL_CB_HANDSHAKE_DONE && !handshake.refused {
+        return;
+    }
+    // SAFETY: `ssl` is the connection whose callback is running.
+    unsafe {
+        if is_judge(sys::SSL_get_info_callback(ssl)) {
+            sys::SSL_set_info_callback(ssl, handshake.info_callback);
+        }
+    }
+}
+
+/// Whether what was resumed is a shared key of the application's (TLS 1.3), and no session of ours that the client offered
+/// before it. Such a key has no session id yet.
+fn resumes_a_shared_key(ssl: *mut SSL) -> bool {
+    // SAFETY: `ssl` is the connection whose callback is running, and so is its session valid.
+    let session = unsafe { Session::borrow(openssl_sys::SSL_get_session(ssl)) };
+    is_tls13(ssl) && session.is_some_and(|session| session.id().is_empty())
+}
+
+/// Judges the session that a handshake resumes, by what serves it now. Whether the handshake must not go on is in
 /// [`Handshake::refused`].
 pub(super) fn conclude(ssl: *mut SSL, handshake: &mut Handshake) {
-    let slot = handshake.slot();
-    let Some(resuming) = handshake.resuming.as_mut().filter(|it| !it.judged) else { return };
-    let Some(attachment) = slot.attachment_for(ssl).filter(|_| is_resumed(ssl)) else { return };
-    resuming.judged = true;
-    let is_free = resuming.policy.is_public() && !attachment.engine.has_rules();
+    let accepting = handshake.slot().attachment();
+    let Some(resuming) = handshake.resumed(ssl) else { return };
     // Where nobody knows rules, what serves is read without touching the error queue.
-    if is_free && policy::is_public(attachment, ssl) {
+    if !resuming.knows_rules() && policy::is_public(&resuming.engine, accepting, ssl) {
         handshake.connection.keeps_to(Policy::PUBLIC);
         return give_secret_back(ssl, handshake);
     }
-    guarded(|| compare(&attachment.engine, ssl, handshake));
+    guarded(|| compare(ssl, handshake));
 }
 
-fn compare(engine: &Engine, ssl: *mut SSL, handshake: &mut Handshake) {
-    let (accepting, now) = (handshake.accepting().unwrap_or(Policy::PUBLIC), clock::now());
-    let Some(resuming) = &handshake.resuming else { return };
+fn compare(ssl: *mut SSL, handshake: &mut Handshake) {
+    let accepting = handshake.accepting().unwrap_or(Policy::PUBLIC);
+    let Some(resuming) = handshake.resumed(ssl) else { return };
+    let (engine, policy, now) = (&resuming.engine, resuming.policy, clock::now());
     let visit = Visit { name: handshake.name.as_bytes(), accepting };
-    let policy = resuming.policy;
     if fits(engine, ssl, resuming) {
-        engine.note_served(&visit, policy, now);
+        if handshake.connection.policy.is_none() {
+            engine.note_served(&visit, policy, now);
+        }
         handshake.connection.keeps_to(policy);
         return give_secret_back(ssl, handshake);
     }
+    // After the handshake the connection is what it is; nothing more is made of it.
+    if handshake.refused || is_finished(ssl) {
+        return;
+    }
     engine.note_mixed(&visit, now);
-    handshake.refused = true;
-    end(ssl);
+    end(ssl, handshake);
     note_ended();
 }
 
 /// Makes sure that this handshake fails.
-fn end(ssl: *mut SSL) {
-    if is_tls13(ssl) {
-        // SAFETY: `ssl` is the connection whose callback is running; the function has the signature that OpenSSL documents.
-        unsafe {
-            if openssl_sys::SSL_get_num_tickets(ssl) == 0 {
-                openssl_sys::SSL_set_num_tickets(ssl, 1);
-            }
-            sys::SSL_set_generate_session_id(ssl, Some(refuse_id));
-        }
+fn end(ssl: *mut SSL, handshake: &mut Handshake) {
+    handshake.refused = true;
+    handshake.secret = None;
+    if is_quic(ssl) {
+        // Its BIOs are not the connection's own; the ticket that must follow fails.
         return;
     }
-    // SAFETY: the session is the connection's own: `open_ticket` and `find_session` hand out new objects only.
-    if let Some(session) = unsafe { Session::borrow(openssl_sys::SSL_get_session(ssl)) } {
-        session.replace_master_key(&random_secret());
+    // SAFETY: the session is the connection's own: `open_ticket` and `find_session` hand out new objects only. The
+    // connection's callback is running, and it is not of QUIC.
+    unsafe {
+        if let Some(session) = Session::borrow(openssl_sys::SSL_get_session(ssl)) {
+            session.replace_master_key(&random_secret());
+        }
+        let with_alert = is_tls(ssl) && !is_renegotiated(ssl) && !has_begun_to_answer(ssl);
+        handshake.cut = Some(Cut::end(ssl, with_alert));
     }
 }
 
@@ -163,12 +193,6 @@ fn random_secret() -> Zeroizing<[u8; MASTER_KEY_LEN]> {
     // Even without randomness the secret is not the client's.
     let _ = crate::sys::random(&mut secret[..]);
     secret
-}
-
-/// # Safety
-/// Nothing is asked of the arguments.
-unsafe extern "C" fn refuse_id(_ssl: *mut SSL, _id: *mut c_uchar, _len: *mut c_uint) -> c_int {
-    0
 }
 
 fn note_ended() {

@@ -21,6 +21,29 @@ pub(super) fn is_resumed(ssl: *mut SSL) -> bool {
     unsafe { openssl_sys::SSL_session_reused(ssl) == 1 }
 }
 
+pub(super) fn is_quic(ssl: *mut SSL) -> bool {
+    // SAFETY: the connection is valid in its callback.
+    unsafe { openssl_sys::SSL_version(ssl) == QUIC1_VERSION }
+}
+
+/// Whether it is spoken over a stream: not DTLS, nor QUIC.
+pub(super) fn is_tls(ssl: *mut SSL) -> bool {
+    // SAFETY: the connection is valid in its callback.
+    unsafe { openssl_sys::SSL_version(ssl) >> 8 == TLS1_3_VERSION >> 8 }
+}
+
+/// Whether the server has gone further in this handshake than to read the ClientHello.
+pub(super) fn has_begun_to_answer(ssl: *mut SSL) -> bool {
+    // SAFETY: the connection is valid in its callback.
+    unsafe { sys::SSL_get_state(ssl) != sys::TLS_ST_SR_CLNT_HELLO }
+}
+
+/// Whether the connection's handshake is over.
+pub(super) fn is_finished(ssl: *mut SSL) -> bool {
+    // SAFETY: the connection is valid in its callback.
+    unsafe { sys::SSL_is_init_finished(ssl) == 1 }
+}
+
 /// Whether this is not the connection's first handshake (TLS 1.2 and older).
 pub(super) fn is_renegotiated(ssl: *mut SSL) -> bool {
     let command = sys::SSL_CTRL_GET_NUM_RENEGOTIATIONS;

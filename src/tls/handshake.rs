@@ -8,11 +8,12 @@ use openssl_sys::{CRYPTO_EX_DATA, SSL};
 use zeroize::Zeroizing;
 
 use super::attach::Attachment;
-use super::connection::{QUIC1_VERSION, is_renegotiated};
+use super::connection::{QUIC1_VERSION, is_renegotiated, is_resumed};
+use super::cut::Cut;
 use super::ex_data::Place;
 use super::guard::contained;
 use super::name::ServerName;
-use super::session::MASTER_KEY_LEN;
+use super::session::{MASTER_KEY_LEN, Session};
 use super::slots::Slot;
 use super::sys::{self, InfoCallback};
 use super::{policy, removal};
@@ -55,7 +56,9 @@ pub(super) struct Handshake {
     pub(super) consumed: Option<Box<Consumed>>,
     /// The secret of the session that the client asks to resume, which the session gets back when it is found to fit.
     pub(super) secret: Option<Box<Zeroizing<[u8; MASTER_KEY_LEN]>>>,
-    /// The application's own, while ours is in its place.
+    /// What ends the connection where the session must not come into force.
+    pub(super) cut: Option<Cut>,
+    /// The application's own, since ours was put in its place.
     pub(super) info_callback: Option<InfoCallback>,
     pub(super) connection: Connection,
     /// Its inner connection may be gone before it.
@@ -69,8 +72,15 @@ pub(super) struct Resuming {
     pub(super) family: Option<Family>,
     /// When its full handshake took place, where that is known.
     pub(super) authenticated: Option<UnixMillis>,
-    /// Whether it was looked at after the application had chosen the virtual host.
-    pub(super) judged: bool,
+    /// Whose session it is.
+    pub(super) engine: Arc<Engine>,
+}
+
+impl Resuming {
+    /// Whether any rules are known: the session's, or somebody's on this node.
+    pub(super) fn knows_rules(&self) -> bool {
+        !self.policy.is_public() || self.engine.has_rules()
+    }
 }
 
 /// What all handshakes of a connection have in common.
@@ -125,6 +135,9 @@ impl Handshake {
                 let connection =
                     if is_renegotiated(ssl) { state.connection } else { Connection::new(now) };
                 let info_callback = state.info_callback.take();
+                if let Some(cut) = state.cut.take() {
+                    cut.undo(ssl);
+                }
                 let is_quic = state.is_quic;
                 *state = Handshake { info_callback, is_quic, ..Handshake::new(random, connection) };
             }
@@ -158,6 +171,7 @@ impl Handshake {
             refused: false,
             consumed: None,
             secret: None,
+            cut: None,
             info_callback: None,
             connection,
             is_quic: false,
@@ -195,9 +209,9 @@ impl Handshake {
         self.slot
     }
 
-    /// The session that was resumed, if it is one of ours.
-    pub(super) fn resumed(&self, is_resumed: bool) -> Option<&Resuming> {
-        self.resuming.as_ref().filter(|_| is_resumed)
+    /// What was resumed, if it is a session of ours.
+    pub(super) fn resumed(&self, ssl: *mut SSL) -> Option<&Resuming> {
+        self.resuming.as_ref().filter(|_| is_resumed(ssl))
     }
 
     /// Whether one more ticket may be tried.
@@ -238,6 +252,24 @@ impl Handshake {
 impl Connection {
     fn new(now: UnixMillis) -> Self {
         Connection { began: now, policy: None }
+    }
+
+    /// The first session of a full handshake is made, which is long after it where the application asked for no tickets at
+    /// first. OpenSSL has the time of the handshake, to the second, until it gives the session that of the ticket.
+    pub(super) fn began_with(&mut self, ssl: *mut SSL) {
+        // SAFETY: `ssl` is the connection whose callback is running, and so is its session valid.
+        let (session, tickets) = unsafe {
+            (
+                Session::borrow(openssl_sys::SSL_get_session(ssl)),
+                openssl_sys::SSL_get_num_tickets(ssl),
+            )
+        };
+        let is_late = |session: &Session| {
+            tickets == 0 || self.began.secs().saturating_sub(session.time().secs()) > 1
+        };
+        if let Some(session) = session.filter(is_late) {
+            self.began = self.began.min(session.time());
+        }
     }
 
     /// Whether a session may be made under `policy`: all sessions of a connection are made under one. Later ones, as after

@@ -12,6 +12,7 @@ mod client;
 mod code;
 mod confirm;
 mod connection;
+mod cut;
 mod ex_data;
 mod functions;
 mod guard;

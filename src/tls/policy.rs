@@ -25,18 +25,15 @@ pub(super) fn serving(engine: &Engine, ssl: *mut SSL) -> Policy {
 
 /// Whether everybody gets in at a connection, with the context and settings that it has now. Costs a few loads, the
 /// fewest where `accepting`, the attachment of the context that accepted it, serves it too.
-pub(super) fn is_public(accepting: &Attachment, ssl: *mut SSL) -> bool {
-    match accepting.engine.config().resumption.bind {
+pub(super) fn is_public(engine: &Engine, accepting: Option<&Attachment>, ssl: *mut SSL) -> bool {
+    match engine.config().resumption.bind {
         Bind::Off => true,
         Bind::Certificate => false,
         // SAFETY: as in `serving`.
         Bind::On => unsafe {
             let place = Place::of_connection(ssl);
-            if place.ctx == accepting.ctx() {
-                lets_anybody_in(&place, Some(accepting))
-            } else {
-                lets_anybody_in(&place, Attachment::serving(ssl))
-            }
+            let serving = accepting.filter(|accepting| accepting.ctx() == place.ctx);
+            lets_anybody_in(&place, serving.or_else(|| Attachment::serving(ssl)))
         },
     }
 }

@@ -32,7 +32,9 @@ thread_local! {
 pub(super) unsafe fn connection_is_freed(ssl: *mut SSL) {
     // SAFETY: as the caller promises; OpenSSL frees the session after the ex_data.
     unsafe {
-        if openssl_sys::SSL_get_shutdown(ssl) & sys::SSL_SENT_SHUTDOWN == 0 {
+        let is_unclean = openssl_sys::SSL_get_shutdown(ssl) & sys::SSL_SENT_SHUTDOWN == 0;
+        // OpenSSL leaves the session of an unfinished handshake alone.
+        if is_unclean && sys::SSL_in_init(ssl) == 0 {
             let session = Session::borrow(openssl_sys::SSL_get_session(ssl));
             FREED.set(session.and_then(|session| session.id().try_into().ok()));
         }

@@ -7,6 +7,7 @@
 //! anything for the other but what [`pause`] keeps: what the first found out, the second finds out again.
 
 use std::ptr::NonNull;
+use std::sync::Arc;
 
 use openssl_sys::{SSL, SSL_SESSION};
 
@@ -109,9 +110,7 @@ impl Wanted {
         if handshake.name.as_bytes() != self.name.as_bytes() {
             return None;
         }
-        let resuming = handshake.resuming.as_mut()?;
         let session = session::decode(&consumed.value, consumed.note, id)?;
-        resuming.judged = false;
         confirm::ask(ssl, handshake);
         Some(session)
     }
@@ -142,7 +141,7 @@ impl Wanted {
             policy,
             family: Some(family),
             authenticated: Some(authenticated),
-            judged: false,
+            engine: Arc::clone(&self.attachment.engine),
         });
         confirm::ask(ssl, handshake);
         if !is_tls13(ssl) && (!policy.is_public() || self.attachment.engine.has_rules()) {

@@ -3,7 +3,7 @@
 use std::ffi::{c_char, c_int, c_long, c_uchar, c_uint, c_void};
 
 use openssl_sys::{
-    CRYPTO_EX_DATA, EVP_CIPHER_CTX, SSL_CIPHER, SSL_SESSION, X509_OBJECT, X509_STORE,
+    BIO, CRYPTO_EX_DATA, EVP_CIPHER_CTX, SSL_CIPHER, SSL_SESSION, X509_OBJECT, X509_STORE,
     X509_STORE_CTX, X509_VERIFY_PARAM, stack_st_X509_OBJECT,
 };
 pub(super) use openssl_sys::{SSL, SSL_CTX, SSL_METHOD, stack_st_X509_NAME};
@@ -46,6 +46,11 @@ pub(super) const SSL_SESS_CACHE_NO_INTERNAL: c_long = 0x300;
 pub(super) const SSL_CTRL_SET_TLSEXT_TICKET_KEY_CB: c_int = 72;
 
 pub(super) const ERR_LIB_SSL: c_int = 20;
+pub(super) const SSL_CB_ACCEPT_LOOP: c_int = 0x2001;
+pub(super) const SSL_CB_HANDSHAKE_DONE: c_int = 0x20;
+/// A member of OSSL_HANDSHAKE_STATE.
+pub(super) const TLS_ST_SR_CLNT_HELLO: c_int = 20;
+pub(super) const BIO_CTRL_FLUSH: c_int = 11;
 pub(super) const SSL_VERIFY_PEER: c_int = 1;
 pub(super) const SSL_SENT_SHUTDOWN: c_int = 1;
 pub(super) const X509_V_OK: c_long = 0;
@@ -141,13 +146,15 @@ unsafe extern "C" {
     pub(super) fn ERR_set_mark() -> c_int;
     pub(super) fn ERR_pop_to_mark() -> c_int;
 
+    pub(super) fn SSL_get_state(ssl: *const SSL) -> c_int;
+    pub(super) fn SSL_in_init(ssl: *const SSL) -> c_int;
+    pub(super) fn SSL_is_init_finished(ssl: *const SSL) -> c_int;
+    pub(super) fn SSL_set0_wbio(ssl: *mut SSL, bio: *mut BIO);
+    pub(super) fn SSL_set0_rbio(ssl: *mut SSL, bio: *mut BIO);
+    pub(super) fn BIO_up_ref(bio: *mut BIO) -> c_int;
     pub(super) fn SSL_get_info_callback(ssl: *const SSL) -> Option<InfoCallback>;
     pub(super) fn SSL_set_info_callback(ssl: *mut SSL, callback: Option<InfoCallback>);
     pub(super) fn SSL_CTX_get_info_callback(ctx: *mut SSL_CTX) -> Option<InfoCallback>;
-    pub(super) fn SSL_set_generate_session_id(
-        ssl: *mut SSL,
-        callback: Option<GenerateIdCallback>,
-    ) -> c_int;
     pub(super) fn SSL_get_ciphers(ssl: *const SSL) -> *mut c_void;
     pub(super) fn SSL_CTX_get_ciphers(ctx: *const SSL_CTX) -> *mut c_void;
     pub(super) fn SSL_CIPHER_get_kx_nid(cipher: *const SSL_CIPHER) -> c_int;
