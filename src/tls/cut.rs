@@ -8,7 +8,7 @@
 //! Owns: [`Cut`], one in a connection whose handshake was ended. Called by: [`super::confirm`]. Threads and forks: as for
 //! every callback. Failure: without memory for a BIO the connection has none, which ends it too.
 
-use std::ffi::{c_int, c_long};
+use std::ffi::c_long;
 use std::ptr::{self, NonNull};
 
 use openssl_sys::{BIO, SSL};
@@ -16,7 +16,8 @@ use openssl_sys::{BIO, SSL};
 use super::sys;
 
 /// A fatal alert, handshake_failure, as a record of its own.
-const ALERT: [u8; 7] = [21, 3, 3, 0, 2, 2, 40];
+const ALERT: [u8; ALERT_LEN as usize] = [21, 3, 3, 0, 2, 2, 40];
+const ALERT_LEN: u8 = 7;
 
 /// The application's BIOs of a connection whose handshake was ended.
 pub(super) struct Cut {
@@ -39,7 +40,7 @@ impl Cut {
             let (own_write, own_read) =
                 (openssl_sys::SSL_get_wbio(ssl), openssl_sys::SSL_get_rbio(ssl));
             if with_alert && !own_write.is_null() {
-                openssl_sys::BIO_write(own_write, ALERT.as_ptr().cast(), ALERT.len() as c_int);
+                openssl_sys::BIO_write(own_write, ALERT.as_ptr().cast(), ALERT_LEN.into());
                 flush(own_write);
             }
             let (own_write, own_read) = (counted(own_write), counted(own_read));
