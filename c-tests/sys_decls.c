@@ -98,6 +98,7 @@ static const struct {
     void (*ssl_set_info_callback)(SSL *, InfoCallback *);
     InfoCallback *(*ssl_get_info_callback)(const SSL *);
     InfoCallback *(*ctx_get_info_callback)(SSL_CTX *);
+    int (*ssl_get_rfd)(const SSL *);
     OSSL_HANDSHAKE_STATE (*ssl_get_state)(const SSL *);
     int (*ssl_in_init)(const SSL *);
     int (*ssl_is_init_finished)(const SSL *);
@@ -170,6 +171,7 @@ static const struct {
     SSL_set_info_callback,
     SSL_get_info_callback,
     SSL_CTX_get_info_callback,
+    SSL_get_rfd,
     SSL_get_state,
     SSL_in_init,
     SSL_is_init_finished,

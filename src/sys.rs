@@ -182,6 +182,38 @@ pub(crate) fn file_of(address: *const libc::c_void) -> Option<(Vec<u8>, usize)> 
     Some((name, address.addr().wrapping_sub(base.addr())))
 }
 
+/// The local address of a socket as bytes: port, and address of IPv4 or IPv6; zeros for what is no such socket.
+pub(crate) fn local_address(descriptor: libc::c_int) -> [u8; 18] {
+    let mut bytes = [0; 18];
+    // SAFETY: the structure is plain data that the call fills, as far as the length says that it fits.
+    let address = unsafe {
+        let mut found = std::mem::zeroed::<libc::sockaddr_storage>();
+        let mut len = libc::socklen_t::try_from(size_of_val(&found)).unwrap_or(0);
+        if libc::getsockname(descriptor, (&raw mut found).cast(), &raw mut len) != 0 {
+            return bytes;
+        }
+        found
+    };
+    let (port, host) = bytes.split_at_mut(2);
+    // SAFETY: the family says which structure it is; all of them fit into the storage, and are plain data.
+    unsafe {
+        match libc::c_int::from(address.ss_family) {
+            libc::AF_INET => {
+                let address = &*(&raw const address).cast::<libc::sockaddr_in>();
+                port.copy_from_slice(&address.sin_port.to_ne_bytes());
+                host[..4].copy_from_slice(&address.sin_addr.s_addr.to_ne_bytes());
+            }
+            libc::AF_INET6 => {
+                let address = &*(&raw const address).cast::<libc::sockaddr_in6>();
+                port.copy_from_slice(&address.sin6_port.to_ne_bytes());
+                host.copy_from_slice(&address.sin6_addr.s6_addr);
+            }
+            _ => {}
+        }
+    }
+    bytes
+}
+
 /// What this host calls itself; empty when it does not say.
 pub(crate) fn host_name() -> String {
     let mut name = [0u8; 65];

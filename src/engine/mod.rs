@@ -47,7 +47,7 @@ pub use metrics::Report;
 pub use outside::Nodes;
 pub use sessions::{Lookup, NewSession, Question, Search, StoredSession, Waited};
 pub use tickets::{Issuing, Opening};
-pub use visit::Visit;
+pub use visit::{Listener, Visit};
 
 pub use crate::cluster::lookup::Asking;
 

@@ -18,7 +18,12 @@ pub struct Visit<'a> {
     /// The accepting context's own policy, which tells listeners with the same names apart. Looked at only where
     /// [`Engine::has_rules`].
     pub accepting: Policy,
+    /// The address that the client connected to, which does so too: see [`Listener`]. Looked at in the same cases.
+    pub listener: Listener,
 }
+
+/// A local address as bytes: port, and address of IPv4 or IPv6; zeros where it is not known.
+pub type Listener = [u8; 18];
 
 impl Engine {
     /// Whether any connection of this node was served under rules. Until then no name needs to be known.
@@ -60,12 +65,14 @@ impl Engine {
     pub fn note_served_at(
         &self,
         name: &[u8],
-        accepting: Option<Policy>,
+        accepting: Option<(Policy, Listener)>,
         policy: Policy,
         now: UnixMillis,
     ) {
         match accepting {
-            Some(accepting) => self.note_served(&Visit { name, accepting }, policy, now),
+            Some((accepting, listener)) => {
+                self.note_served(&Visit { name, accepting, listener }, policy, now);
+            }
             None if policy.is_public() => {}
             None => self.note_rules(),
         }
@@ -78,6 +85,6 @@ impl Engine {
     }
 
     fn place(&self, visit: &Visit<'_>) -> u64 {
-        self.store.name_hash(&[&visit.accepting.to_bytes(), visit.name])
+        self.store.name_hash(&[&visit.accepting.to_bytes(), &visit.listener, visit.name])
     }
 }

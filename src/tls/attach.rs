@@ -356,15 +356,21 @@ impl Attachment {
         unsafe { (libssl().set_allow_early_data_cb)(ssl, Some(ask), slot) };
     }
 
-    /// Listens for removals: the application's are everybody's. A context that keeps sessions of its own as a client, which
-    /// OpenSSL would have keep its server's too, listens only where somebody wants to know.
+    /// Whether OpenSSL's own cache keeps sessions of this context, as it must for its connections as a client. It then removes
+    /// them in bulk (SSL_CTX_flush_sessions(3), SSL_CTX_free(3)), which says nothing of the shared ones.
+    pub(super) fn has_cache_of_its_own(&self) -> bool {
+        self.cache_mode() & SSL_SESS_CACHE_NO_INTERNAL != SSL_SESS_CACHE_NO_INTERNAL
+    }
+
+    /// Listens for removals: the application's are everybody's. A context with a cache of its own listens only where somebody
+    /// wants to know.
     ///
     /// # Safety
     /// The context is valid.
     pub(super) unsafe fn install_remove_callback(&self) {
         let forget = self.engine.config().resumption.on_remove == OnRemove::Forget;
-        let stores = self.cache_mode() & SSL_SESS_CACHE_NO_INTERNAL != SSL_SESS_CACHE_NO_INTERNAL;
-        let listens = forget || !stores || self.wishes.remove_session.get().is_some();
+        let listens =
+            forget || !self.has_cache_of_its_own() || self.wishes.remove_session.get().is_some();
         let callback: RemoveSessionCallback = callbacks::remove_session;
         // SAFETY: as the caller promises; the function has the signature that OpenSSL documents.
         unsafe { (libssl().ctx_sess_set_remove_cb)(self.ctx, listens.then_some(callback)) };

@@ -124,15 +124,16 @@ pub(super) unsafe extern "C" fn remove_session(ctx: *mut SSL_CTX, session: *mut 
         }
         guarded(|| {
             if let (Some(attachment), Some(session)) = (attachment, Session::borrow(session)) {
-                forget_session(&attachment.engine, session);
+                forget_session(attachment, session);
             }
         });
     }
 }
 
-fn forget_session(engine: &Engine, session: Session) {
+fn forget_session(attachment: &Attachment, session: Session) {
     static SAID: Once = Once::new();
-    let forgotten = if !removal::is_of_openssl(session) {
+    let engine = &attachment.engine;
+    let forgotten = if !removal::is_of_openssl(session) && !attachment.has_cache_of_its_own() {
         engine.forget_session(session.id(), clock::now())
     } else if engine.config().resumption.on_remove == OnRemove::Forget {
         engine.forget_stored_session(session.id(), clock::now())
@@ -247,7 +248,7 @@ unsafe fn open_ticket(
         return NO_TICKET;
     }
     let server_name = ServerName::in_client_hello(ssl);
-    let visit = handshake.arrives(slot, attachment, &server_name);
+    let visit = handshake.arrives(slot, ssl, attachment, &server_name);
     let Some(opening) = engine.opening_key(&name, vector, &visit, now) else {
         return NO_TICKET;
     };
@@ -354,7 +355,7 @@ fn session_binding(
         return Some((name, serving));
     }
     handshake.accepted_by(slot);
-    let accepting = handshake.accepting();
+    let accepting = handshake.accepting(ssl);
     engine.note_served_at(name.as_bytes(), accepting, serving, clock::now());
     Some((name, serving))
 }

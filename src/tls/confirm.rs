@@ -25,7 +25,7 @@ use super::connection::{
 };
 use super::cut::Cut;
 use super::guard::{contained, guarded};
-use super::handshake::{Handshake, Resuming};
+use super::handshake::{Handshake, NOWHERE, Resuming};
 use super::policy;
 use super::session::{MASTER_KEY_LEN, Session};
 use super::sys::{self, InfoCallback, SSL_CB_ACCEPT_LOOP, SSL_CB_HANDSHAKE_DONE};
@@ -141,10 +141,10 @@ pub(super) fn conclude(ssl: *mut SSL, handshake: &mut Handshake) {
 }
 
 fn compare(ssl: *mut SSL, handshake: &mut Handshake) {
-    let accepting = handshake.accepting().unwrap_or(Policy::PUBLIC);
+    let (accepting, listener) = handshake.accepting(ssl).unwrap_or(NOWHERE);
     let Some(resuming) = handshake.resumed(ssl) else { return };
     let (engine, policy, now) = (&resuming.engine, resuming.policy, clock::now());
-    let visit = Visit { name: handshake.name.as_bytes(), accepting };
+    let visit = Visit { name: handshake.name.as_bytes(), accepting, listener };
     if fits(engine, ssl, resuming) {
         if handshake.connection.policy.is_none() {
             engine.note_served(&visit, policy, now);

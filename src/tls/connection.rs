@@ -6,6 +6,7 @@ use std::ptr;
 use openssl_sys::SSL;
 
 use super::sys::{self, TLS1_3_VERSION};
+use crate::engine::Listener;
 
 /// What SSL_version(3) says of QUIC, whose handshake is that of TLS 1.3.
 pub(super) const QUIC1_VERSION: c_int = 0x0000_0001;
@@ -42,6 +43,15 @@ pub(super) fn has_begun_to_answer(ssl: *mut SSL) -> bool {
 pub(super) fn is_finished(ssl: *mut SSL) -> bool {
     // SAFETY: the connection is valid in its callback.
     unsafe { sys::SSL_is_init_finished(ssl) == 1 }
+}
+
+/// The address that the client connected to, where OpenSSL reads from a socket itself. One system call.
+pub(super) fn listener(ssl: *mut SSL) -> Listener {
+    if is_quic(ssl) {
+        return Listener::default();
+    }
+    // SAFETY: the connection is valid in its callback.
+    crate::sys::local_address(unsafe { sys::SSL_get_rfd(ssl) })
 }
 
 /// Whether this is not the connection's first handshake (TLS 1.2 and older).

@@ -8,7 +8,7 @@ use openssl_sys::{CRYPTO_EX_DATA, SSL};
 use zeroize::Zeroizing;
 
 use super::attach::Attachment;
-use super::connection::{QUIC1_VERSION, is_renegotiated, is_resumed};
+use super::connection::{QUIC1_VERSION, is_renegotiated, is_resumed, listener};
 use super::cut::Cut;
 use super::ex_data::Place;
 use super::guard::contained;
@@ -18,7 +18,7 @@ use super::slots::Slot;
 use super::sys::{self, InfoCallback};
 use super::{policy, removal};
 use crate::clock::UnixMillis;
-use crate::engine::{Engine, Policy, Visit, Waited};
+use crate::engine::{Engine, Listener, Policy, Visit, Waited};
 use crate::ring::{Age, Family};
 use crate::stats::Counter;
 
@@ -40,8 +40,8 @@ pub(super) struct Handshake {
     pending: Option<Pending>,
     /// The context that accepted the connection.
     slot: Slot,
-    /// That context's policy, where it had to be known.
-    accepting: Option<Policy>,
+    /// That context's policy and the address that it listens on, where they had to be known.
+    accepting: Option<(Policy, Listener)>,
     /// The server name that the client asks to resume under.
     pub(super) name: ServerName,
     /// The session that the client asks to resume, of which the key or the session itself was handed out last.
@@ -64,6 +64,9 @@ pub(super) struct Handshake {
     /// Its inner connection may be gone before it.
     is_quic: bool,
 }
+
+/// Where nothing is known of the accepting context.
+pub(super) const NOWHERE: (Policy, Listener) = (Policy::PUBLIC, [0; 18]);
 
 /// What a client asks to resume.
 pub(super) struct Resuming {
@@ -188,20 +191,23 @@ impl Handshake {
     pub(super) fn arrives<'a>(
         &mut self,
         slot: Slot,
+        ssl: *mut SSL,
         attachment: &Attachment,
         name: &'a ServerName,
     ) -> Visit<'a> {
         self.slot = slot;
         if attachment.engine.has_rules() {
-            self.accepting = Some(policy::accepting(attachment));
+            self.accepting = Some((policy::accepting(attachment), listener(ssl)));
         }
-        Visit { name: name.as_bytes(), accepting: self.accepting.unwrap_or(Policy::PUBLIC) }
+        let (accepting, listener) = self.accepting.unwrap_or(NOWHERE);
+        Visit { name: name.as_bytes(), accepting, listener }
     }
 
-    /// The accepting context's policy, also after a switch; `None` where the connection does not tell any more which
-    /// context that was.
-    pub(super) fn accepting(&self) -> Option<Policy> {
-        self.accepting.or_else(|| self.slot.attachment().map(policy::accepting))
+    /// The accepting context's policy and listener, also after a switch; `None` where the connection does not tell any more
+    /// which context that was.
+    pub(super) fn accepting(&self, ssl: *mut SSL) -> Option<(Policy, Listener)> {
+        let now = |attachment| (policy::accepting(attachment), listener(ssl));
+        self.accepting.or_else(|| self.slot.attachment().map(now))
     }
 
     /// The slot of the accepting context, once the client has asked to resume.

@@ -19,7 +19,7 @@ use super::session::Session;
 use super::slots::Slot;
 use super::{confirm, pause, policy, removal, session};
 use crate::clock;
-use crate::engine::{self, Lookup, Policy, StoredSession, Visit};
+use crate::engine::{self, Listener, Lookup, Policy, StoredSession, Visit};
 use crate::stats::Counter;
 
 /// How far a search has come.
@@ -71,6 +71,7 @@ struct Wanted {
     attachment: &'static Attachment,
     name: ServerName,
     accepting: Policy,
+    listener: Listener,
     lookup: Lookup,
 }
 
@@ -88,15 +89,15 @@ impl Wanted {
     fn of(slot: Slot, ssl: *mut SSL, handshake: &mut Handshake) -> Option<Self> {
         let attachment = slot.attachment_for(ssl)?;
         let name = ServerName::in_client_hello(ssl);
-        let Visit { accepting, .. } = handshake.arrives(slot, attachment, &name);
+        let Visit { accepting, listener, .. } = handshake.arrives(slot, ssl, attachment, &name);
         // TLS 1.2 ids are visible on the wire and reused by design.
         let single_use = attachment.engine.config().resumption.single_use && is_tls13(ssl);
         let lookup = if single_use { Lookup::Consume } else { Lookup::Keep };
-        Some(Wanted { attachment, name, accepting, lookup })
+        Some(Wanted { attachment, name, accepting, listener, lookup })
     }
 
     fn visit(&self) -> Visit<'_> {
-        Visit { name: self.name.as_bytes(), accepting: self.accepting }
+        Visit { name: self.name.as_bytes(), accepting: self.accepting, listener: self.listener }
     }
 
     /// The session of a handshake that begins anew, if it asks for the same name with it.

@@ -146,6 +146,7 @@ unsafe extern "C" {
     pub(super) fn ERR_set_mark() -> c_int;
     pub(super) fn ERR_pop_to_mark() -> c_int;
 
+    pub(super) fn SSL_get_rfd(ssl: *const SSL) -> c_int;
     pub(super) fn SSL_get_state(ssl: *const SSL) -> c_int;
     pub(super) fn SSL_in_init(ssl: *const SSL) -> c_int;
     pub(super) fn SSL_is_init_finished(ssl: *const SSL) -> c_int;

@@ -108,7 +108,8 @@ pub(crate) fn agree(nodes: &[Node]) {
 }
 
 /// Everybody's visit.
-pub(crate) const SHOP: Visit<'static> = Visit { name: b"shop.example", accepting: Policy::PUBLIC };
+pub(crate) const SHOP: Visit<'static> =
+    Visit { name: b"shop.example", accepting: Policy::PUBLIC, listener: [0; 18] };
 
 pub(crate) struct Node(pub(crate) Arc<Engine>);
 

@@ -62,7 +62,8 @@ pub(super) fn now() -> UnixMillis {
 }
 
 /// Everybody's visit to the shop.
-pub(super) const SHOP: Visit<'static> = Visit { name: b"shop.example", accepting: Policy::PUBLIC };
+pub(super) const SHOP: Visit<'static> =
+    Visit { name: b"shop.example", accepting: Policy::PUBLIC, listener: [0; 18] };
 
 /// Rules of a kind.
 pub(super) fn rules(kind: u8) -> Policy {

@@ -38,7 +38,7 @@ fn a_ticket_is_tied_to_its_server_name_and_tells_its_policy() {
         for policy in [Policy::PUBLIC, rules(1), rules(2)] {
             let ticket = issue_under(&engine, name, policy, now).unwrap();
             for other in names {
-                let visit = Visit { name: other, accepting: Policy::PUBLIC };
+                let visit = Visit { name: other, ..SHOP };
                 let opening = opening_at(&engine, &ticket, &visit, now).unwrap();
                 assert_eq!(opening.key == ticket.issuing.key, name == other);
                 assert_eq!(opening.policy, policy, "also to a process that has learned nothing");
@@ -72,6 +72,8 @@ fn a_ticket_is_opened_where_its_policy_served_the_name_last_and_nowhere_else() {
     engine.note_served(&elsewhere, Policy::PUBLIC, now);
     assert!(opening_at(&other, &public, &elsewhere, now).is_some());
     assert!(opening(&other, &public, now).is_none(), "listeners are told apart");
+    let port = Visit { listener: [1; 18], ..SHOP };
+    assert!(!other.may_resume(&port, rules(1), now), "by their addresses too");
     other.note_mixed(&SHOP, now);
     assert!(opening(&engine, &verified, now).is_none(), "several serve it");
     assert!(place.engine().has_rules(), "also for those that come later");
@@ -94,7 +96,7 @@ fn without_binding_every_name_opens_every_ticket() {
     config.resumption.bind = Bind::Off;
     let (engine, now) = (Engine::new(config).unwrap(), now());
     let ticket = issue(&engine, now);
-    let visit = Visit { name: b"other.example", accepting: rules(1) };
+    let visit = Visit { name: b"other.example", accepting: rules(1), ..SHOP };
     assert_eq!(opening_at(&engine, &ticket, &visit, now).unwrap().key, ticket.issuing.key);
 }
 

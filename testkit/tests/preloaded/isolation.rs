@@ -145,9 +145,11 @@ fn a_session_without_verification_opens_no_place_that_verifies_even_at_its_first
         let session = scene.visit(open, None, None)?.session;
         let back = scene.visit(open, None, session)?;
         assert!(back.reused, "{kind}: the session is good: {back:?}");
-        let there = scene.visit(verifying, None, session)?;
-        assert!(there.offered && !there.reused, "{kind}: {there:?}");
-        assert!(!there.answer.contains("200"), "{kind}: {there:?}");
+        // The handshake is ended, or a full one that the place then refuses.
+        if let Ok(there) = scene.visit(verifying, None, session) {
+            assert!(there.offered && !there.reused, "{kind}: {there:?}");
+            assert!(!there.answer.contains("200"), "{kind}: {there:?}");
+        }
     }
     Ok(())
 }
