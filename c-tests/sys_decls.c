@@ -68,15 +68,18 @@ typedef void RemoveSessionCallback(SSL_CTX *, SSL_SESSION *);
 typedef int GenerateIdCallback(SSL *, unsigned char *, unsigned int *);
 typedef int AllowEarlyDataCallback(SSL *, void *);
 typedef void InfoCallback(const SSL *, int, int);
+typedef int SecurityCallback(const SSL *, const SSL_CTX *, int, int, int, void *, void *);
 typedef int CertVerifyCallback(X509_STORE_CTX *, void *);
 typedef unsigned int PskServerCallback(SSL *, const char *, unsigned char *, unsigned int);
 typedef int PskFindSessionCallback(SSL *, const unsigned char *, size_t, SSL_SESSION **);
 #if OPENSSL_VERSION_NUMBER >= 0x30000000L
 typedef EVP_MAC_CTX MacCtx;
 typedef uint64_t Options;
+typedef const X509_STORE ReadStore;
 #else
 typedef HMAC_CTX MacCtx;
 typedef unsigned long Options;
+typedef X509_STORE ReadStore;
 #endif
 typedef int TicketKeyCallback(SSL *, unsigned char *, unsigned char *, EVP_CIPHER_CTX *, MacCtx *,
                               int);
@@ -118,6 +121,26 @@ static const struct {
     unsigned int (*param_get_hostflags)(const X509_VERIFY_PARAM *);
     int (*param_get_depth)(const X509_VERIFY_PARAM *);
     int (*param_get_auth_level)(const X509_VERIFY_PARAM *);
+    time_t (*param_get_time)(const X509_VERIFY_PARAM *);
+    uint32_t (*param_get_inh_flags)(const X509_VERIFY_PARAM *);
+    SecurityCallback *(*get_security_callback)(const SSL *);
+    SecurityCallback *(*ctx_get_security_callback)(const SSL_CTX *);
+    void *(*get0_security_ex_data)(const SSL *);
+    void *(*ctx_get0_security_ex_data)(const SSL_CTX *);
+    int (*store_up_ref)(X509_STORE *);
+    X509_VERIFY_PARAM *(*store_get0_param)(ReadStore *);
+    X509_STORE_CTX_verify_fn (*store_get_verify)(ReadStore *);
+    X509_STORE_CTX_verify_cb (*store_get_verify_cb)(ReadStore *);
+    X509_STORE_CTX_get_issuer_fn (*store_get_get_issuer)(ReadStore *);
+    X509_STORE_CTX_check_issued_fn (*store_get_check_issued)(ReadStore *);
+    X509_STORE_CTX_check_revocation_fn (*store_get_check_revocation)(ReadStore *);
+    X509_STORE_CTX_get_crl_fn (*store_get_get_crl)(ReadStore *);
+    X509_STORE_CTX_check_crl_fn (*store_get_check_crl)(ReadStore *);
+    X509_STORE_CTX_cert_crl_fn (*store_get_cert_crl)(ReadStore *);
+    X509_STORE_CTX_check_policy_fn (*store_get_check_policy)(ReadStore *);
+    X509_STORE_CTX_lookup_certs_fn (*store_get_lookup_certs)(ReadStore *);
+    X509_STORE_CTX_lookup_crls_fn (*store_get_lookup_crls)(ReadStore *);
+    X509_STORE_CTX_cleanup_fn (*store_get_cleanup)(ReadStore *);
     const unsigned char *(*session_get0_id_context)(const SSL_SESSION *, unsigned int *);
     SSL_SESSION *(*session_new)(void);
     long (*session_set_timeout)(SSL_SESSION *, long);
@@ -191,6 +214,26 @@ static const struct {
     X509_VERIFY_PARAM_get_hostflags,
     X509_VERIFY_PARAM_get_depth,
     X509_VERIFY_PARAM_get_auth_level,
+    X509_VERIFY_PARAM_get_time,
+    X509_VERIFY_PARAM_get_inh_flags,
+    SSL_get_security_callback,
+    SSL_CTX_get_security_callback,
+    SSL_get0_security_ex_data,
+    SSL_CTX_get0_security_ex_data,
+    X509_STORE_up_ref,
+    X509_STORE_get0_param,
+    X509_STORE_get_verify,
+    X509_STORE_get_verify_cb,
+    X509_STORE_get_get_issuer,
+    X509_STORE_get_check_issued,
+    X509_STORE_get_check_revocation,
+    X509_STORE_get_get_crl,
+    X509_STORE_get_check_crl,
+    X509_STORE_get_cert_crl,
+    X509_STORE_get_check_policy,
+    X509_STORE_get_lookup_certs,
+    X509_STORE_get_lookup_crls,
+    X509_STORE_get_cleanup,
     SSL_SESSION_get0_id_context,
     SSL_SESSION_new,
     SSL_SESSION_set_timeout,

@@ -197,13 +197,12 @@ static void every_part(void)
     for (const struct part *part = PARTS + 1; part < PARTS + ALL_PARTS; part++) {
         if (!row_starts(part->name))
             continue;
-        for (int w = 0; w < 2; w++)
+        for (int w = 0; w < ways_to(&part->strict); w++)
             for (int p = 0; p < 2; p++)
                 for (int h = 0; h < histories(1); h++) {
-                    enum way way = w ? NO_CALLBACK : BY_SERVER_NAME;
                     enum place place = p ? OTHER_PROCESS : SAME_PROCESS;
                     struct attack attack = {
-                        .setup.way = way, .place = place, .steps = HISTORIES[h]};
+                        .setup.way = WAYS_TO_PARTS[w], .place = place, .steps = HISTORIES[h]};
                     tries_both_directions(attack, part);
                 }
     }

@@ -148,14 +148,15 @@ static void every_policy(void)
     if (!row_starts("every policy"))
         return;
     for (int i = 2; i < 2 * ALL_PARTS; i++)
-        for (int w = 0; w < 2; w++)
+        for (int w = 0; w < ways_to(policy_of(i)); w++)
             for (int p = 0; p < 2; p++) {
                 const struct policy *policy = policy_of(i);
                 struct stay stay = {.place = p ? OTHER_PROCESS : SAME_PROCESS, .ports = 1};
-                stay.setup.way = w ? NO_CALLBACK : BY_SERVER_NAME;
+                stay.setup.way = WAYS_TO_PARTS[w];
                 stay.setup.ports[0] = policy;
-                bool is_known = policy->apply_ctx == MEMBERS_ONLY->apply_ctx ||
-                                policy->apply_ctx == OPEN_TO_ALL->apply_ctx;
+                bool is_whole = policy->apply_attached == NULL && policy->apply_live == NULL;
+                bool is_known = is_whole && (policy->apply_ctx == MEMBERS_ONLY->apply_ctx ||
+                                             policy->apply_ctx == OPEN_TO_ALL->apply_ctx);
                 bool stays_inside = policy->is_private && stay.place != SAME_PROCESS;
                 if (!policy->never && !is_known && !stays_inside)
                     every_kind(stay, deep);

@@ -164,6 +164,86 @@ static void security_level_2(SSL_CTX *server)
     SSL_CTX_set_security_level(server, 2);
 }
 
+/* ---- What lies on the store ---- */
+
+static X509_STORE *store_of(SSL_CTX *server)
+{
+    return SSL_CTX_get_cert_store(server);
+}
+
+static void knows_who_is_revoked(SSL_CTX *server)
+{
+    required(server);
+    CHECK(X509_STORE_add_crl(store_of(server), list_of_revoked(MEMBER)) == 1);
+}
+
+static void store_checks_revocation(SSL_CTX *server)
+{
+    knows_who_is_revoked(server);
+    CHECK(X509_STORE_set_flags(store_of(server), X509_V_FLAG_CRL_CHECK) == 1);
+}
+
+static int finds_nobody_revoked(X509_STORE_CTX *store)
+{
+    (void)store;
+    return 1;
+}
+
+static void store_overlooks_revocation(SSL_CTX *server)
+{
+    store_checks_revocation(server);
+    X509_STORE_set_check_revocation(store_of(server), finds_nobody_revoked);
+}
+
+static void store_of_one_host(SSL_CTX *server)
+{
+    required(server);
+    X509_VERIFY_PARAM *param = X509_STORE_get0_param(store_of(server));
+    CHECK(X509_VERIFY_PARAM_set1_host(param, "client.example", 0) == 1);
+}
+
+static void trusts_foreigners(SSL_CTX *server)
+{
+    trusts(server, FOREIGNER);
+}
+
+static X509_STORE *new_store(enum who trusted)
+{
+    X509_STORE *store = X509_STORE_new();
+    CHECK(store != NULL && X509_STORE_add_cert(store, authority(trusted)) == 1);
+    return store;
+}
+
+/* The context's own store is the same for both. */
+static void verifies_by_store(SSL_CTX *server, enum who trusted)
+{
+    required(server);
+    CHECK(SSL_CTX_set0_verify_cert_store(server, new_store(trusted)) == 1);
+}
+
+static void verify_store_of_foreigners(SSL_CTX *server)
+{
+    verifies_by_store(server, FOREIGNER);
+}
+
+static void verify_store_of_members(SSL_CTX *server)
+{
+    verifies_by_store(server, MEMBER);
+}
+
+/* One store for each connection, which is gone with it: the next one often lies at the same address. */
+static void verify_store_of_foreigners_ssl(SSL *ssl)
+{
+    required_ssl(ssl);
+    CHECK(SSL_set0_verify_cert_store(ssl, new_store(FOREIGNER)) == 1);
+}
+
+static void verify_store_of_members_ssl(SSL *ssl)
+{
+    required_ssl(ssl);
+    CHECK(SSL_set0_verify_cert_store(ssl, new_store(MEMBER)) == 1);
+}
+
 /* ---- Callbacks ---- */
 
 static int lets_all_in(int ok, X509_STORE_CTX *store)
@@ -218,6 +298,31 @@ static void cert_callback_for_members(SSL_CTX *server)
 {
     required(server);
     SSL_CTX_set_cert_verify_callback(server, verifies_as_told, &members);
+}
+
+static int finds_all_secure(const SSL *ssl, const SSL_CTX *ctx, int what, int bits, int id,
+                            void *other, void *data)
+{
+    (void)ssl, (void)ctx, (void)what, (void)bits, (void)id, (void)other, (void)data;
+    return 1;
+}
+
+static void all_is_secure(SSL_CTX *server)
+{
+    required(server);
+    SSL_CTX_set_security_callback(server, finds_all_secure);
+}
+
+static void all_is_secure_for_everybody(SSL_CTX *server)
+{
+    all_is_secure(server);
+    SSL_CTX_set0_security_ex_data(server, &everybody);
+}
+
+static void all_is_secure_for_members(SSL_CTX *server)
+{
+    all_is_secure(server);
+    SSL_CTX_set0_security_ex_data(server, &members);
 }
 
 /* ---- Clients that are known without a certificate ---- */
@@ -298,6 +403,25 @@ const struct part PARTS[] = {
     {"cert-verify argument",
      {KNOWS("cert-verify for all", cert_callback_for_everybody, NULL, SELF_MADE), .is_private = true},
      {KNOWS("cert-verify for members", cert_callback_for_members, NULL, MEMBER), .is_private = true}},
+    {"store flags", {KNOWS("lists unused", knows_who_is_revoked, NULL, MEMBER)},
+     {KNOWS("lists used", store_checks_revocation, NULL, SECOND_MEMBER)}},
+    {"store callback", {KNOWS("revocation overlooked", store_overlooks_revocation, NULL, MEMBER)},
+     {KNOWS("lists used", store_checks_revocation, NULL, SECOND_MEMBER)}},
+    {"store host", STRICT, {KNOWS("store of one host", store_of_one_host, NULL, MEMBER)}},
+    {"CA loaded after attaching",
+     {KNOWS("foreigners after attaching", required, NULL, FOREIGNER), .apply_attached = trusts_foreigners},
+     STRICT},
+    {"CA added to a live store",
+     {KNOWS("foreigners later", required, NULL, FOREIGNER), .apply_live = trusts_foreigners}, STRICT},
+    {"verify store",
+     {KNOWS("foreigners' store", verify_store_of_foreigners, verify_store_of_foreigners_ssl, FOREIGNER),
+      .by_connection = true},
+     {KNOWS("members' store", verify_store_of_members, verify_store_of_members_ssl, MEMBER),
+      .by_connection = true}},
+    {"security callback", {KNOWS("all is secure", all_is_secure, NULL, MEMBER)}, STRICT},
+    {"security data",
+     {KNOWS("secure for all", all_is_secure_for_everybody, NULL, MEMBER), .is_private = true},
+     {KNOWS("secure for members", all_is_secure_for_members, NULL, MEMBER), .is_private = true}},
     {"PSK only", PUBLIC,
      {KNOWS("PSK only", psk_only, psk_ssl, HAS_PSK), .bare = true, .never = true}},
     {"PSK only, by session", PUBLIC,

@@ -16,11 +16,14 @@ struct policy {
     void (*apply_ctx)(SSL_CTX *);
     /* What SSL_set_SSL_CTX does not bring along, or all of it where connections are told one by one. */
     void (*apply_ssl)(SSL *);
+    /* The rest of it: right after the context was attached, and after it has served a member. */
+    void (*apply_attached)(SSL_CTX *), (*apply_live)(SSL_CTX *);
     enum who client;     /* who gets in */
     bool bare;           /* the context has no certificate */
     int only;            /* the one version that it is for, or 0 */
     bool is_private;     /* the library cannot read it: sessions need not leave their context */
     bool never;          /* its clients do not resume */
+    bool by_connection;  /* apply_ssl does all of it */
 };
 
 /* Two policies that differ in one part. */
@@ -70,6 +73,11 @@ enum way {
 };
 extern const char *const WAY[WAYS];
 
+/* The ways to come to a policy of the table: the first two, or all. */
+enum { MOST_WAYS_TO_PARTS = 4 };
+extern const enum way WAYS_TO_PARTS[MOST_WAYS_TO_PARTS];
+int ways_to(const struct policy *policy);
+
 /* What a server does to connections under the second policy, beside that. */
 enum tweak {
     AS_IT_IS,
@@ -91,7 +99,7 @@ struct site {
     const struct setup *setup;
     SSL_CTX *front, *hosts[MOST_PORTS];
     int last;                /* the port whose policy is in force: LATE */
-    bool has_served;
+    bool has_served, is_live[MOST_PORTS];
 };
 
 void site_open(struct site *site, const struct setup *setup);

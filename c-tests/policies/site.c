@@ -19,6 +19,14 @@ const char *const WAY[WAYS] = {
     [NOT_ATTACHED] = "servername callback, hosts not attached",
 };
 
+const enum way WAYS_TO_PARTS[MOST_WAYS_TO_PARTS] = {BY_SERVER_NAME, NO_CALLBACK, SET_BY_NAME,
+                                                    BY_CONNECTION};
+
+int ways_to(const struct policy *policy)
+{
+    return policy->by_connection ? MOST_WAYS_TO_PARTS : 2;
+}
+
 /* What the callbacks look at; the port of the connection that is accepted now. */
 static const struct site *serving;
 static int port_now;
@@ -61,6 +69,8 @@ SSL_CTX *new_host(const struct policy *policy, enum tweak tweak, bool attached)
         SSL_CTX_set_max_early_data(host, 1024);
     if (attached)
         attach(host);
+    if (policy->apply_attached != NULL)
+        policy->apply_attached(host);
     return host;
 }
 
@@ -156,23 +166,34 @@ void site_open(struct site *site, const struct setup *setup)
 }
 
 /* Whoever came before the policy changed. */
-static void serve_somebody(struct site *site)
+static void serve_somebody(struct site *site, int port, enum who who)
 {
     struct visitor visitor = visitor_new(&KIND[TLS12_TICKET], "first.example");
-    client_is(visitor.ctx, site->setup->ports[site->last]->client);
-    struct pair pair = pair_with(&visitor, site_accepts(site, site->last));
+    client_is(visitor.ctx, who);
+    struct pair pair = pair_with(&visitor, site_accepts(site, port));
     CHECK(pair_shakes(&pair));
     pair_free(&pair, true);
     visitor_free(&visitor);
 }
 
+static void goes_live(struct site *site, int port)
+{
+    const struct policy *policy = site->setup->ports[port];
+    if (policy->apply_live == NULL || site->is_live[port])
+        return;
+    site->is_live[port] = true;
+    serve_somebody(site, port, MEMBER);
+    policy->apply_live(site->hosts[port]);
+}
+
 void site_turns(struct site *site, int port)
 {
     enum way way = site->setup->way;
+    goes_live(site, port);
     if ((way != LATE && way != LATE_HOST) || port == site->last)
         return;
     if (!site->has_served)
-        serve_somebody(site);
+        serve_somebody(site, site->last, site->setup->ports[site->last]->client);
     site->setup->ports[port]->apply_ctx(way == LATE ? site->front : site->hosts[0]);
     site->last = port;
 }

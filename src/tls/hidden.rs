@@ -72,6 +72,11 @@ fn members() -> Option<&'static Members> {
     MEMBERS.get_or_init(|| Box::new(find_members())).as_ref()
 }
 
+/// Whether a security callback is the one that OpenSSL has for all contexts.
+pub(super) fn is_default_security_callback(callback: *const c_void) -> bool {
+    members().is_some_and(|members| members.default_security_callback == callback.addr())
+}
+
 /// The purpose that a certificate must serve; 0 where none was set, and where it cannot be known.
 ///
 /// # Safety
@@ -91,6 +96,8 @@ struct Members {
     psk_find_session: usize,
     /// An OpenSSL may be built without SRP.
     srp_user: Option<usize>,
+    /// This one has a getter: it is what a new context has.
+    default_security_callback: usize,
 }
 
 fn find_members() -> Option<Members> {
@@ -134,6 +141,8 @@ fn find_members() -> Option<Members> {
         psk_server,
         psk_find_session,
         srp_user,
+        // SAFETY: as above.
+        default_security_callback: unsafe { sys::SSL_CTX_get_security_callback(sample.0) }.addr(),
     })
 }
 

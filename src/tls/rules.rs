@@ -10,8 +10,8 @@ use sha2::{Digest, Sha256};
 use super::attach::Attachment;
 use super::hidden::{self, Hidden};
 use super::sys::{self, stack_st_X509_NAME};
-use super::trust::{self, Trust};
-use super::{code, policy};
+use super::trust::{self, Stores, Trust};
+use super::{code, policy, real};
 
 const SHA256_LEN: usize = 32;
 
@@ -54,7 +54,7 @@ impl Place {
 }
 
 /// The digest of the rules at a place. What is read costs a few hundred nanoseconds, but for what the attachment of the
-/// context keeps: the digest of the trust store.
+/// context keeps: the digest of what stores hold.
 ///
 /// # Safety
 /// What `place` points to is valid, and so is the attachment, which is that of the context in it.
@@ -65,10 +65,15 @@ pub(super) unsafe fn digest(place: &Place, attachment: Option<&Attachment>) -> [
     unsafe {
         let source = Source::of(place);
         rules.number(i64::from(source.security_level));
+        rules.security_callback(&source, attachment);
         rules.code(source.verify_callback, attachment);
         rules.parameters(source.parameters);
         rules.bytes(&trust::names_digest(source.client_authorities));
-        rules.bytes(&trust_digest(place, source.verify_store, attachment));
+        for store in source.stores {
+            rules.store(store, attachment);
+        }
+        let unknown = Trust::default();
+        rules.bytes(&attachment.map_or(&unknown, |known| &known.trust).digest(source.stores));
         rules.hidden(place.ctx, attachment);
         rules.number(i64::from(policy::has_certificate(place.ctx)));
         rules.authentications(place.ciphers);
@@ -76,23 +81,21 @@ pub(super) unsafe fn digest(place: &Place, attachment: Option<&Attachment>) -> [
     rules.0.finalize().into()
 }
 
-/// Certificates that a store holds when its context is attached, up to which their digest is taken at once: a hashed
-/// directory has loaded none yet.
-const FEW: i32 = 16;
-
-/// A context is being attached, before it verifies anybody. What a hashed directory will load later must not count.
+/// A context is being attached. Under the preload its program has configured it by then: a store that is still empty where
+/// clients are verified looks certificates up in a hashed directory.
 ///
 /// # Safety
 /// `ctx` is a valid context.
-pub(super) unsafe fn note_trust(ctx: *mut SSL_CTX, known: &Trust) {
-    // SAFETY: as the caller promises.
+pub(super) unsafe fn note_trust(ctx: *mut SSL_CTX, trust: &Trust) {
+    // SAFETY: as the caller promises; the stores of a valid context are valid.
     unsafe {
         let place = Place::of_context(ctx);
-        let store = openssl_sys::SSL_CTX_get_cert_store(ctx);
-        if place.verify_mode & sys::SSL_VERIFY_PEER != 0 && trust::object_count(store) <= FEW {
-            let stores = [Source::of(&place).verify_store, store];
-            known.digest(stores, || trust::stores_digest(stores));
+        if !real::is_interposed() || place.verify_mode & sys::SSL_VERIFY_PEER == 0 {
+            return;
         }
+        let only_empty =
+            |store| if trust::object_count(store) == 0 { store } else { ptr::null_mut() };
+        trust.look_up(Source::of(&place).stores.map(only_empty));
     }
 }
 
@@ -131,10 +134,12 @@ pub(super) unsafe fn ciphers(list: *mut c_void) -> impl Iterator<Item = *const S
 /// What a connection has of its own, from the context that accepted it or set for it alone; or what a context has.
 struct Source {
     security_level: c_int,
+    security_callback: *const c_void,
+    security_data: *mut c_void,
     verify_callback: *const c_void,
     parameters: *mut X509_VERIFY_PARAM,
     client_authorities: *mut stack_st_X509_NAME,
-    verify_store: *mut X509_STORE,
+    stores: Stores,
 }
 
 impl Source {
@@ -146,25 +151,30 @@ impl Source {
         let command = sys::SSL_CTRL_GET_VERIFY_CERT_STORE;
         // SAFETY: as the caller promises; OpenSSL without this request leaves the pointer as it is, NULL.
         unsafe {
+            let cert_store = openssl_sys::SSL_CTX_get_cert_store(place.ctx);
             match place.ssl {
                 Some(ssl) => {
                     openssl_sys::SSL_ctrl(ssl, command, 0, out);
                     Source {
                         security_level: openssl_sys::SSL_get_security_level(ssl),
+                        security_callback: sys::SSL_get_security_callback(ssl),
+                        security_data: sys::SSL_get0_security_ex_data(ssl),
                         verify_callback: sys::SSL_get_verify_callback(ssl),
                         parameters: openssl_sys::SSL_get0_param(ssl),
                         client_authorities: sys::SSL_get_client_CA_list(ssl),
-                        verify_store,
+                        stores: [verify_store, cert_store],
                     }
                 }
                 None => {
-                    (super::real::libssl().ctx_ctrl)(place.ctx, command, 0, out);
+                    (real::libssl().ctx_ctrl)(place.ctx, command, 0, out);
                     Source {
                         security_level: openssl_sys::SSL_CTX_get_security_level(place.ctx),
+                        security_callback: sys::SSL_CTX_get_security_callback(place.ctx),
+                        security_data: sys::SSL_CTX_get0_security_ex_data(place.ctx),
                         verify_callback: sys::SSL_CTX_get_verify_callback(place.ctx),
                         parameters: openssl_sys::SSL_CTX_get0_param(place.ctx),
                         client_authorities: sys::SSL_CTX_get_client_CA_list(place.ctx),
-                        verify_store,
+                        stores: [verify_store, cert_store],
                     }
                 }
             }
@@ -172,19 +182,21 @@ impl Source {
     }
 }
 
-/// # Safety
-/// As for [`digest`].
-unsafe fn trust_digest(
-    place: &Place,
-    verify_store: *mut X509_STORE,
-    attachment: Option<&Attachment>,
-) -> [u8; SHA256_LEN] {
-    // SAFETY: as the caller promises.
-    let stores = unsafe { [verify_store, openssl_sys::SSL_CTX_get_cert_store(place.ctx)] };
-    // SAFETY: stores of a valid connection and context are valid.
-    let digest = || unsafe { trust::stores_digest(stores) };
-    attachment.map_or_else(digest, |attachment| attachment.trust.digest(stores, digest))
-}
+/// The functions of a store, each with a getter. NULL where OpenSSL's own is called.
+const STORE_CALLBACKS: [unsafe extern "C" fn(*const X509_STORE) -> *const c_void; 12] = [
+    sys::X509_STORE_get_verify,
+    sys::X509_STORE_get_verify_cb,
+    sys::X509_STORE_get_get_issuer,
+    sys::X509_STORE_get_check_issued,
+    sys::X509_STORE_get_check_revocation,
+    sys::X509_STORE_get_get_crl,
+    sys::X509_STORE_get_check_crl,
+    sys::X509_STORE_get_cert_crl,
+    sys::X509_STORE_get_check_policy,
+    sys::X509_STORE_get_lookup_certs,
+    sys::X509_STORE_get_lookup_crls,
+    sys::X509_STORE_get_cleanup,
+];
 
 /// Takes in one rule after the other, each with its length.
 struct Rules(Sha256);
@@ -220,6 +232,34 @@ impl Rules {
         self.bytes(&number);
     }
 
+    /// OpenSSL's own is at another place in each build of it, and does not look at the data.
+    fn security_callback(&mut self, source: &Source, attachment: Option<&Attachment>) {
+        if hidden::is_default_security_callback(source.security_callback) {
+            return self.bytes(&[]);
+        }
+        self.code(source.security_callback, attachment);
+        if !source.security_data.is_null() {
+            self.private(attachment);
+        }
+    }
+
+    /// What a store adds to the parameters of its connections, and how it verifies; not what it holds.
+    ///
+    /// # Safety
+    /// `store` is NULL or valid.
+    unsafe fn store(&mut self, store: *mut X509_STORE, attachment: Option<&Attachment>) {
+        if store.is_null() {
+            return self.bytes(&[]);
+        }
+        // SAFETY: as the caller promises.
+        unsafe {
+            self.parameters(sys::X509_STORE_get0_param(store));
+            for callback in STORE_CALLBACKS {
+                self.code(callback(store), attachment);
+            }
+        }
+    }
+
     /// # Safety
     /// `parameters` is valid.
     unsafe fn parameters(&mut self, parameters: *mut X509_VERIFY_PARAM) {
@@ -229,6 +269,11 @@ impl Rules {
             let host_flags: c_uint = sys::X509_VERIFY_PARAM_get_hostflags(parameters);
             self.bytes(&flags.to_le_bytes());
             self.number(i64::from(host_flags));
+            self.number(i64::from(sys::X509_VERIFY_PARAM_get_inh_flags(parameters)));
+            // Elsewhere it is that of some verification.
+            let has_time = flags & openssl_sys::X509_V_FLAG_USE_CHECK_TIME != 0;
+            let time = || sys::X509_VERIFY_PARAM_get_time(parameters);
+            self.number(if has_time { time() } else { 0 });
             self.number(i64::from(sys::X509_VERIFY_PARAM_get_depth(parameters)));
             self.number(i64::from(sys::X509_VERIFY_PARAM_get_auth_level(parameters)));
             self.number(i64::from(hidden::purpose(parameters)));

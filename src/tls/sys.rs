@@ -179,6 +179,8 @@ unsafe extern "C" {
     pub(super) fn X509_VERIFY_PARAM_get_hostflags(param: *const X509_VERIFY_PARAM) -> c_uint;
     pub(super) fn X509_VERIFY_PARAM_get_depth(param: *const X509_VERIFY_PARAM) -> c_int;
     pub(super) fn X509_VERIFY_PARAM_get_auth_level(param: *const X509_VERIFY_PARAM) -> c_int;
+    pub(super) fn X509_VERIFY_PARAM_get_time(param: *const X509_VERIFY_PARAM) -> libc::time_t;
+    pub(super) fn X509_VERIFY_PARAM_get_inh_flags(param: *const X509_VERIFY_PARAM) -> u32;
     #[cfg(ossl300)]
     pub(super) fn X509_VERIFY_PARAM_get0_host(
         param: *mut X509_VERIFY_PARAM,
@@ -229,6 +231,25 @@ unsafe extern "C" {
         size: usize,
     ) -> openssl_sys::OSSL_PARAM;
 
+    pub(super) fn SSL_get_security_callback(ssl: *const SSL) -> *const c_void;
+    pub(super) fn SSL_CTX_get_security_callback(ctx: *const SSL_CTX) -> *const c_void;
+    pub(super) fn SSL_get0_security_ex_data(ssl: *const SSL) -> *mut c_void;
+    pub(super) fn SSL_CTX_get0_security_ex_data(ctx: *const SSL_CTX) -> *mut c_void;
+
+    pub(super) fn X509_STORE_up_ref(store: *mut X509_STORE) -> c_int;
+    pub(super) fn X509_STORE_get0_param(store: *const X509_STORE) -> *mut X509_VERIFY_PARAM;
+    pub(super) fn X509_STORE_get_verify(store: *const X509_STORE) -> *const c_void;
+    pub(super) fn X509_STORE_get_verify_cb(store: *const X509_STORE) -> *const c_void;
+    pub(super) fn X509_STORE_get_get_issuer(store: *const X509_STORE) -> *const c_void;
+    pub(super) fn X509_STORE_get_check_issued(store: *const X509_STORE) -> *const c_void;
+    pub(super) fn X509_STORE_get_check_revocation(store: *const X509_STORE) -> *const c_void;
+    pub(super) fn X509_STORE_get_get_crl(store: *const X509_STORE) -> *const c_void;
+    pub(super) fn X509_STORE_get_check_crl(store: *const X509_STORE) -> *const c_void;
+    pub(super) fn X509_STORE_get_cert_crl(store: *const X509_STORE) -> *const c_void;
+    pub(super) fn X509_STORE_get_check_policy(store: *const X509_STORE) -> *const c_void;
+    pub(super) fn X509_STORE_get_lookup_certs(store: *const X509_STORE) -> *const c_void;
+    pub(super) fn X509_STORE_get_lookup_crls(store: *const X509_STORE) -> *const c_void;
+    pub(super) fn X509_STORE_get_cleanup(store: *const X509_STORE) -> *const c_void;
     pub(super) fn X509_STORE_lock(store: *mut X509_STORE) -> c_int;
     pub(super) fn X509_STORE_unlock(store: *mut X509_STORE) -> c_int;
     pub(super) fn X509_OBJECT_get0_X509_CRL(
