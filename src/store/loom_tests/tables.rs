@@ -43,14 +43,15 @@ fn loom_a_mark_is_not_lost_among_those_who_serve_the_name() {
 }
 
 #[test]
-fn loom_of_two_that_serve_a_name_differently_none_is_forgotten() {
+fn loom_of_two_that_serve_a_name_differently_one_is_the_last_and_nothing_is_marked() {
     model(4, || {
         let table = table();
         let other = table.clone();
         let other = thread::spawn(move || Names(&other).note_served(NAMES[0], 1, TIME, KEEP));
         Names(&table).note_served(NAMES[0], 2, TIME, KEEP);
         other.join().unwrap();
-        assert_eq!(Names(&table).served(NAMES[0], TIME), Served::Mixed);
+        let last = Names(&table).served(NAMES[0], TIME);
+        assert!([Served::By(1), Served::By(2)].contains(&last), "{last:?}");
         let filled = table.iter().filter(|word| word.load(Ordering::Relaxed) != 0);
         assert_eq!(filled.count(), 1, "one word for one name");
     });
