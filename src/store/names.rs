@@ -1,8 +1,9 @@
 //! Which names were served by what: a hint for every process of the node.
 //!
 //! A table of single words, changed by compare-and-set alone: no lease, so no process can be in the way of another. It
-//! maps a keyed hash of the caller's to a fingerprint of the caller's. An entry that was served by two fingerprints is
-//! *mixed* for a time that the caller chooses.
+//! maps a keyed hash of the caller's to a fingerprint of the caller's: what served the name last. A caller who knows that
+//! the name is served by different things marks it as *mixed*, for a time that it chooses. Being served by another
+//! fingerprint does not set the mark: a stranger can cause that with one handshake. It makes a mark that is on longer.
 //!
 //! ```text
 //! bits 38..64  tag: upper bits of the hash, never 0
@@ -37,9 +38,9 @@ use crate::clock::UnixMillis;
 pub enum Served {
     /// Nothing, and there is room to remember it.
     Nothing,
-    /// What this fingerprint stands for served it last, and nothing else for a while.
+    /// What this fingerprint stands for served it last, and the name is not marked.
     By(u16),
-    /// Different things served it lately, or it was marked so.
+    /// It is marked: different things serve it.
     Mixed,
     /// Nothing, and there is no room to remember it.
     NoRoom,
@@ -145,12 +146,11 @@ impl Names<'_> {
 /// What is known once `print` has served the name.
 fn after_serving(known: Option<Known>, print: u16, now: UnixMillis, keep: Duration) -> Known {
     match known {
-        None => Known::One(print),
-        Some(one @ Known::One(before)) if before == print => one,
-        Some(Known::One(_)) => renewed(known, Some(print), now, keep),
-        Some(Known::Mixed(until, _)) if !counts(until, now) => Known::One(print),
-        Some(mixed @ Known::Mixed(_, before)) if before == Some(print) => mixed,
-        Some(Known::Mixed(..)) => renewed(known, Some(print), now, keep),
+        Some(mixed @ Known::Mixed(until, before)) if counts(until, now) => match before {
+            Some(before) if before == print => mixed,
+            _ => renewed(known, Some(print), now, keep),
+        },
+        _ => Known::One(print),
     }
 }
 
@@ -229,8 +229,8 @@ impl Store {
         self.names().served(hash, now)
     }
 
-    /// Remembers that what `print` stands for served the name. If something else did before, the name is mixed until
-    /// `now` and `keep`. Writes only when that is news.
+    /// Remembers that what `print` stands for served the name, in the place of what did before. Where the name is mixed
+    /// and something else did, it stays so until `now` and `keep`. Writes only when that is news.
     pub fn note_served(&self, hash: u64, print: u16, now: UnixMillis, keep: Duration) {
         self.names().note_served(hash, print, now, keep);
     }

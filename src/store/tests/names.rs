@@ -49,7 +49,7 @@ fn arb_step() -> impl Strategy<Value = Step> {
 #[derive(Clone, Copy, Debug, Default)]
 struct Known {
     print: Option<u16>,
-    /// The end of the mark in units of ten minutes; 0: there was none since the last single fingerprint.
+    /// The end of the mark in units of ten minutes; 0: there was none since the last fingerprint that was not marked.
     until: u64,
 }
 
@@ -70,14 +70,10 @@ impl Known {
     }
 
     fn serve(&mut self, print: u16, now: UnixMillis) {
-        let was_marked = self.until > 0;
-        match self.print {
-            _ if was_marked && !self.is_mixed(now) => {
-                *self = Known { print: Some(print), until: 0 }
-            }
-            Some(before) if before == print => {}
-            None if !was_marked => self.print = Some(print),
-            _ => self.mark(Some(print), now),
+        if !self.is_mixed(now) {
+            *self = Known { print: Some(print), until: 0 };
+        } else if self.print != Some(print) {
+            self.mark(Some(print), now);
         }
     }
 
@@ -150,6 +146,8 @@ fn nothing_is_written_that_is_known() {
     names.note_served(5, 1, NOW + DAY * 40, KEEP);
     assert_eq!(state(), known, "served by the same again");
     names.note_served(5, 2, NOW, KEEP);
+    assert_ne!(state(), known, "served by another");
+    names.note_mixed(5, NOW, KEEP);
     let mixed = state();
     for print in [1, 2, 3, 1] {
         names.note_served(5, print, NOW + Duration::from_secs(1), KEEP);
@@ -161,6 +159,23 @@ fn nothing_is_written_that_is_known() {
     names.note_served(5, 1, NOW + MINUTE * 10, KEEP);
     assert_ne!(state(), mixed, "another one makes the mark longer");
     assert_eq!(state().iter().filter(|word| **word != 0).count(), 1, "one word for one name");
+}
+
+#[test]
+fn being_served_by_another_marks_no_name_and_makes_a_mark_longer() {
+    let store = Store::anonymous(SMALL).unwrap();
+    let name = hash(&store, 1);
+    for print in [1, 2, 1, 3] {
+        store.note_served(name, print, NOW, KEEP);
+        assert_eq!(store.served(name, NOW), Served::By(print), "what served last");
+    }
+    store.note_mixed(name, NOW, KEEP);
+    store.note_served(name, 3, NOW + KEEP, KEEP);
+    let over = NOW + KEEP + MINUTE * 20;
+    assert_eq!(store.served(name, over), Served::By(3), "served by the same: no contradiction");
+    store.note_served(name, 4, NOW + KEEP, KEEP);
+    assert_eq!(store.served(name, over), Served::Mixed);
+    assert_eq!(store.served(name, over + KEEP), Served::By(4));
 }
 
 #[test]
