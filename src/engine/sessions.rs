@@ -200,15 +200,16 @@ impl Engine {
     /// them. Whether the session was in this node's store.
     ///
     /// # Errors
-    /// Others kept the store for longer than a killed process can: the rest of the family may still resume.
+    /// Others kept the store for longer than a killed process can: it is forgotten here, and other nodes are not told.
     pub fn forget_session(&self, id: &[u8], now: UnixMillis) -> Result<bool, Error> {
         let Some(id) = own_id(id) else { return Ok(false) };
         let was_here = self.store.remove(session_key(id));
         if let Some(family) = self.family_of(id, now) {
+            let forgotten = self.forget_everywhere(&family.removal_key(), family, now);
             if self.keeps_values_elsewhere() {
-                self.forget_everywhere(session_key(id), now)?;
+                self.forget_everywhere(session_key(id), family, now)?;
             }
-            self.forget_everywhere(&family.removal_key(), now)?;
+            forgotten?;
         }
         Ok(was_here)
     }
@@ -224,7 +225,7 @@ impl Engine {
 
     /// Whether a family was forgotten.
     pub(super) fn is_removed(&self, family: Family, now: UnixMillis) -> bool {
-        self.store.has_removals(now) && self.store.keeps_away(&family.removal_key(), now)
+        self.store.has_removals(now) && self.store.is_removed(&family.removal_key(), family.ends())
     }
 
     /// The family of a session id of ours.
@@ -234,12 +235,20 @@ impl Engine {
         Some(Family::of_session_key(maker.mask(), session_key(id)))
     }
 
-    /// Members may be at other nodes, or on their way: for as long as they could live none is accepted.
-    fn forget_everywhere(&self, key: &SessionKey, now: UnixMillis) -> Result<(), Error> {
-        let until = now + self.config.resumption.lifetime;
+    /// Members may be at other nodes, or on their way: for as long as they could live none is accepted. The family may be
+    /// from a node with a longer lifetime, or a clock that is ahead.
+    fn forget_everywhere(
+        &self,
+        key: &SessionKey,
+        family: Family,
+        now: UnixMillis,
+    ) -> Result<(), Error> {
+        let until = family.ends().max(now + self.config.resumption.lifetime);
         match self.store.remove_for_all(key, until, Origin::Here, now, FORGET_PATIENCE) {
             Ok(evicted) => self.note_evicted(evicted),
-            Err(_) => return Err(STORE_WAS_BUSY),
+            Err(_) if self.cluster.is_some() => return Err(STORE_WAS_BUSY),
+            // Nobody else is to be told.
+            Err(_) => {}
         }
         Ok(())
     }
@@ -309,7 +318,7 @@ impl Engine {
     /// It was taken out of Redis, where who has that could put it back: here at least it stays used.
     fn note_used(&self, key: &SessionKey, meta: &Meta, now: UnixMillis) {
         let until = UnixMillis::from_secs(meta.expires.into());
-        let noted = self.store.remove_for_all(key, until, Origin::Elsewhere, now, NOTE_PATIENCE);
+        let noted = self.store.remove_here(key, until, now, NOTE_PATIENCE);
         if let Ok(evicted) = noted {
             self.note_evicted(evicted);
         }
@@ -375,7 +384,7 @@ const NOTE_PATIENCE: Duration = Duration::from_micros(800);
 const FORGET_PATIENCE: Duration = Duration::from_millis(15);
 
 const STORE_WAS_BUSY: Error = Error::OnThisNodeOnly(
-    "the session is removed here, other sessions and tickets of its handshake may still resume: other processes kept the \
+    "the session and all others of its handshake are removed here, other nodes were not told: other processes kept the \
      store for too long; try again",
 );
 

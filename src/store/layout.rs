@@ -8,7 +8,7 @@ use crate::stats::{Counter, Gauge};
 pub(super) const MAGIC: u64 = u64::from_le_bytes(*b"TLSRESUM");
 
 /// Moves with every change of the layout, of the counters and of the ring's encoding.
-pub(super) const VERSION: u64 = 3;
+pub(super) const VERSION: u64 = 4;
 
 /// Moves with every change of the root: of the fixed words of the header page, of the ring slots, of how the ring is
 /// written and encoded. It should never move: processes of different layouts share the ring by it.
@@ -36,7 +36,9 @@ pub(super) mod word {
     pub(crate) const REALM: usize = 19;
     /// The root ends here: the words above are the same in every layout.
     pub(crate) const RESTRICTED: usize = 20;
-    /// Until when any removal keeps copies away, in milliseconds since 1970.
+    /// What ends then or earlier counts as removed, in seconds since 1970.
+    pub(crate) const REMOVED_UNTIL: usize = 21;
+    /// Until when any removal for all counts, in milliseconds since 1970.
     pub(crate) const REMOVALS_UNTIL: usize = 23;
     /// A cache line of its own, since every new session writes it. Used as 4-byte entries only.
     pub(crate) const BELL: usize = 24;
@@ -73,6 +75,12 @@ pub(super) const SMALLEST: usize = 512 * 1024;
 pub(super) const STRIKE_BUCKET: usize = 16;
 const _: () = assert!(SMALLEST_TABLE.is_multiple_of(STRIKE_BUCKET * WORD));
 
+/// Bytes of the largest table of removals.
+const LARGEST_REMOVALS: usize = 1024 * 1024;
+
+/// Words of the table of removals that are searched together: one cache line.
+pub(super) const REMOVAL_BUCKET: usize = 8;
+
 /// A shard's log is addressed by 19 bits of 8-byte units, half of what an index entry can tell apart. Large shards fill
 /// evenly: the more keys share one, the less chance has it.
 const LARGEST_SHARD: usize = 4 * 1024 * 1024;
@@ -97,6 +105,8 @@ pub(super) struct Geometry {
     pub(super) names: usize,
     /// Words in the strike register, a power of two.
     pub(super) strikes: usize,
+    /// Words in the table of removals, a power of two.
+    pub(super) removals: usize,
     /// How many shards there are.
     pub(super) shards: usize,
     /// Bytes from one shard to the next.
@@ -115,12 +125,13 @@ impl Geometry {
         }
         let names = table_bytes(size / 16) / WORD;
         let strikes = table_bytes(size / 32) / WORD;
-        let room = size - ROOT_BYTES - (names + strikes) * WORD;
+        let removals = table_bytes((size / 64).min(LARGEST_REMOVALS)) / WORD;
+        let room = size - ROOT_BYTES - (names + strikes + removals) * WORD;
         let shards = room.div_ceil(LARGEST_SHARD);
         let shard_bytes = room / shards / SHARD_HEADER * SHARD_HEADER;
         let buckets = (shard_bytes - SHARD_HEADER) / (BUCKET_BYTES + LOG_PER_BUCKET);
         let log_units = (shard_bytes - SHARD_HEADER - buckets * BUCKET_BYTES) / WORD;
-        Some(Geometry { size, names, strikes, shards, shard_bytes, buckets, log_units })
+        Some(Geometry { size, names, strikes, removals, shards, shard_bytes, buckets, log_units })
     }
 
     /// Where a ring slot starts.
@@ -138,9 +149,14 @@ impl Geometry {
         self.names_at() + self.names * WORD
     }
 
+    /// Where the table of removals starts.
+    pub(super) fn removals_at(&self) -> usize {
+        self.strikes_at() + self.strikes * WORD
+    }
+
     /// Where a shard's header starts.
     pub(super) fn shard_at(&self, shard: usize) -> usize {
-        self.strikes_at() + self.strikes * WORD + shard * self.shard_bytes
+        self.removals_at() + self.removals * WORD + shard * self.shard_bytes
     }
 
     /// Where a shard's index starts.
@@ -174,7 +190,10 @@ mod tests {
             assert!(geometry.names_at().is_multiple_of(SHARD_HEADER), "on a cache line");
             assert!(geometry.strikes.is_power_of_two() && geometry.strikes * WORD <= size / 32);
             assert_eq!(geometry.strikes_at(), geometry.names_at() + geometry.names * WORD);
-            assert_eq!(geometry.shard_at(0), geometry.strikes_at() + geometry.strikes * WORD);
+            assert!(geometry.removals.is_power_of_two() && geometry.removals * WORD <= size / 64);
+            assert_eq!(geometry.removals_at(), geometry.strikes_at() + geometry.strikes * WORD);
+            assert!(geometry.removals_at().is_multiple_of(REMOVAL_BUCKET * WORD));
+            assert_eq!(geometry.shard_at(0), geometry.removals_at() + geometry.removals * WORD);
             assert_eq!(geometry.log_at(0) % WORD, 0);
             let end = geometry.log_at(geometry.shards - 1) + geometry.log_units * WORD;
             assert!(end <= size, "{geometry:?}");

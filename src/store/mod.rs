@@ -1,7 +1,7 @@
 //! The store: what the processes of a node share.
 //!
-//! Owns: one mapping with the session cache, the ring's bytes, the table of names, the strike register, the
-//! counters. Called by: `engine`. Threads: any number, in any number of processes. Forks: children inherit the mapping. Failure: what cannot be found,
+//! Owns: one mapping with the session cache, the ring's bytes, the tables of names and of removals, the strike
+//! register, the counters. Called by: `engine`. Threads: any number, in any number of processes. Forks: children inherit the mapping. Failure: what cannot be found,
 //! read or written in time is a miss; nothing here waits longer than it was told. Every byte in the mapping counts as
 //! hostile: lengths are checked, records carry a keyed check, and no content can make a process hang or stop.
 //!
@@ -18,6 +18,7 @@ mod place;
 mod private;
 mod record;
 mod region;
+mod removals;
 mod ring;
 mod shard;
 mod slots;
@@ -223,46 +224,6 @@ impl Store {
         self.insert_if(meta, value, now, patience, is_news).map(|(evicted, _)| evicted)
     }
 
-    /// Removes the session of that key on this node, if it is there, and keeps copies of it away until then. The agent
-    /// tells other nodes, when `origin` is this one. Not for single use: everybody who removes succeeds.
-    ///
-    /// # Errors
-    /// [`NotInserted::Busy`]: then only what is there was removed, and a copy may come.
-    pub fn remove_for_all(
-        &self,
-        key: &Key,
-        until: UnixMillis,
-        origin: Origin,
-        now: UnixMillis,
-        patience: Duration,
-    ) -> std::result::Result<Evicted, NotInserted> {
-        let meta = Meta {
-            key: *key,
-            binding: 0,
-            expires: seconds(until),
-            authenticated: seconds(now),
-            kind: Kind::Removal,
-            origin,
-            note: 0,
-        };
-        self.region.word(word::REMOVALS_UNTIL).fetch_max(until.0, Ordering::Relaxed);
-        self.insert(&meta, &[], now, patience).inspect_err(|_| {
-            self.remove(key);
-        })
-    }
-
-    /// Whether anything was removed for all whose removal may still count: one load, where nothing ever is.
-    pub fn has_removals(&self, now: UnixMillis) -> bool {
-        now.0 <= self.region.word(word::REMOVALS_UNTIL).load(Ordering::Relaxed)
-    }
-
-    /// Whether a removal keeps copies of the session of that key away until then, or longer.
-    pub fn keeps_away(&self, key: &Key, until: UnixMillis) -> bool {
-        self.lookup(key).is_some_and(|(found, _)| {
-            found.kind == Kind::Removal && found.expires >= seconds(until)
-        })
-    }
-
     /// A copy of the record of that key, whatever its times and its kind say. Nothing in memory that is superseded: what
     /// was removed since is not known there.
     pub fn lookup(&self, key: &Key) -> Option<(Meta, Zeroizing<Vec<u8>>)> {
@@ -274,7 +235,7 @@ impl Store {
         self.shard_of(key).1.remove(key)
     }
 
-    /// Forgets and wipes every record. Strikes, and what is known of names, stay.
+    /// Forgets and wipes every record. Strikes, removals of families, and what is known of names, stay.
     pub fn clear(&self) {
         (0..self.region.geometry().shards).for_each(|index| self.shard(index).1.clear());
     }

@@ -11,6 +11,7 @@ mod model;
 mod names;
 mod races;
 mod records;
+mod removals;
 mod ring_slots;
 mod strikes;
 mod superseded;

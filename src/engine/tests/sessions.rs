@@ -80,6 +80,30 @@ fn all_sessions_and_tickets_of_a_family_are_forgotten_together_on_the_node() {
 }
 
 #[test]
+fn a_family_stays_forgotten_however_many_sessions_strangers_make() {
+    let (engine, now) = (Engine::new(alone()).unwrap(), now());
+    let family = engine.new_family(now);
+    let ids = [(); 2].map(|()| engine.new_session_id(family, now).unwrap());
+    ids.iter().for_each(|id| keep_as(&engine, id, now, now, b"session"));
+    let issuing = engine.issuing_key(SHOP.name, Policy::PUBLIC, now, now).unwrap();
+    let vector = issuing.key.vector(Some(family), &[7; 16]);
+    let ticket = Ticket { issuing, vector };
+    assert!(engine.forget_session(&ids[0], now).unwrap());
+    for _ in 0..5000 {
+        keep(&engine, now, &[7; 136]);
+    }
+    keep_as(&engine, &ids[1], now, now, b"session");
+    let last = now + engine.config.resumption.lifetime;
+    for now in [now, family.ends().min(last)] {
+        assert!(opening(&engine, &ticket, now).is_none() && find(&engine, &ids[1], now).is_none());
+    }
+    assert!(engine.counters().value(Counter::TicketsRevoked) > 0, "for the removal");
+    assert!(opens(&engine, &issue(&engine, now), now), "another family");
+    engine.flush_sessions().unwrap();
+    assert!(opening(&engine, &ticket, now).is_none());
+}
+
+#[test]
 fn a_session_ends_at_its_time() {
     let (engine, now) = (Engine::new(alone()).unwrap(), now());
     let id = keep(&engine, now, b"session");

@@ -1,4 +1,4 @@
-//! The tables of single words: names, and early-data strikes.
+//! The tables of single words: names, removals, and early-data strikes.
 
 use std::time::Duration;
 
@@ -9,6 +9,7 @@ use loom::thread;
 use super::model;
 use crate::clock::UnixMillis;
 use crate::store::names::{Names, Served};
+use crate::store::removals::Removals;
 use crate::store::strikes::Bucket;
 
 /// A table of names with room for four.
@@ -67,6 +68,58 @@ fn loom_two_names_that_meet_at_a_word_are_both_entered() {
         other.join().unwrap();
         assert_eq!(Names(&table).served(NAMES[0], TIME), Served::By(1));
         assert_eq!(Names(&table).served(NAMES[1], TIME), Served::By(2));
+    });
+}
+
+/// Removals with the fingerprints 1 and 2 in a bucket that has no more room.
+struct Removed {
+    words: Vec<AtomicU64>,
+    watermark: AtomicU64,
+}
+
+impl Removed {
+    fn new() -> Arc<Self> {
+        let words = [100 << 32 | 1, 200 << 32 | 2].map(AtomicU64::new).into();
+        Arc::new(Removed { words, watermark: AtomicU64::new(0) })
+    }
+
+    fn note(&self, print: u32, end: u32) {
+        Removals { bucket: &self.words, watermark: &self.watermark }.note(print, end);
+    }
+
+    fn contains(&self, print: u32, end: u32) -> bool {
+        Removals { bucket: &self.words, watermark: &self.watermark }.contains(print, end)
+    }
+}
+
+#[test]
+fn loom_what_gives_way_to_another_removal_is_removed_at_every_moment() {
+    model(3, || {
+        let table = Removed::new();
+        let others = [(3, 300), (4, 150)].map(|(print, end)| {
+            let table = table.clone();
+            thread::spawn(move || table.note(print, end))
+        });
+        assert!(table.contains(1, 100) && table.contains(2, 200));
+        others.into_iter().for_each(|handle| handle.join().unwrap());
+        assert!(
+            [(1, 100), (2, 200), (3, 300), (4, 150)].iter().all(|it| table.contains(it.0, it.1))
+        );
+        assert!(!table.contains(5, 201), "what never gave way");
+    });
+}
+
+#[test]
+fn loom_a_removal_that_is_made_longer_is_not_lost_to_one_that_takes_its_word() {
+    model(3, || {
+        let table = Removed::new();
+        let others = [(1, 400), (3, 300)].map(|(print, end)| {
+            let table = table.clone();
+            thread::spawn(move || table.note(print, end))
+        });
+        assert!(table.contains(1, 100) && table.contains(2, 200));
+        others.into_iter().for_each(|handle| handle.join().unwrap());
+        assert!(table.contains(1, 400) && table.contains(2, 200) && table.contains(3, 300));
     });
 }
 

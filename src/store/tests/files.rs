@@ -171,7 +171,8 @@ fn a_file_cut_short_or_grown_is_replaced() {
 
 #[test]
 fn a_file_of_another_layout_is_replaced_and_its_ring_kept_when_its_root_is_ours() {
-    for (version, root, keeps) in [(4, 1, true), (99, 1, true), (2, 1, true), (4, 2, false)] {
+    let next = layout::VERSION + 1;
+    for (version, root, keeps) in [(next, 1, true), (99, 1, true), (2, 1, true), (next, 2, false)] {
         let (_directory, path) = directory();
         drop(with_contents(&path));
         forge(&path, &[(word::VERSION, version), (word::ROOT_VERSION, root)]);
@@ -246,7 +247,7 @@ fn sizes_that_cannot_be_had_are_refused_and_leave_no_file() {
     assert!(Store::open(&path, SMALL - 1).is_err(), "too small");
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 0);
     drop(with_contents(&path));
-    forge(&path, &[(word::VERSION, 4)]);
+    forge(&path, &[(word::VERSION, layout::VERSION + 1)]);
     let old = fs::read(&path).unwrap();
     assert!(Store::open(&path, 1 << 46).is_err());
     assert_eq!(fs::read_dir(directory.path()).unwrap().count(), 1);

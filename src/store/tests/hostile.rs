@@ -28,6 +28,7 @@ fn use_everything(store: &Store, numbers: std::ops::Range<u64>) {
         store.remove(&key(number / 2));
     }
     use_the_names(store);
+    use_the_removals(store);
     use_what_the_agent_has(store);
     let _ = (store.live(NOW), store.usage(), store.read_ring());
     let _ = store.update_ring(std::time::Duration::ZERO, |ring| {
@@ -46,6 +47,15 @@ fn use_the_names(store: &Store) {
     }
     store.note_restricted();
     assert!(store.has_restricted());
+}
+
+fn use_the_removals(store: &Store) {
+    let until = NOW + std::time::Duration::from_secs(100);
+    for number in 1000..1020 {
+        let none = std::time::Duration::ZERO;
+        let _ = store.remove_for_all(&key(number), until, Origin::Elsewhere, NOW, none);
+        assert!(store.is_removed(&key(number), until));
+    }
 }
 
 fn use_what_the_agent_has(store: &Store) {

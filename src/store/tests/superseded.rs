@@ -12,11 +12,11 @@ use super::files::{directory, forge, has_ring, left_beside, with_contents};
 use super::records::SMALL;
 use super::support::*;
 use crate::clock;
-use crate::store::{Kind, NotInserted, Origin, Store, word};
+use crate::store::{Kind, NotInserted, Origin, Store, layout, word};
 
 /// What another release does that starts: the file is of its layout now.
 fn replaced(path: &Path) -> Store {
-    forge(path, &[(word::VERSION, 4)]);
+    forge(path, &[(word::VERSION, layout::VERSION + 1)]);
     Store::open(path, SMALL).unwrap()
 }
 
