@@ -53,6 +53,7 @@ impl Engine {
     /// The same for who is no handshake (an agent, a report, a callback under OpenSSL's locks): waits for nobody, starts
     /// nothing.
     pub(super) fn current(&self, now: UnixMillis) -> Guard<Arc<View>> {
+        self.store.attend_path(now);
         let mut view = self.view.load();
         if view.generation != self.store.ring_generation() {
             self.refresh(now);

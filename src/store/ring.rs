@@ -12,6 +12,7 @@ use super::lease::{Lease, Waiter};
 use super::mapping::Mapping;
 use super::sync::Ordering;
 use super::{BootClock, RING_HOLD, Store};
+use crate::clock::UnixMillis;
 
 /// How often a change starts over because the memory was replaced meanwhile.
 const ATTEMPTS: usize = 3;
@@ -90,21 +91,30 @@ impl Store {
 
     /// Whether another file has taken the place of this memory: its sessions and strikes count for nothing then.
     pub fn is_superseded(&self) -> bool {
-        self.region.is_superseded() && self.home.is_some()
+        let home = self.home.as_ref();
+        home.is_some_and(|home| self.region.is_superseded() || home.is_elsewhere())
+    }
+
+    /// Once a second at most, looks whether another file is at the path of this memory, which then is superseded: its file
+    /// was removed, and a server has made a new one. For who is about to look at the ring; one comparison of times.
+    pub fn attend_path(&self, now: UnixMillis) {
+        if let Some(home) = &self.home {
+            home.attend(now);
+        }
     }
 
     /// Does something with the ring that counts, if there is one.
     fn with_ring<T>(&self, work: impl FnOnce(&Mapping) -> T) -> Option<T> {
         match self.ring() {
             Ring::Own => Some(work(&self.region)),
-            Ring::Successor(root) => Some(work(&root)),
+            Ring::Successor(successor) => Some(work(&successor.root)),
             Ring::None => None,
         }
     }
 
     fn ring(&self) -> Ring {
         match &self.home {
-            Some(home) if self.region.is_superseded() => home.ring(&self.region),
+            Some(home) if self.is_superseded() => home.ring(&self.region),
             _ => Ring::Own,
         }
     }

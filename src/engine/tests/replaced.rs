@@ -98,3 +98,20 @@ fn a_server_with_another_size_shares_the_memory_and_what_is_revoked() {
     other.revoke_keys(Some(ticket.name())).unwrap();
     assert!(opening(&old, &ticket, now).is_none());
 }
+
+#[test]
+fn a_revocation_in_a_file_that_was_made_anew_reaches_those_who_have_the_removed_one() {
+    let (place, now) = (Place::new(), now());
+    let old = place.engine();
+    let ticket = issue(&old, now);
+    fs::remove_file(place.path("memory")).unwrap();
+    let later = now + seconds(2);
+    assert!(opens(&old, &ticket, later), "a path without a file changes nothing");
+    let new = place.engine();
+    new.revoke_keys(None).unwrap();
+    let later = later + seconds(2);
+    assert!(opening(&old, &ticket, later).is_none());
+    assert_eq!(old.keys(later), new.keys(later));
+    let fresh = issue(&new, later);
+    assert!(opens(&old, &fresh, later), "and goes on with the keys there");
+}

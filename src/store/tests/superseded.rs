@@ -170,3 +170,76 @@ fn a_change_of_the_ring_that_waits_for_the_replacement_is_made_in_the_new_file()
         assert!(ring_is(&new, 5) && ring_is(&old, 5));
     });
 }
+
+/// An administrator removes the file, and another server makes it anew.
+fn made_anew(path: &Path) -> Store {
+    fs::remove_file(path).unwrap();
+    let new = Store::open(path, SMALL).unwrap();
+    assert!(put(&new, 5));
+    new
+}
+
+const SECOND: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_file_that_was_removed_and_made_anew_supersedes_the_old_one_within_a_second() {
+    let (_directory, path) = directory();
+    let old = with_contents(&path);
+    old.attend_path(NOW);
+    let new = made_anew(&path);
+    old.attend_path(NOW + SECOND - Duration::from_millis(1));
+    assert!(!old.is_superseded() && has_ring(&old), "looked a moment ago");
+    old.attend_path(NOW + SECOND);
+    assert!(old.is_superseded() && ring_is(&old, 5), "goes on with the ring there");
+    assert!(put(&old, 6) && ring_is(&new, 6));
+    assert!(old.lookup(&key(1)).is_none());
+    assert_eq!(insert(&old, 2, TYPICAL), Err(NotInserted::Busy));
+    let later = clock::now() + SECOND * 3600;
+    assert!(!old.strike(&key(2), SECOND * 20, later));
+    new.attend_path(NOW);
+    assert!(!new.is_superseded());
+}
+
+#[test]
+fn a_file_that_is_made_anew_again_is_followed() {
+    let (_directory, path) = directory();
+    let old = with_contents(&path);
+    let second = made_anew(&path);
+    old.attend_path(NOW);
+    assert!(ring_is(&old, 5));
+    let third = made_anew(&path);
+    assert!(put(&third, 7));
+    old.attend_path(NOW + SECOND);
+    second.attend_path(NOW + SECOND);
+    assert!(ring_is(&old, 7) && ring_is(&second, 7));
+}
+
+#[test]
+fn a_clock_that_is_put_back_does_not_stop_the_looks() {
+    let (_directory, path) = directory();
+    let old = with_contents(&path);
+    old.attend_path(NOW);
+    let _new = made_anew(&path);
+    old.attend_path(NOW - SECOND * 3600);
+    assert!(old.is_superseded());
+}
+
+#[test]
+fn what_no_server_of_this_user_has_made_changes_nothing_at_the_path() {
+    type Put = fn(&Path);
+    let puts: [(&str, Put); 4] = [
+        ("nothing", |_| {}),
+        ("a directory", |path| fs::create_dir(path).unwrap()),
+        ("an empty file", |path| fs::write(path, b"").unwrap()),
+        ("a symbolic link", |path| std::os::unix::fs::symlink("/dev/zero", path).unwrap()),
+    ];
+    for (what, put_there) in puts {
+        let (_directory, path) = directory();
+        let old = with_contents(&path);
+        fs::remove_file(&path).unwrap();
+        put_there(&path);
+        old.attend_path(NOW);
+        assert!(!old.is_superseded() && has_ring(&old) && finds(&old, 1, TYPICAL), "{what}");
+        assert!(put(&old, 9) && ring_is(&old, 9), "{what}");
+    }
+}
