@@ -147,7 +147,8 @@ fn shm_format_md_has_the_numbers_of_the_layout() {
     let tables_at = value("PAGE") + 2 * value("SLOT_BYTES");
     let table = |share: u64| ((16u64 << 20) / share).min(value("LARGEST_TABLE")) / value("WORD");
     let (names, strikes) = (table(16), table(32));
-    let room = (16 << 20) - tables_at - (names + strikes) * value("WORD");
+    let removals = ((16u64 << 20) / 64).min(value("LARGEST_REMOVALS")) / value("WORD");
+    let room = (16 << 20) - tables_at - (names + strikes + removals) * value("WORD");
     let shards = room.div_ceil(value("LARGEST_SHARD"));
     let shard_bytes = room / shards / header * header;
     let per_bucket = bucket + value("LOG_PER_BUCKET");
@@ -157,9 +158,10 @@ fn shm_format_md_has_the_numbers_of_the_layout() {
     let page = read("docs/shm-format.md");
     let missing: Vec<_> = [
         format!("2 MiB at most; / 8 | {} |\n| strikes |", grouped(names)),
-        format!("2 MiB at most; / 8 | {} |\n| room |", grouped(strikes)),
+        format!("2 MiB at most; / 8 | {} |\n| removals |", grouped(strikes)),
+        format!("1 MiB at most; / 8 | {} |\n| room |", grouped(removals)),
         format!(
-            "| room | size - {} - (names + strikes) x 8 | {} |",
+            "| room | size - {} - (names + strikes + removals) x 8 | {} |",
             grouped(tables_at),
             grouped(room)
         ),
