@@ -535,8 +535,7 @@ int tlsresume_sessions_flush(TLSRESUME *tr);
  * @param id      Session id (SSL_SESSION_get_id(3)).
  * @param id_len  Bytes in id.
  * @return 1, whether or not the session was known; 0 when an argument is NULL, or when other processes kept the store for
- *         too long: then only this session is removed on this node, and others of its handshake may still resume; call
- *         it again.
+ *         too long: then other nodes are not told; call it again.
  *
  * Thread safety: any thread; waits at most 30 ms for others that write to the store. Fork safety: every process of the
  * node sees it.
