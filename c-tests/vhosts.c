@@ -216,6 +216,42 @@ static void without_bind_sessions_resume_under_every_name(void)
     }
 }
 
+/* Two public sites differ by nothing but their certificates: they share sessions unless the configuration parts them. */
+static enum outcome crosses_certificates(const struct kind *kind, const char *bind, bool same)
+{
+    TLSRESUME *tr = realm_of(kind, bind);
+    SSL_CTX *servers[2] = {attached_server(tr), attached_server(tr)};
+    EVP_PKEY *key = new_key();
+    X509 *other = new_certificate("another.example", key, NULL, NULL, 0);
+    if (!same) {
+        CHECK(SSL_CTX_use_certificate(servers[1], other) == 1);
+        CHECK(SSL_CTX_use_PrivateKey(servers[1], key) == 1);
+    }
+    /* The first visit under rules is a full handshake, which the node remembers. */
+    struct visitor visitor = visitor_new(kind, "a.example");
+    for (int again = 0; again < 3; again++)
+        visit(&visitor, servers[0]);
+    CHECK_SAYING(visit(&visitor, servers[0]), "%s, %s", kind->name, bind);
+    enum outcome outcome = tries(&visitor, servers[1]);
+    visitor_free(&visitor);
+    X509_free(other);
+    EVP_PKEY_free(key);
+    SSL_CTX_free(servers[0]);
+    SSL_CTX_free(servers[1]);
+    tlsresume_free(tr);
+    return outcome;
+}
+
+static void sessions_stay_with_the_certificate_where_bind_says_so(void)
+{
+    static const char BOUND[] = "bind = \"certificate\"\n";
+    for (const struct kind *kind = KIND; kind < KIND + KINDS; kind++) {
+        CHECK_SAYING(crosses_certificates(kind, "", false) == RESUMED, "%s", kind->name);
+        CHECK_SAYING(crosses_certificates(kind, BOUND, true) == RESUMED, "%s", kind->name);
+        CHECK_SAYING(crosses_certificates(kind, BOUND, false) != RESUMED, "%s", kind->name);
+    }
+}
+
 /* TLS 1.2 cannot tell the name when it renews a ticket: that must not cost the next resumption. */
 static void tickets_renewed_after_rotations_still_resume(void)
 {
@@ -1002,6 +1038,7 @@ int main(int argc, char **argv)
     CLAIM(a_session_never_resumes_under_another_name);
     CLAIM(a_name_is_what_the_client_sent_byte_for_byte);
     CLAIM(without_bind_sessions_resume_under_every_name);
+    CLAIM(sessions_stay_with_the_certificate_where_bind_says_so);
     CLAIM(tickets_renewed_after_rotations_still_resume);
 
     make_authorities();
