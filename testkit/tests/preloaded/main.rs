@@ -5,6 +5,7 @@ mod clients;
 mod dry_runs;
 mod faults;
 mod isolation;
+mod layouts;
 mod optouts;
 mod policies;
 mod upgrade;
