@@ -147,11 +147,20 @@ fn replace(path: &Path, size: usize, old: Option<&Old>) -> Result<(Region, Home)
         }
         made => made,
     };
-    made.inspect_err(|_| {
-        // What cannot be removed is removed by the next one.
-        let _ = fs::remove_file(&beside);
-    })
-    .map_err(io_error(path, "allocate"))
+    let (region, home) = made
+        .inspect_err(|_| {
+            // What cannot be removed is removed by the next one.
+            let _ = fs::remove_file(&beside);
+        })
+        .map_err(io_error(path, "allocate"))?;
+    Ok((by_name(path, size).unwrap_or(region), home))
+}
+
+/// The file that was just made, mapped anew. A mapping that was made before the file had its name goes without one in
+/// /proc/PID/maps, where others look for who has the file; it would do otherwise.
+fn by_name(path: &Path, size: usize) -> Option<Region> {
+    let file = sys::open_private_existing(path).ok()?;
+    Region::found(&file, size as u64).ok()?.ok()
 }
 
 /// Fills a new file, has it named as [`beside`] says, and moves it to `path`.
