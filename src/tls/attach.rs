@@ -43,6 +43,8 @@ pub(crate) struct Attachment {
     id_context: AtomicU8,
     configured: AtomicBool,
     ready: AtomicBool,
+    /// An info callback that we set on one of its connections was called: the application leaves it in place.
+    leaves_info_callback: AtomicBool,
     /// What the application asked for, which the library's settings cover.
     pub(super) wishes: Wishes,
 }
@@ -107,6 +109,7 @@ pub(super) unsafe fn attach_then(
             id_context: AtomicU8::new(NOT_SEEN),
             configured: AtomicBool::new(false),
             ready: AtomicBool::new(false),
+            leaves_info_callback: AtomicBool::new(false),
             wishes: Wishes::of(ctx),
         }));
         let registry = REGISTRY.try_lock_for(REGISTRY_PATIENCE);
@@ -192,6 +195,16 @@ impl Attachment {
     /// that it verifies and that resumes.
     pub(super) fn names_id_context(&self) -> bool {
         self.id_context.load(Ordering::Relaxed) == NAMED
+    }
+
+    /// The application has left an info callback of ours on a connection that this context accepted.
+    pub(super) fn note_left_info_callback(&self) {
+        self.leaves_info_callback.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether the application was seen to leave our info callbacks in place.
+    pub(super) fn leaves_info_callback(&self) -> bool {
+        self.leaves_info_callback.load(Ordering::Relaxed)
     }
 
     /// Whether attaching is over: until then, connections would copy settings that are half ours.

@@ -8,18 +8,22 @@
 //! force: the handshake is ended ([`super::cut`]), and the node remembers that the name is served by several.
 //!
 //! The policy may still change later, or the application may put an info callback in the place of ours. So the callbacks
-//! that make the next ticket, id or session judge again. Where there are rules, each further step is judged too, a TLS 1.2
-//! ticket is always renewed, and a TLS 1.2 session that is found by its id does not have its secret until it was judged.
+//! that make the next ticket, id or session judge again. Where there are rules, each further step is judged too, and a TLS
+//! 1.2 session that is found by its id does not have its secret until it was judged. A TLS 1.2 ticket is renewed until it
+//! is known that the application leaves our callback in place ([`is_reliable`]): not always, for OpenSSL's clients forget
+//! the session when a new ticket comes, and do not give the next one to their new-session callback.
 //!
 //! Owns: nothing; what is remembered of a handshake is in [`Handshake`]. Called by: the ticket and session callbacks, and
 //! OpenSSL. Threads and forks: as for every callback. Failure: what cannot be judged does not come into force.
 
 use std::ffi::c_int;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use openssl_sys::{SSL, SSL_SESSION};
 use zeroize::Zeroizing;
 
+use super::attach::Attachment;
 use super::connection::{
     has_begun_to_answer, is_finished, is_quic, is_renegotiated, is_tls, is_tls13,
 };
@@ -44,6 +48,19 @@ pub(super) fn ask(ssl: *mut SSL, handshake: &mut Handshake) {
         }
     }
 }
+
+/// Whether the info callback of a connection that this context accepted will be called, as far as this process has seen.
+pub(super) fn is_reliable(accepting: &Attachment) -> bool {
+    accepting.leaves_info_callback() && !IS_REPLACED.load(Ordering::Relaxed)
+}
+
+/// A handshake was resumed that the info callback has not seen.
+pub(super) fn note_replaced() {
+    IS_REPLACED.store(true, Ordering::Relaxed);
+}
+
+/// The application has put an info callback in the place of ours, once at least.
+static IS_REPLACED: AtomicBool = AtomicBool::new(false);
 
 /// One address for the function, to know it again by.
 static JUDGE: InfoCallback = judge;
@@ -103,6 +120,7 @@ fn application_callback(ssl: *mut SSL) -> Option<InfoCallback> {
 
 /// Judges, and looks no more once it can make no difference.
 fn look(ssl: *mut SSL, handshake: &mut Handshake, position: c_int) {
+    note_watched(ssl, handshake);
     if !has_begun_to_answer(ssl) && resumes_a_shared_key(ssl) {
         handshake.resuming = None;
     }
@@ -116,6 +134,20 @@ fn look(ssl: *mut SSL, handshake: &mut Handshake, position: c_int) {
         if is_judge(sys::SSL_get_info_callback(ssl)) {
             sys::SSL_set_info_callback(ssl, handshake.info_callback);
         }
+    }
+}
+
+fn note_watched(ssl: *mut SSL, handshake: &mut Handshake) {
+    if handshake.is_watched {
+        return;
+    }
+    handshake.is_watched = true;
+    // An application's callback in the place of ours may call ours.
+    // SAFETY: `ssl` is the connection whose callback is running.
+    if is_judge(unsafe { sys::SSL_get_info_callback(ssl) })
+        && let Some(accepting) = handshake.slot().attachment()
+    {
+        accepting.note_left_info_callback();
     }
 }
 

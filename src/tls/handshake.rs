@@ -8,7 +8,7 @@ use openssl_sys::{CRYPTO_EX_DATA, SSL};
 use zeroize::Zeroizing;
 
 use super::attach::Attachment;
-use super::connection::{QUIC1_VERSION, is_renegotiated, is_resumed, listener};
+use super::connection::{QUIC1_VERSION, is_finished, is_renegotiated, is_resumed, listener};
 use super::cut::Cut;
 use super::ex_data::Place;
 use super::guard::contained;
@@ -16,7 +16,7 @@ use super::name::ServerName;
 use super::session::{MASTER_KEY_LEN, Session};
 use super::slots::Slot;
 use super::sys::{self, InfoCallback};
-use super::{policy, removal};
+use super::{confirm, policy, removal};
 use crate::clock::UnixMillis;
 use crate::engine::{Engine, Listener, Policy, Visit, Waited};
 use crate::ring::{Age, Family};
@@ -60,6 +60,8 @@ pub(super) struct Handshake {
     pub(super) cut: Option<Cut>,
     /// The application's own, since ours was put in its place.
     pub(super) info_callback: Option<InfoCallback>,
+    /// Ours was called: the application has not put another in its place.
+    pub(super) is_watched: bool,
     pub(super) connection: Connection,
     /// Its inner connection may be gone before it.
     is_quic: bool,
@@ -176,6 +178,7 @@ impl Handshake {
             secret: None,
             cut: None,
             info_callback: None,
+            is_watched: false,
             connection,
             is_quic: false,
         }
@@ -247,6 +250,9 @@ impl Handshake {
         };
         // SAFETY: the connection is valid in every callback, and its fields still are in the one that frees it.
         let resumed = unsafe { openssl_sys::SSL_session_reused(ssl) } == 1;
+        if resumed && is_finished(ssl) && !self.is_watched {
+            confirm::note_replaced();
+        }
         engine.counters().count(match (resumed, age) {
             (false, _) => Counter::TicketsMac,
             (true, Age::Current) => Counter::TicketsAcceptedCurrent,
