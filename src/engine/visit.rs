@@ -4,6 +4,10 @@
 //! handshakes which would have to be ended; what decides is looked at after the choice (`tls::confirm`). What served a
 //! name lives in shared memory, so that forked children, other servers and restarted ones know it too. Nothing is
 //! remembered as long as everybody gets in everywhere.
+//!
+//! Owns: nothing; the table of names is the store's. Called by: `engine` for each session that is looked at, `tls` once
+//! it knows what serves. Threads and forks: any; the table has no lock. Failure: what is not known, or finds no room,
+//! costs a full handshake.
 
 use super::{Engine, Policy};
 use crate::clock::UnixMillis;

@@ -149,8 +149,9 @@ pub unsafe extern "C" fn tlsresume_check(config_path: *const c_char) -> c_int {
 ///
 /// Sets on ctx the ticket-key callback, the new, get and remove session callbacks, the session id generator, the
 /// allow-early-data callback, the cache mode, the timeout, the number of tickets, and the options SSL_OP_NO_ANTI_REPLAY
-/// and (stateful) SSL_OP_NO_TICKET. Connections that ask to resume get an info callback until the ServerHello, which
-/// then calls and puts back yours.
+/// and (stateful) SSL_OP_NO_TICKET. Connections that ask to resume get an info callback, which calls yours first. It
+/// stays until the ServerHello, or for the whole handshake where clients are verified or otherwise restricted; then
+/// yours is put back.
 ///
 /// @param tr   Instance; ctx keeps a reference to it.
 /// @param ctx  See tlsresume_install().

@@ -4,6 +4,9 @@
 //! vector, session ids in their random part, both masked with a key of the ring, so that nobody outside can tell which
 //! of them belong together, and the vector stays unpredictable, as CBC needs it (NIST SP 800-38A, appendix C). So what
 //! ends a family, its age or its removal, is known before a ticket is decrypted.
+//!
+//! Owns: the form of families in vectors and ids. Called by: `ring`, `engine` and `tls`. Threads and forks: a
+//! [`Family`] is a value. Failure: none; unmasked with another key it is some other family.
 
 use std::hash::Hasher;
 

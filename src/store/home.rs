@@ -4,9 +4,10 @@
 //! anew; so once a second a process looks whether its file is still the one at the path. Where another one is there, its
 //! own counts as superseded from then on. A path where nothing is changes nothing: nobody else has another ring.
 //!
-//! Processes that have a superseded file mapped map the root of the file that is at the path now, and go on with the ring there: what is revoked there is revoked for them. Where that cannot be
-//! had, they cannot know what was revoked, and go by no ring at all. Nobody waits for anybody: who looks opens a file and
-//! maps it, and others that look at the same time do the same.
+//! Processes that have a superseded file mapped map the root of the file that is at the path now, and go on with the
+//! ring there: what is revoked there is revoked for them. Where that cannot be had, they cannot know what was revoked,
+//! and go by no ring at all. Nobody waits for anybody: who looks opens a file and maps it, and others that look at the
+//! same time do the same.
 
 use std::fs::{self, File, Metadata};
 use std::io;

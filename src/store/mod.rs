@@ -1,9 +1,10 @@
 //! The store: what the processes of a node share.
 //!
 //! Owns: one mapping with the session cache, the ring's bytes, the tables of names and of removals, the strike
-//! register, the counters. Called by: `engine`. Threads: any number, in any number of processes. Forks: children inherit the mapping. Failure: what cannot be found,
-//! read or written in time is a miss; nothing here waits longer than it was told. Every byte in the mapping counts as
-//! hostile: lengths are checked, records carry a keyed check, and no content can make a process hang or stop.
+//! register, the counters. Called by: `engine`. Threads: any number, in any number of processes. Forks: children
+//! inherit the mapping. Failure: what cannot be found, read or written in time is a miss; nothing here waits longer
+//! than it was told. Every byte in the mapping counts as hostile: lengths are checked, records carry a keyed check, and
+//! no content can make a process hang or stop.
 //!
 //! The layout is drawn in docs/shm-format.md.
 

@@ -1,4 +1,8 @@
 //! What is remembered of one handshake between its callbacks, in the connection's ex_data.
+//!
+//! Owns: [`Handshake`], one for a connection, which is freed with it. Called by: the callbacks. Threads and forks: the
+//! callbacks of one connection never run at the same time, so there is no lock. Failure: without memory, or a place in
+//! the ex_data, there is no state, and the callback gives its soft answer.
 
 use std::ffi::{c_int, c_long, c_void};
 use std::ptr;

@@ -3,6 +3,10 @@
 //! A server that anybody enters by a full handshake, without showing anything and knowing whom it speaks to, is public.
 //! All public servers are alike: a session of one opens no door at another that was closed. Of every other server the
 //! rules are digested ([`super::rules`]), also of one that takes shared keys or passwords beside.
+//!
+//! Owns: nothing but [`Ciphers`], which an attachment keeps. Called by: the callbacks, [`super::confirm`] and
+//! [`super::handshake`]. Threads and forks: as for every callback; what is remembered is one atomic word. Failure:
+//! none; where it cannot be told that a server is public, it has rules.
 
 use std::ffi::{c_int, c_long, c_void};
 use std::ptr;

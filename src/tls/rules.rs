@@ -1,5 +1,8 @@
 //! The rules by which a server admits clients, as a digest: everything that decides who gets in, as far as OpenSSL tells
 //! or can be found out. What cannot be known makes the rules those of one context alone.
+//!
+//! Owns: nothing. Called by: [`super::policy`]. Threads and forks: as for every callback; what is remembered of stores
+//! is [`super::trust`]'s. Failure: what cannot be read counts as what cannot be known.
 
 use std::ffi::{c_int, c_long, c_uint, c_ulong, c_void};
 use std::ptr;
