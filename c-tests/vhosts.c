@@ -476,7 +476,114 @@ static void for_each_kind_apart(void (*claim)(void))
         check_apart(claim);
 }
 
+/* What SSL_get_error() says of the server's side when its handshake is ended. */
+static int error_of_ended(struct visitor *visitor, SSL_CTX *server)
+{
+    struct pair pair = pair_new(visitor, server);
+    SSL_set_verify(pair.server, MUST_SHOW, NULL);
+    int error = SSL_ERROR_WANT_READ;
+    for (int step = 0; step < 4 && error == SSL_ERROR_WANT_READ; step++) {
+        SSL_do_handshake(pair.client);
+        ERR_clear_error();
+        error = SSL_get_error(pair.server, SSL_do_handshake(pair.server));
+    }
+    CHECK_EQUAL(ERR_peek_error(), 0);
+    CHECK(error == SSL_get_error(pair.server, SSL_do_handshake(pair.server)));
+    pair_free(&pair, false);
+    ERR_clear_error();
+    return error;
+}
+
+/* To the application it is as if the client had gone: no error of OpenSSL's, which servers log as their own fault. */
+static void an_ended_handshake_looks_as_if_the_client_had_gone(void)
+{
+    TLSRESUME *tr = realm_of(tried_kind, "");
+    SSL_CTX *server = server_new();
+    server_verifies(server, ours.authority);
+    SSL_CTX_set_verify(server, SSL_VERIFY_NONE, NULL);
+    CHECK(tlsresume_attach(tr, server) == 1);
+    struct visitor visitor = visitor_new(tried_kind, "a.example");
+    CHECK(!visit(&visitor, server));
+    CHECK_EQUAL(error_of_ended(&visitor, server), SSL_ERROR_SYSCALL);
+    visitor_free(&visitor);
+    SSL_CTX_free(server);
+    tlsresume_free(tr);
+}
+
+static void a_handshake_that_is_ended_looks_as_if_the_client_had_gone(void)
+{
+    for_each_kind_apart(an_ended_handshake_looks_as_if_the_client_had_gone);
+}
+
+/* An OpenSSL client whose session is renewed in TLS 1.2 forgets it, if it takes sessions from its new-session callback
+ * alone. */
+static void a_tls12_ticket_is_renewed_under_rules_only_until_the_info_callback_was_seen(void)
+{
+    const struct kind *kind = &KIND[TLS12_TICKET];
+    TLSRESUME *tr = realm_of(kind, "");
+    SSL_CTX *server = server_new();
+    server_verifies(server, ours.authority);
+    CHECK(tlsresume_attach(tr, server) == 1);
+    struct visitor member = member_new(kind, "a.example");
+    CHECK(!visit(&member, server) && visit(&member, server));
+    SSL_SESSION *kept = member.session;
+    for (int again = 0; again < 3; again++) {
+        CHECK(SSL_SESSION_up_ref(kept) == 1);
+        CHECK(visit(&member, server));
+        CHECK(SSL_SESSION_is_resumable(kept));
+        SSL_SESSION_free(kept);
+    }
+    visitor_free(&member);
+    SSL_CTX_free(server);
+    tlsresume_free(tr);
+}
+
+static bool replaced_callback_verifies;
+
+static void nothing_to_see(const SSL *ssl, int position, int value)
+{
+    (void)ssl, (void)position, (void)value;
+}
+
+static int replace_info_callback(SSL *ssl, int *alert, void *arg)
+{
+    (void)alert, (void)arg;
+    SSL_set_info_callback(ssl, nothing_to_see);
+    if (replaced_callback_verifies)
+        SSL_set_verify(ssl, MUST_SHOW, NULL);
+    return SSL_TLSEXT_ERR_OK;
+}
+
+static void replaces_the_info_callback(void)
+{
+    TLSRESUME *tr = realm_of(tried_kind, "");
+    SSL_CTX *server = server_new(), *other = server_new();
+    server_verifies(server, ours.authority);
+    SSL_CTX_set_verify(server, SSL_VERIFY_NONE, NULL);
+    SSL_CTX_set_tlsext_servername_callback(server, replace_info_callback);
+    server_verifies(other, ours.authority);
+    CHECK(tlsresume_attach(tr, server) == 1 && tlsresume_attach(tr, other) == 1);
+    struct visitor member = member_new(tried_kind, "rules.example");
+    visit(&member, other);
+    struct visitor stranger = visitor_new(tried_kind, "a.example");
+    for (int again = 0; again < 4; again++)
+        visit(&stranger, server);
+    replaced_callback_verifies = true;
+    CHECK_SAYING(tries(&stranger, server) != RESUMED, "%s", tried_kind->name);
+    replaced_callback_verifies = false;
+    visitor_free(&member);
+    visitor_free(&stranger);
+    SSL_CTX_free(server);
+    SSL_CTX_free(other);
+    tlsresume_free(tr);
+}
+
 /* One context behind a public port and one where the application asks for certificates. */
+static void who_replaces_the_info_callback_in_the_servername_callback_is_judged_under_rules(void)
+{
+    for_each_kind_apart(replaces_the_info_callback);
+}
+
 static void one_context_two_ports(bool others_verify)
 {
     TLSRESUME *tr = realm_of(tried_kind, "");
@@ -1050,6 +1157,9 @@ int main(int argc, char **argv)
     CLAIM(a_session_from_before_verification_was_turned_on_is_not_resumed);
     CLAIM(contexts_with_the_same_policy_share_sessions);
     CLAIM(a_verify_mode_set_per_connection_never_takes_over_unverified_sessions);
+    CLAIM(a_handshake_that_is_ended_looks_as_if_the_client_had_gone);
+    CLAIM(a_tls12_ticket_is_renewed_under_rules_only_until_the_info_callback_was_seen);
+    CLAIM(who_replaces_the_info_callback_in_the_servername_callback_is_judged_under_rules);
     CLAIM(verification_switched_on_later_counts_at_once);
     CLAIM(a_session_never_resumes_under_another_way_to_verify);
     CLAIM(a_ticket_given_after_an_id_keeps_its_name);

@@ -187,6 +187,7 @@ fn make_id(slot: Slot, ssl: *mut SSL) -> NewId {
     let (Some(handshake), Some(attachment)) = (handshake, slot.attachment_for(ssl)) else {
         return NewId::None;
     };
+    confirm::arrives(ssl, handshake);
     confirm::conclude(ssl, handshake);
     if handshake.refused {
         return NewId::EndHandshake;
@@ -289,6 +290,7 @@ unsafe fn issue_ticket(
     let mut handshake = unsafe { Handshake::of(ssl, clock::now()) };
     if let Some(handshake) = &mut handshake {
         handshake.settle(ssl);
+        confirm::learn(ssl, handshake);
         confirm::conclude(ssl, handshake);
         if handshake.refused {
             return END_HANDSHAKE;
@@ -411,6 +413,7 @@ fn keep_session(attachment: &Attachment, slot: Slot, ssl: *mut SSL, session: Ses
     };
     // What was consumed is replaced now: a handshake that begins anew must not find it.
     handshake.consumed = None;
+    confirm::learn(ssl, handshake);
     confirm::conclude(ssl, handshake);
     if handshake.over || handshake.refused {
         return;

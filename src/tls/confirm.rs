@@ -51,12 +51,48 @@ pub(super) fn ask(ssl: *mut SSL, handshake: &mut Handshake) {
 
 /// Whether the info callback of a connection that this context accepted will be called, as far as this process has seen.
 pub(super) fn is_reliable(accepting: &Attachment) -> bool {
-    accepting.leaves_info_callback() && !IS_REPLACED.load(Ordering::Relaxed)
+    accepting.leaves_info_callback() && !is_replaced()
 }
 
-/// A handshake was resumed that the info callback has not seen.
-pub(super) fn note_replaced() {
-    IS_REPLACED.store(true, Ordering::Relaxed);
+/// Whether this process has seen the application put an info callback in the place of ours.
+pub(super) fn is_replaced() -> bool {
+    IS_REPLACED.load(Ordering::Relaxed)
+}
+
+/// A ClientHello has come. No callback of the application's that could set an info callback has run since.
+pub(super) fn arrives(ssl: *mut SSL, handshake: &mut Handshake) {
+    if !has_begun_to_answer(ssl) {
+        // SAFETY: `ssl` is the connection whose callback is running.
+        let current = unsafe { sys::SSL_get_info_callback(ssl) };
+        handshake.arrived_with.get_or_insert(current);
+    }
+}
+
+/// Once the ServerHello is made, a handshake has shown whether the application leaves info callbacks in place.
+pub(super) fn learn(ssl: *mut SSL, handshake: &Handshake) {
+    if handshake.is_watched || !has_begun_to_answer(ssl) {
+        return;
+    }
+    // SAFETY: the connection is valid in every callback, and its fields still are in the one that frees it.
+    let current = unsafe { sys::SSL_get_info_callback(ssl) };
+    let is_left = match handshake.arrived_with {
+        _ if handshake.resumed(ssl).is_some() => false,
+        Some(before) => is_same(before, current),
+        None if current.is_none() => true,
+        None => return,
+    };
+    if !is_left {
+        IS_REPLACED.store(true, Ordering::Relaxed);
+    } else if let Some(accepting) = handshake.slot().attachment() {
+        accepting.note_left_info_callback();
+    }
+}
+
+fn is_same(one: Option<InfoCallback>, other: Option<InfoCallback>) -> bool {
+    match (one, other) {
+        (Some(one), Some(other)) => std::ptr::fn_addr_eq(one, other),
+        (one, other) => one.is_none() && other.is_none(),
+    }
 }
 
 /// The application has put an info callback in the place of ours, once at least.

@@ -8,10 +8,11 @@
 //! Owns: [`Cut`], one in a connection whose handshake was ended. Called by: [`super::confirm`]. Threads and forks: as for
 //! every callback. Failure: without memory for a BIO the connection has none, which ends it too.
 
-use std::ffi::c_long;
+use std::ffi::{c_char, c_int, c_long, c_void};
 use std::ptr::{self, NonNull};
+use std::sync::OnceLock;
 
-use openssl_sys::{BIO, SSL};
+use openssl_sys::{BIO, BIO_METHOD, SSL};
 
 use super::sys;
 
@@ -44,7 +45,7 @@ impl Cut {
                 flush(own_write);
             }
             let (own_write, own_read) = (counted(own_write), counted(own_read));
-            let (write, read) = (nothing(), nothing());
+            let (write, read) = (gone(), gone());
             sys::SSL_set0_wbio(ssl, write);
             sys::SSL_set0_rbio(ssl, read);
             Cut { own_write, own_read, write, read }
@@ -98,8 +99,60 @@ unsafe fn flush(bio: *mut BIO) {
     let _: c_long = unsafe { openssl_sys::BIO_ctrl(bio, sys::BIO_CTRL_FLUSH, 0, ptr::null_mut()) };
 }
 
-/// A BIO that refuses to be written to and has nothing to read; NULL without memory.
-fn nothing() -> *mut BIO {
-    // SAFETY: a buffer of no bytes that lives for ever, which OpenSSL only reads.
-    unsafe { openssl_sys::BIO_new_mem_buf(ptr::from_ref(&ALERT).cast(), 0) }
+/// A BIO that fails as a socket does whose other end is gone, so that servers log it as such and not as a fault of their
+/// own: without an error on OpenSSL's queue, and not to be tried again. NULL without memory.
+fn gone() -> *mut BIO {
+    static METHOD: OnceLock<Option<Method>> = OnceLock::new();
+    let method = METHOD.get_or_init(Method::new);
+    // SAFETY: the method is whole and never freed.
+    method
+        .as_ref()
+        .map_or(ptr::null_mut(), |method| unsafe { openssl_sys::BIO_new(method.0.as_ptr()) })
+}
+
+struct Method(NonNull<BIO_METHOD>);
+
+// SAFETY: nobody changes a method after it was made.
+unsafe impl Send for Method {}
+// SAFETY: as above.
+unsafe impl Sync for Method {}
+
+impl Method {
+    fn new() -> Option<Self> {
+        // SAFETY: the name lives for ever; the functions have the signatures that BIO_meth_new(3) documents.
+        unsafe {
+            let method =
+                NonNull::new(openssl_sys::BIO_meth_new(NO_TYPE, c"tlsresume: ended".as_ptr()))?;
+            openssl_sys::BIO_meth_set_write__fixed_rust(method.as_ptr(), Some(write_nothing));
+            openssl_sys::BIO_meth_set_read__fixed_rust(method.as_ptr(), Some(read_nothing));
+            openssl_sys::BIO_meth_set_ctrl__fixed_rust(method.as_ptr(), Some(control_nothing));
+            Some(Method(method))
+        }
+    }
+}
+
+/// BIO_TYPE_NONE: nobody looks for it by type.
+const NO_TYPE: c_int = 0;
+
+unsafe extern "C" fn write_nothing(_bio: *mut BIO, _bytes: *const c_char, _len: c_int) -> c_int {
+    fail()
+}
+
+unsafe extern "C" fn read_nothing(_bio: *mut BIO, _bytes: *mut c_char, _len: c_int) -> c_int {
+    fail()
+}
+
+fn fail() -> c_int {
+    // SAFETY: the location is this thread's own errno, which a BIO sets when it fails.
+    unsafe { *libc::__errno_location() = libc::EPIPE };
+    -1
+}
+
+unsafe extern "C" fn control_nothing(
+    _bio: *mut BIO,
+    _command: c_int,
+    _number: c_long,
+    _argument: *mut c_void,
+) -> c_long {
+    0
 }

@@ -12,7 +12,7 @@ use openssl_sys::{CRYPTO_EX_DATA, SSL};
 use zeroize::Zeroizing;
 
 use super::attach::Attachment;
-use super::connection::{QUIC1_VERSION, is_finished, is_renegotiated, is_resumed, listener};
+use super::connection::{QUIC1_VERSION, is_renegotiated, is_resumed, listener};
 use super::cut::Cut;
 use super::ex_data::Place;
 use super::guard::contained;
@@ -64,6 +64,8 @@ pub(super) struct Handshake {
     pub(super) cut: Option<Cut>,
     /// The application's own, since ours was put in its place.
     pub(super) info_callback: Option<InfoCallback>,
+    /// The connection's when the ClientHello came, where one of our callbacks ran before the application could set another.
+    pub(super) arrived_with: Option<Option<InfoCallback>>,
     /// Ours was called: the application has not put another in its place.
     pub(super) is_watched: bool,
     pub(super) connection: Connection,
@@ -182,6 +184,7 @@ impl Handshake {
             secret: None,
             cut: None,
             info_callback: None,
+            arrived_with: None,
             is_watched: false,
             connection,
             is_quic: false,
@@ -203,6 +206,7 @@ impl Handshake {
         name: &'a ServerName,
     ) -> Visit<'a> {
         self.slot = slot;
+        confirm::arrives(ssl, self);
         if attachment.engine.has_rules() {
             self.accepting = Some((policy::accepting(attachment), listener(ssl)));
         }
@@ -254,9 +258,6 @@ impl Handshake {
         };
         // SAFETY: the connection is valid in every callback, and its fields still are in the one that frees it.
         let resumed = unsafe { openssl_sys::SSL_session_reused(ssl) } == 1;
-        if resumed && is_finished(ssl) && !self.is_watched {
-            confirm::note_replaced();
-        }
         engine.counters().count(match (resumed, age) {
             (false, _) => Counter::TicketsMac,
             (true, Age::Current) => Counter::TicketsAcceptedCurrent,
@@ -332,6 +333,7 @@ unsafe extern "C" fn free(
         if !state.is_quic {
             // SAFETY: the connection's ex_data is being freed.
             unsafe { removal::connection_is_freed(ssl.cast()) };
+            confirm::learn(ssl.cast(), &state);
         }
         // In TLS 1.3 (and QUIC, whose inner connection may be gone by now) the next ticket has told already.
         if state.pending.as_ref().is_some_and(|pending| !pending.tls13) {

@@ -129,7 +129,10 @@ impl Wanted {
             counters.count(Counter::SessionsParse);
             return None;
         };
-        if self.ends_the_handshake(session, ssl) {
+        let withholds =
+            !is_tls13(ssl) && (!stored.policy.is_public() || self.attachment.engine.has_rules());
+        // Who puts an info callback in the place of ours would never see the secret again.
+        if self.ends_the_handshake(session, ssl) || withholds && confirm::is_replaced() {
             session::free(session);
             counters.count(Counter::SessionsBinding);
             return None;
@@ -145,7 +148,7 @@ impl Wanted {
             engine: Arc::clone(&self.attachment.engine),
         });
         confirm::ask(ssl, handshake);
-        if !is_tls13(ssl) && (!policy.is_public() || self.attachment.engine.has_rules()) {
+        if withholds {
             confirm::withhold_secret(session, handshake);
         }
         if self.lookup == Lookup::Consume
