@@ -45,6 +45,8 @@ pub(crate) struct Attachment {
     ready: AtomicBool,
     /// An info callback that we set on one of its connections was called: the application leaves it in place.
     leaves_info_callback: AtomicBool,
+    /// SSL_CTX_free(3) was seen to free the context.
+    is_being_freed: AtomicBool,
     /// What the application asked for, which the library's settings cover.
     pub(super) wishes: Wishes,
 }
@@ -110,6 +112,7 @@ pub(super) unsafe fn attach_then(
             configured: AtomicBool::new(false),
             ready: AtomicBool::new(false),
             leaves_info_callback: AtomicBool::new(false),
+            is_being_freed: AtomicBool::new(false),
             wishes: Wishes::of(ctx),
         }));
         let registry = REGISTRY.try_lock_for(REGISTRY_PATIENCE);
@@ -373,6 +376,29 @@ impl Attachment {
     /// them in bulk (SSL_CTX_flush_sessions(3), SSL_CTX_free(3)), which says nothing of the shared ones.
     pub(super) fn has_cache_of_its_own(&self) -> bool {
         self.cache_mode() & SSL_SESS_CACHE_NO_INTERNAL != SSL_SESS_CACHE_NO_INTERNAL
+    }
+
+    /// Whether SSL_CTX_free(3) is freeing the context: it removes the sessions that the application put into the context's
+    /// cache by SSL_CTX_add_session(3).
+    ///
+    /// # Safety
+    /// The remove-session callback of the context is running.
+    pub(super) unsafe fn context_is_being_freed(&self) -> bool {
+        // SAFETY: the context is valid (caller). SSL_CTX_up_ref(3) says whether there was a reference before; the one it
+        // adds is given back, or means nothing to a context that is being freed already. The caller's reference keeps this
+        // from being the last.
+        unsafe {
+            if self.is_being_freed.load(Ordering::Relaxed) {
+                return true;
+            }
+            let is_alive = openssl_sys::SSL_CTX_up_ref(self.ctx) == 1;
+            if is_alive {
+                openssl_sys::SSL_CTX_free(self.ctx);
+            }
+            // From now on the context seems to have the reference that was added.
+            self.is_being_freed.store(!is_alive, Ordering::Relaxed);
+            !is_alive
+        }
     }
 
     /// Listens for removals: the application's are everybody's. A context with a cache of its own listens only where somebody

@@ -114,7 +114,7 @@ pub(super) unsafe fn get_session(
 
 /// # Safety
 /// The arguments are those of OpenSSL's remove-session callback. It may hold the context's lock: nothing here calls
-/// OpenSSL on the context but for its ex_data, which that lock does not guard.
+/// OpenSSL on the context but for its ex_data and its references, which that lock does not guard.
 pub(super) unsafe extern "C" fn remove_session(ctx: *mut SSL_CTX, session: *mut SSL_SESSION) {
     // SAFETY: OpenSSL gives a context and a session that are valid while the callback runs.
     unsafe {
@@ -133,7 +133,11 @@ pub(super) unsafe extern "C" fn remove_session(ctx: *mut SSL_CTX, session: *mut 
 fn forget_session(attachment: &Attachment, session: Session) {
     static SAID: Once = Once::new();
     let engine = &attachment.engine;
-    let forgotten = if !removal::is_of_openssl(session) && !attachment.has_cache_of_its_own() {
+    let is_of_application = !removal::is_of_openssl(session)
+        && !attachment.has_cache_of_its_own()
+        // SAFETY: the remove-session callback of the context is running.
+        && !unsafe { attachment.context_is_being_freed() };
+    let forgotten = if is_of_application {
         engine.forget_session(session.id(), clock::now())
     } else if engine.config().resumption.on_remove == OnRemove::Forget {
         engine.forget_stored_session(session.id(), clock::now())
