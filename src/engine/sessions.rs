@@ -225,7 +225,8 @@ impl Engine {
 
     /// Whether a family was forgotten.
     pub(super) fn is_removed(&self, family: Family, now: UnixMillis) -> bool {
-        self.store.has_removals(now) && self.store.is_removed(&family.removal_key(), family.ends())
+        self.store.has_removals(now)
+            && self.store.is_removed(&family.removal_key(), family.ends(), now)
     }
 
     /// The family of a session id of ours.

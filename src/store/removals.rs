@@ -28,10 +28,15 @@ use crate::clock::UnixMillis;
 /// A change that others get in the way of so often raises the watermark instead.
 const ATTEMPTS: usize = 100;
 
+/// Nothing ends later than this from now: `resumption.lifetime` is a week at most; and a day for clocks that differ.
+const LONGEST: Duration = Duration::from_secs(8 * 24 * 60 * 60);
+
 /// A bucket of words, and the table's watermark.
 pub(super) struct Removals<'a> {
     pub(super) bucket: &'a [AtomicU64],
     pub(super) watermark: &'a AtomicU64,
+    /// When nothing can end any more. A watermark or an end beyond it is damage, and says nothing.
+    pub(super) latest: u32,
 }
 
 impl Removals<'_> {
@@ -49,20 +54,29 @@ impl Removals<'_> {
                 break;
             } else {
                 // Before the word goes: who misses it sees this.
-                self.watermark.fetch_max(end_of(seen), Ordering::AcqRel);
+                self.raise(end_of(seen));
             }
             if word.compare_exchange(seen, mine, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
                 return;
             }
         }
-        self.watermark.fetch_max(end.into(), Ordering::AcqRel);
+        self.raise(end.into());
     }
 
     /// Whether what has that fingerprint and end was removed. May say so of what was not, never the other way round.
     pub(super) fn contains(&self, print: u32, end: u32) -> bool {
-        self.bucket.iter().any(|word| is_of(word.load(Ordering::Acquire), print))
-            // After the words: whoever replaced one has raised this before.
-            || u64::from(end) <= self.watermark.load(Ordering::Acquire)
+        let is_noted = self.bucket.iter().any(|word| is_of(word.load(Ordering::Acquire), print));
+        // After the words: whoever replaced one has raised this before.
+        let watermark = self.watermark.load(Ordering::Acquire);
+        is_noted || (u64::from(end)..=self.latest.into()).contains(&watermark)
+    }
+
+    fn raise(&self, end: u64) {
+        let latest = self.latest.into();
+        if end <= latest {
+            let raised = |seen| (seen < end || seen > latest).then_some(end);
+            let _ = self.watermark.fetch_update(Ordering::AcqRel, Ordering::Acquire, raised);
+        }
     }
 
     /// The word of that fingerprint, or the one that makes room for it.
@@ -98,7 +112,7 @@ impl Store {
         patience: Duration,
     ) -> Result<Evicted, NotInserted> {
         self.region.word(word::REMOVALS_UNTIL).fetch_max(until.0, Ordering::AcqRel);
-        let (removals, print) = self.removals_of(key);
+        let (removals, print) = self.removals_of(key, now);
         removals.note(print, seconds(until));
         self.log_removal(key, until, origin, now, patience)
     }
@@ -148,8 +162,8 @@ impl Store {
     /// Whether what the key stands for, and what ends then, was removed for all. It may say so of what was not, where very
     /// many removals came together; never the other way round. One cache line and the header's, and waits for nobody.
     /// Memory that is superseded goes by what it knows.
-    pub fn is_removed(&self, key: &Key, ends: UnixMillis) -> bool {
-        let (removals, print) = self.removals_of(key);
+    pub fn is_removed(&self, key: &Key, ends: UnixMillis, now: UnixMillis) -> bool {
+        let (removals, print) = self.removals_of(key, now);
         removals.contains(print, seconds(ends))
     }
 
@@ -161,7 +175,7 @@ impl Store {
     }
 
     /// Where the table has a key's word, and its fingerprint.
-    fn removals_of(&self, key: &Key) -> (Removals<'_>, u32) {
+    fn removals_of(&self, key: &Key, now: UnixMillis) -> (Removals<'_>, u32) {
         let [k0, k1] = self.region.seed();
         let hash = SipHasher13::new_with_keys(k0, k1).hash(key);
         let [_, _, _, _, a, b, c, d] = hash.to_le_bytes();
@@ -171,6 +185,7 @@ impl Store {
         let at = geometry.removals_at() + index * REMOVAL_BUCKET * WORD;
         let bucket = self.region.units(at, REMOVAL_BUCKET);
         let watermark = self.region.word(word::REMOVED_UNTIL);
-        (Removals { bucket, watermark }, u32::from_le_bytes([a, b, c, d]))
+        let latest = seconds(now + LONGEST);
+        (Removals { bucket, watermark, latest }, u32::from_le_bytes([a, b, c, d]))
     }
 }

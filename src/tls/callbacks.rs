@@ -130,10 +130,12 @@ pub(super) unsafe extern "C" fn remove_session(ctx: *mut SSL_CTX, session: *mut 
     }
 }
 
+/// What a handshake that failed early leaves behind costs nobody else anything: anybody can cause it.
 fn forget_session(attachment: &Attachment, session: Session) {
     static SAID: Once = Once::new();
     let engine = &attachment.engine;
-    let is_of_application = !removal::is_of_openssl(session)
+    let is_of_application = session.has_master_key()
+        && !removal::is_of_openssl(session)
         && !attachment.has_cache_of_its_own()
         // SAFETY: the remove-session callback of the context is running.
         && !unsafe { attachment.context_is_being_freed() };

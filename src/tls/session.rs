@@ -72,6 +72,12 @@ impl Session {
         };
     }
 
+    /// Whether its handshake has come to a secret. Without one it was never made resumable.
+    pub(super) fn has_master_key(self) -> bool {
+        // SAFETY: the session is valid; without a buffer the function only tells the length.
+        unsafe { openssl_sys::SSL_SESSION_get_master_key(self.0.as_ptr(), ptr::null_mut(), 0) > 0 }
+    }
+
     /// The master secret of a session of TLS 1.2 or older.
     pub(super) fn master_key(self) -> Zeroizing<[u8; MASTER_KEY_LEN]> {
         let mut key = Zeroizing::new([0; MASTER_KEY_LEN]);

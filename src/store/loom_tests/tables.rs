@@ -84,11 +84,13 @@ impl Removed {
     }
 
     fn note(&self, print: u32, end: u32) {
-        Removals { bucket: &self.words, watermark: &self.watermark }.note(print, end);
+        Removals { bucket: &self.words, watermark: &self.watermark, latest: u32::MAX }
+            .note(print, end);
     }
 
     fn contains(&self, print: u32, end: u32) -> bool {
-        Removals { bucket: &self.words, watermark: &self.watermark }.contains(print, end)
+        Removals { bucket: &self.words, watermark: &self.watermark, latest: u32::MAX }
+            .contains(print, end)
     }
 }
 
