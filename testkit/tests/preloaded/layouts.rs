@@ -98,7 +98,7 @@ fn between_servers_of_different_layouts_tickets_go_on_and_a_revocation_reaches_b
     revoke_all(&memory)?;
     for (mode, ticket) in revoked {
         for server in [&old, &new] {
-            let (reused, _) = visitor.visit(server, mode, ticket.clone())?;
+            let (reused, _) = visitor.visit(server, mode, ticket)?;
             assert!(!reused, "{mode}: revoked\n{}", server.log());
         }
     }
