@@ -62,7 +62,8 @@ fn revoke_all(memory: &Path) -> Result<()> {
         .output()
         .expect("it starts");
     let said = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}");
+    assert_eq!(output.status.code(), Some(3), "the old server is to be restarted: {said}");
+    assert!(said.contains("restart"), "{said}");
     Ok(())
 }
 
