@@ -108,9 +108,16 @@ const ROUNDS: u64 = 40;
 const ATTEMPTS: u64 = 200;
 const LEAST_HELD: usize = 5;
 
-/// Bytes into the memory file of the ring's lease and of the first shard's: docs/shm-format.md.
+/// Bytes into the memory file of the ring's lease: docs/shm-format.md.
 const RING_LEASE_AT: u64 = 17 * 8;
-const SHARD_LEASE_AT: u64 = 4096 + 2 * 45_056;
+
+/// As [`RING_LEASE_AT`], of the first shard's lease.
+fn shard_lease_at(memory: &Path) -> u64 {
+    let size = fs::metadata(memory).expect("the server made it").len();
+    let table = |part: u64, most: u64| (1 << (size / part).ilog2()).min(most);
+    let (names, strikes) = (table(16, 2 << 20), table(32, 2 << 20));
+    4096 + 2 * 45_056 + names + strikes + table(64, 1 << 20)
+}
 
 /// Handshakes that are measured in each round: their 99th percentile is the second slowest.
 const MEASURED: u32 = 50;
@@ -257,7 +264,7 @@ fn a_worker_frozen_with_the_store_locked_costs_others_a_millisecond() -> Result<
     let _alone = alone();
     let (mut random, memory) = (Random::new(), Folder::in_memory()?);
     let server = server(&memory, Kind::Tls13Stateful)?;
-    let lease = Lease::new(&memory.file("sessions"), SHARD_LEASE_AT);
+    let lease = Lease::new(&memory.file("sessions"), shard_lease_at(&memory.file("sessions")));
     let loops = server.loops();
     let others = loops[1..].iter().map(|it| it.address);
     let measured = Traffic::to(others, Mode::Tls13).threads(1);
