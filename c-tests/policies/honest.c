@@ -28,7 +28,7 @@ struct stay {
 /* What the visits of one client came to, as letters: f full, r resumed, x refused, d the server died. */
 struct course {
     char letters[2 * VISITS + 1];
-    int returns[2];    /* to each process; the first visit is none */
+    int full[2];    /* returns to each node that were full handshakes */
 };
 
 static void notes(struct course *course, enum outcome outcome)
@@ -40,11 +40,12 @@ static void notes(struct course *course, enum outcome outcome)
                                                 : 'd';
 }
 
-/* Where nobody verifies every return resumes; else the first one to a node may be a full handshake. */
-static bool may_be_full(const struct stay *stay, int nth_return)
+/* Where nobody verifies every return resumes; else one to a node may be a full handshake: the first after the node has
+ * served anybody under rules. */
+static bool may_be_full(const struct stay *stay, int nth_full)
 {
     bool is_public = stay->ports == 1 && stay->setup.ports[stay->first] == OPEN_TO_ALL;
-    return !is_public && nth_return == 1;
+    return !is_public && nth_full == 1;
 }
 
 static bool is_well(const struct stay *stay, struct course *course, int nth, int process,
@@ -55,8 +56,7 @@ static bool is_well(const struct stay *stay, struct course *course, int nth, int
         return outcome == FULL;
     /* Processes of one memory path are one node. */
     int node = stay->place == OTHER_NODE ? process : 0;
-    int nth_return = ++course->returns[node];
-    return outcome == RESUMED || (outcome == FULL && may_be_full(stay, nth_return));
+    return outcome == RESUMED || (outcome == FULL && may_be_full(stay, ++course->full[node]));
 }
 
 static const char *const NAMES[MOST_PORTS] = {"a.example", "b.example", "c.example"};
