@@ -35,6 +35,11 @@ impl Engine {
         self.store.has_restricted()
     }
 
+    /// Whether any rules are known to one who resumes a session of `policy`: the session's, or somebody's on this node.
+    pub fn knows_rules(&self, policy: Policy) -> bool {
+        !policy.is_public() || self.has_rules()
+    }
+
     /// Whether a session of `policy` may be resumed by this visitor, as far as is known: where the same policy served the
     /// name last, and no other one did lately. What is not known costs a full handshake, after which it is.
     pub fn may_resume(&self, visit: &Visit<'_>, policy: Policy, now: UnixMillis) -> bool {

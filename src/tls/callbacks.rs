@@ -276,9 +276,9 @@ unsafe fn open_ticket(
     confirm::ask(ssl, handshake);
     // In TLS 1.3 a client uses a ticket once: without a new one it could resume every second time only. Where there are
     // rules the new one is another occasion to judge, if the application puts a callback in the place of ours.
-    let has_rules = !policy.is_public() || engine.has_rules();
-    let renews =
-        tls13 || opening.age == Age::Older || has_rules && !confirm::is_reliable(attachment);
+    let renews = tls13
+        || opening.age == Age::Older
+        || engine.knows_rules(policy) && !confirm::is_reliable(attachment);
     if renews { TICKET_AND_RENEW } else { TICKET }
 }
 

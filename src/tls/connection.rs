@@ -9,7 +9,7 @@ use super::sys::{self, TLS1_3_VERSION};
 use crate::engine::Listener;
 
 /// What SSL_version(3) says of QUIC, whose handshake is that of TLS 1.3.
-pub(super) const QUIC1_VERSION: c_int = 0x0000_0001;
+const QUIC1_VERSION: c_int = 0x0000_0001;
 
 pub(super) fn is_tls13(ssl: *mut SSL) -> bool {
     // SAFETY: the connection is valid in its callback.

@@ -12,7 +12,7 @@ use openssl_sys::{CRYPTO_EX_DATA, SSL};
 use zeroize::Zeroizing;
 
 use super::attach::Attachment;
-use super::connection::{QUIC1_VERSION, is_renegotiated, is_resumed, listener};
+use super::connection::{is_quic, is_renegotiated, is_resumed, listener};
 use super::cut::Cut;
 use super::ex_data::Place;
 use super::guard::contained;
@@ -88,9 +88,9 @@ pub(super) struct Resuming {
 }
 
 impl Resuming {
-    /// Whether any rules are known: the session's, or somebody's on this node.
+    /// As [`Engine::knows_rules`].
     pub(super) fn knows_rules(&self) -> bool {
-        !self.policy.is_public() || self.engine.has_rules()
+        self.engine.knows_rules(self.policy)
     }
 }
 
@@ -132,8 +132,10 @@ impl Handshake {
             openssl_sys::SSL_get_client_random(ssl, random.as_mut_ptr(), RANDOM_LEN);
             let mut state = openssl_sys::SSL_get_ex_data(ssl, index).cast::<Handshake>();
             if state.is_null() {
-                let is_quic = openssl_sys::SSL_version(ssl) == QUIC1_VERSION;
-                let fresh = Handshake { is_quic, ..Handshake::new(random, Connection::new(now)) };
+                let fresh = Handshake {
+                    is_quic: is_quic(ssl),
+                    ..Handshake::new(random, Connection::new(now))
+                };
                 state = Box::into_raw(Box::new(fresh));
                 if openssl_sys::SSL_set_ex_data(ssl, index, state.cast()) != 1 {
                     drop(Box::from_raw(state));
@@ -256,9 +258,8 @@ impl Handshake {
         let Some(Pending { age, engine, .. }) = self.pending.take() else {
             return;
         };
-        // SAFETY: the connection is valid in every callback, and its fields still are in the one that frees it.
-        let resumed = unsafe { openssl_sys::SSL_session_reused(ssl) } == 1;
-        engine.counters().count(match (resumed, age) {
+        // The connection's fields are still valid in the callback that frees it.
+        engine.counters().count(match (is_resumed(ssl), age) {
             (false, _) => Counter::TicketsMac,
             (true, Age::Current) => Counter::TicketsAcceptedCurrent,
             (true, Age::Older) => Counter::TicketsAcceptedOlder,

@@ -15,7 +15,7 @@ use std::sync::atomic::AtomicU8;
 
 use openssl_sys::SSL;
 
-use super::connection::QUIC1_VERSION;
+use super::connection::is_quic;
 use super::guard::contained;
 use super::sys::{self, AsyncWaitCtx};
 use crate::engine::{Asking, Question};
@@ -139,7 +139,7 @@ fn name() -> *const c_void {
 fn wait_ctx(ssl: *mut SSL) -> Option<*mut AsyncWaitCtx> {
     // SAFETY: the connection is valid in its callback; the mode is only read.
     let is_ready = unsafe {
-        openssl_sys::SSL_version(ssl) != QUIC1_VERSION
+        !is_quic(ssl)
             && openssl_sys::SSL_ctrl(ssl, sys::SSL_CTRL_MODE, 0, ptr::null_mut())
                 & sys::SSL_MODE_ASYNC
                 != 0

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use openssl_sys::{SSL, SSL_CIPHER, SSL_CTX};
 
 use super::attach::Attachment;
+use super::connection::is_resumed;
 use super::hidden::Hidden;
 use super::rules::{self, Place};
 use super::sys::{self, SSL_VERIFY_PEER, TLS1_3_VERSION, X509_V_OK};
@@ -68,14 +69,12 @@ pub(super) fn verifies_client(ssl: *mut SSL) -> bool {
 /// asked before.
 pub(super) fn admits_resumption(ssl: *mut SSL, by_session: bool) -> bool {
     // SAFETY: `ssl` is the connection whose callback is running.
-    let (result, resumed) = unsafe {
-        (openssl_sys::SSL_get_verify_result(ssl), openssl_sys::SSL_session_reused(ssl) == 1)
-    };
+    let result = unsafe { openssl_sys::SSL_get_verify_result(ssl) };
     if verifies_client(ssl) && result != X509_V_OK {
         return false;
     }
     // What resumed and was no session of ours was a shared key of the application's (TLS 1.3).
-    by_session || !resumed && has_certificate_cipher(ssl)
+    by_session || !is_resumed(ssl) && has_certificate_cipher(ssl)
 }
 
 fn has_certificate_cipher(ssl: *mut SSL) -> bool {
