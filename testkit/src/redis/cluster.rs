@@ -1,5 +1,6 @@
 //! Three masters that share the slots of a Redis Cluster.
 
+use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
 use super::{LIMIT, RedisServer, RedisSettings, Reply};
@@ -110,6 +111,12 @@ impl RedisCluster {
         Ok(())
     }
 
+    /// Whether all masters know the same epoch and the same slots of each.
+    fn agrees(&self) -> bool {
+        let views: Vec<_> = self.nodes.iter().map(Node::view).collect();
+        views.windows(2).all(|two| two[0] == two[1])
+    }
+
     fn owner(&self, slot: u16) -> Result<&Node> {
         let [first, ..] = &self.nodes[..] else { unreachable!("a cluster has masters") };
         let left = self.nodes.iter().find(|node| !node.server.process.has_ended()).unwrap_or(first);
@@ -150,14 +157,18 @@ impl Migration<'_> {
         }
     }
 
-    /// Tells all masters who has the slot now, the new one first.
+    /// Tells all masters who has the slot now, the new one first, and waits until they agree.
+    ///
+    /// A master that takes a slot makes its epoch the highest it knows of. If it does not know the highest one yet, a
+    /// message of the old owner takes the slot back, for good.
     pub fn finish(self) -> Result<()> {
         let others = self.cluster.nodes.iter().filter(|node| node.id != self.target.id);
         for node in std::iter::once(self.target).chain(others) {
             let command = ["CLUSTER", "SETSLOT", &self.slot, "NODE", &self.target.id];
             node.server.command(&command)?;
         }
-        Ok(())
+        wait_until("masters that agree", LIMIT, || self.cluster.agrees())
+            .map_err(|_| self.target.server.unexpected("knows other owners or epochs than others"))
     }
 }
 
@@ -174,6 +185,19 @@ impl Node {
             .start()?;
         let id = server.command(&["CLUSTER", "MYID"])?;
         Ok(Node { server, id, bus })
+    }
+
+    /// What it knows of the masters: id, epoch and slots of each.
+    fn view(&self) -> BTreeSet<Vec<String>> {
+        let nodes = self.server.command(&["CLUSTER", "NODES"]).unwrap_or_default();
+        let known = |line: &str| {
+            let fields: Vec<_> = line.split(' ').collect();
+            let [id, _, _, _, _, _, epoch, _, slots @ ..] = &fields[..] else { return vec![] };
+            // A slot on its way is in brackets, and its two masters alone know of it.
+            let settled = slots.iter().filter(|slot| !slot.starts_with('['));
+            [id, epoch].into_iter().chain(settled).map(|&word| word.to_owned()).collect()
+        };
+        nodes.lines().map(known).collect()
     }
 
     fn knows_all(&self) -> bool {
