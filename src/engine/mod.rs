@@ -123,6 +123,7 @@ impl Engine {
     fn with_keys(self) -> Result<Self> {
         self.load_key_files()?;
         if self.cluster.is_none() {
+            self.await_first_keys(clock::now());
             self.view(clock::now());
         }
         Ok(self)

@@ -19,6 +19,9 @@ use crate::store::Store;
 /// After maintenance of the ring failed (another process is at it, or stopped in the midst), the next try.
 const RETRY_MILLIS: u64 = 1000;
 
+/// How long a server that starts waits for another that makes the first keys: a little longer than one may be at it.
+const FIRST_KEYS: Duration = Duration::from_millis(1500);
+
 /// The ring as this process knows it.
 #[derive(Default)]
 pub(super) struct View {
@@ -60,10 +63,19 @@ impl Engine {
             view = self.view.load();
         }
         if now >= view.due && !self.awaits_first_copy() {
-            self.maintain(now);
+            self.maintain(now, Duration::ZERO);
             view = self.view.load();
         }
         view
+    }
+
+    /// For a server that starts: another that starts at the same time may be making the first keys. Without them nothing
+    /// would be shared by those who serve already.
+    pub(super) fn await_first_keys(&self, now: UnixMillis) {
+        self.refresh(now);
+        if now >= self.view.load().due {
+            self.maintain(now, FIRST_KEYS);
+        }
     }
 
     /// Changes the ring for every process of the node, or nothing.
@@ -120,15 +132,15 @@ impl Engine {
         self.view.store(Arc::new(View { generation, ring, due, all_ended }));
     }
 
-    /// Makes the keys that are due, unless a try just failed. Waits for nobody.
+    /// Makes the keys that are due, unless a try just failed. Waits so long for another process that changes the ring.
     #[cold]
-    fn maintain(&self, now: UnixMillis) {
+    fn maintain(&self, now: UnixMillis, patience: Duration) {
         static STUCK: Once = Once::new();
         let boot = u64::try_from(clock::since_boot().as_millis()).unwrap_or(u64::MAX);
         if boot < self.retry_after.load(Ordering::Relaxed) {
             return;
         }
-        let maintained = self.change_ring(Duration::ZERO, |ring| self.maintained(ring, now));
+        let maintained = self.change_ring(patience, |ring| self.maintained(ring, now));
         if let Err(error) = &maintained {
             log::debug!("the ring is not maintained now: {error}");
         }

@@ -1,13 +1,15 @@
 //! Rotation, revocation, import.
 
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
 use super::support::*;
 use crate::clock::UnixMillis;
 use crate::config::Bind;
-use crate::engine::{Engine, Lookup, NewSession, Policy, Visit};
+use crate::engine::{Engine, Lookup, NewSession, Policy, Visit, open_store};
 use crate::ring::file::{self, Format};
-use crate::ring::{Age, Digest, KeyName, TicketKey};
+use crate::ring::{Age, Digest, KeyName, Ring, TicketKey};
 use crate::secret::Secret;
 use crate::stats::Counter;
 
@@ -26,6 +28,24 @@ fn a_rotation_takes_over_after_the_delay_in_every_process() {
     assert_eq!(issue(&first, later), after);
     assert_eq!(opening(&second, &before, later).unwrap().age, Age::Older);
     assert_eq!(opening(&second, &after, later).unwrap().age, Age::Current);
+}
+
+#[test]
+fn a_server_that_starts_waits_for_another_that_makes_the_first_keys() {
+    let place = Place::new();
+    let first = Engine::with_memory(place.config(), open_store).unwrap();
+    let (tell, told) = mpsc::channel();
+    thread::scope(|scope| {
+        let change = |ring: &Ring| {
+            scope.spawn(|| tell.send(place.engine()).unwrap());
+            let early = told.recv_timeout(Duration::from_millis(200));
+            assert!(early.is_err(), "it started without keys");
+            first.maintained(ring, now())
+        };
+        first.change_ring(PATIENT, change).unwrap();
+    });
+    let second = told.recv().unwrap();
+    assert_eq!(issue(&second, now()), issue(&first, now()));
 }
 
 #[test]
