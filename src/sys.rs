@@ -3,6 +3,8 @@
 //! Owns: every call into libc that is not OpenSSL's. Called by: `clock`, `log`, `store`, `cluster`, `engine`, `tls`. Threads
 //! and forks: no state. Failure: an [`io::Error`], or the soft answer that the function documents.
 
+mod output;
+
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Write};
@@ -15,6 +17,8 @@ use std::sync::Once;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
+
+pub(crate) use output::{write as write_quietly, write_stderr};
 
 /// `CLOCK_REALTIME`; zero when it cannot be read.
 pub(crate) fn wall_clock() -> Duration {
@@ -108,28 +112,6 @@ pub(crate) fn futex_wait(word: &AtomicU32, expected: u32, timeout: Duration) {
 pub(crate) fn futex_wake(word: &AtomicU32) {
     // SAFETY: the word's address is only a name here; nothing is read or written.
     unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, libc::c_int::MAX) };
-}
-
-/// Writes to standard error and never raises SIGPIPE, whatever became of that descriptor. Errors are of no use to
-/// anybody and are dropped.
-pub(crate) fn write_stderr(text: &str) {
-    // SAFETY: the signal sets are initialised by sigemptyset before use; the mask of this thread alone changes, and is
-    // put back. A SIGPIPE that was pending before stays so; one that our write raised is taken off.
-    unsafe {
-        let mut pipe = std::mem::zeroed::<libc::sigset_t>();
-        let mut before = std::mem::zeroed::<libc::sigset_t>();
-        let mut pending = std::mem::zeroed::<libc::sigset_t>();
-        libc::sigemptyset(&raw mut pipe);
-        libc::sigaddset(&raw mut pipe, libc::SIGPIPE);
-        libc::sigpending(&raw mut pending);
-        libc::pthread_sigmask(libc::SIG_BLOCK, &raw const pipe, &raw mut before);
-        let written = libc::write(libc::STDERR_FILENO, text.as_ptr().cast(), text.len());
-        if written < 0 && libc::sigismember(&raw const pending, libc::SIGPIPE) == 0 {
-            let at_once = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-            libc::sigtimedwait(&raw const pipe, std::ptr::null_mut(), &raw const at_once);
-        }
-        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut());
-    }
 }
 
 /// Keeps errno as the caller had it, however the code in between leaves it.

@@ -5,6 +5,8 @@
 mod building;
 #[path = "preload/faults.rs"]
 mod faults;
+#[path = "preload/logs.rs"]
+mod logs;
 mod support;
 
 use std::collections::BTreeSet;

@@ -26,6 +26,15 @@ pub fn variables() -> *const *const c_char {
     VARIABLES.load(Ordering::Acquire)
 }
 
+/// The value of one variable; one that is empty counts as not set.
+pub fn variable(name: &[u8]) -> Option<&'static [u8]> {
+    // SAFETY: NULL, or a list of C strings that ends with NULL and stays for ever.
+    let mut entries = unsafe { strings(variables()) };
+    entries
+        .find_map(|entry| entry.to_bytes().strip_prefix(name)?.strip_prefix(b"="))
+        .filter(|it| !it.is_empty())
+}
+
 extern "C" fn read() {
     static READ: AtomicBool = AtomicBool::new(false);
     if READ.swap(true, Ordering::AcqRel) {
@@ -37,7 +46,7 @@ extern "C" fn read() {
         return;
     }
     // SAFETY: the program has not begun: nobody changes the environment.
-    let ours = || unsafe { entries() }.filter(|entry| entry.to_bytes().starts_with(PREFIX));
+    let ours = || unsafe { strings(environ) }.filter(|entry| entry.to_bytes().starts_with(PREFIX));
     let count = ours().count();
     if count == 0 {
         return;
@@ -56,15 +65,13 @@ extern "C" fn read() {
     }
 }
 
-/// The entries of the environment.
+/// The entries of a list.
 ///
 /// # Safety
-/// Nobody changes the environment while the result is used.
-unsafe fn entries() -> impl Iterator<Item = &'static CStr> {
-    // SAFETY: `environ` is NULL or a list of C strings that ends with NULL (environ(7)).
-    let mut next = unsafe { environ };
+/// `next` is NULL, or a list of C strings that ends with NULL (environ(7)) and does not change while the result is used.
+unsafe fn strings(mut next: *const *const c_char) -> impl Iterator<Item = &'static CStr> {
     core::iter::from_fn(move || {
-        // SAFETY: as above; the end is not passed.
+        // SAFETY: as the caller promises; the end is not passed.
         unsafe {
             if next.is_null() || (*next).is_null() {
                 return None;

@@ -9,7 +9,7 @@
 //! ```
 //!
 //! All decisions are the library's (src/tls/interpose). Failure: whatever goes wrong, the program runs as without us,
-//! and one line on stderr says why. Threads: nothing is locked. Forks: children inherit what was loaded; a child that
+//! and one line of log says why. Threads: nothing is locked. Forks: children inherit what was loaded; a child that
 //! was forked off while another thread loaded the library runs without it.
 
 #![no_std]
@@ -21,6 +21,8 @@ mod hooks;
 mod library;
 mod libssl;
 mod message;
+#[path = "../../src/sys/output.rs"]
+mod output;
 mod route;
 mod sys;
 

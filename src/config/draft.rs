@@ -10,8 +10,11 @@ use toml::de::{DeString, DeTable, DeValue};
 use super::env::{ENVIRONMENT, Setting};
 use super::input::Input;
 use super::unknown::unknown_key;
-use super::{Config, Environment, MAX_CONFIG_SIZE, rules};
+use super::{Config, Environment, Log, MAX_CONFIG_SIZE, rules};
 use crate::error::{Error, Result};
+
+/// The section of the log.
+const LOG: &str = "log";
 
 /// Takes layers in turn, each on top of those before, and becomes a [`Config`] when they fit together.
 pub(super) struct Draft<'a> {
@@ -86,6 +89,25 @@ impl<'a> Draft<'a> {
         })?;
         self.places.insert(setting.key, place);
         Ok(())
+    }
+
+    /// Adds the settings of the log, of a document and then of the environment, as far as they can be read.
+    pub(super) fn read_log(&mut self, text: &str, env: Environment<'_>) {
+        let document = DeTable::parse(text).ok();
+        let section = document.as_ref().and_then(|it| it.get_ref().get(LOG)?.get_ref().as_table());
+        for setting in ENVIRONMENT.iter().filter(|setting| setting.path().0 == LOG) {
+            if let Some(value) = section.and_then(|entries| entries.get(setting.path().1)) {
+                let _ = (setting.set)(&mut self.config, &Input::Toml(value.get_ref()));
+            }
+            if let Some(text) = env(setting.name).filter(|text| !text.is_empty()) {
+                let _ = (setting.set)(&mut self.config, &Input::Variable(&text));
+            }
+        }
+    }
+
+    /// The settings of the log.
+    pub(super) fn log(self) -> Log {
+        self.config.log
     }
 
     /// The finished configuration, if its settings fit together.

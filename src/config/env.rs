@@ -261,4 +261,10 @@ pub const ENVIRONMENT: &[Setting] = &[
         allowed: Level::ALLOWED,
         set: |c, v| v.word().map(|it| c.log.level = it),
     },
+    Setting {
+        name: "TLSRESUME_LOG_TARGET",
+        key: "log.target",
+        allowed: "stderr, syslog, or the absolute path of a file",
+        set: |c, v| v.log_target().map(|it| c.log.target = it),
+    },
 ];

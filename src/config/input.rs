@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use toml::de::{DeInteger, DeValue};
 
+use crate::log::Target;
+
 /// A value that was read, or what is wrong with it.
 pub(super) type Reading<T> = Result<T, String>;
 
@@ -171,6 +173,15 @@ impl<'a> Input<'a> {
             return self.problem("has other characters");
         }
         Ok(text.to_owned())
+    }
+
+    /// Where lines of log go.
+    pub(super) fn log_target(&self) -> Reading<Target> {
+        match self.text()? {
+            "stderr" => Ok(Target::Stderr),
+            "syslog" => Ok(Target::Syslog),
+            _ => self.absolute_path().map(Target::File),
+        }
     }
 
     pub(super) fn problem<T>(&self, what: &str) -> Reading<T> {

@@ -24,6 +24,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
 
+pub use crate::log::Target as LogTarget;
 pub use env::{ENVIRONMENT, Setting};
 pub use rules::MAX_KEYS;
 pub use sections::{Cluster, EarlyData, Keys, Log, Memcached, Memory, Peers, Redis, Resumption};
@@ -104,6 +105,15 @@ impl Config {
         draft.read_toml(text)?;
         draft.read_environment(env)?;
         draft.finish()
+    }
+
+    /// What [`Config::load`] reads of the log, whatever mistakes the rest has: those are logged too.
+    pub fn log_of(path: Option<&Path>, env: Environment<'_>) -> Log {
+        let named = env(CONFIG_VARIABLE).filter(|path| !path.is_empty());
+        let text = path.or(named.as_deref().map(Path::new)).and_then(|path| read(path).ok());
+        let mut draft = Draft::new("");
+        draft.read_log(&text.unwrap_or_default(), env);
+        draft.log()
     }
 }
 

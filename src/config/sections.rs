@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::words::{Agent, Bind, KeyFormat, KeySource, Level, Mode, OnRemove, Replication};
+use crate::log::Target;
 
 /// How sessions are resumed.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -192,4 +193,6 @@ impl Default for EarlyData {
 pub struct Log {
     /// The least important message that is logged. Default: warn.
     pub level: Level,
+    /// Where messages go unless the application has a log callback. Default: standard error.
+    pub target: Target,
 }

@@ -53,6 +53,7 @@ impl Config {
             ("peers.ttl", number(peers.ttl)),
             ("early_data.replay_window", duration(self.early_data.replay_window)),
             ("log.level", word(self.log.level)),
+            ("log.target", word(&self.log.target)),
         ]
     }
 }

@@ -18,7 +18,7 @@ mod show;
 const EXAMPLE: &str = include_str!("tests/example.toml");
 
 /// A value for every key that is not the default, as text of a variable and in TOML. Together they are valid.
-const SAMPLES: [(&str, &str, &str); 34] = [
+const SAMPLES: [(&str, &str, &str); 35] = [
     ("realm", "shop.eu-1", r#""shop.eu-1""#),
     ("resumption.mode", "stateful", r#""stateful""#),
     ("resumption.tickets", "16", "0x10"),
@@ -53,6 +53,7 @@ const SAMPLES: [(&str, &str, &str); 34] = [
     ("peers.ttl", "255", "255"),
     ("early_data.replay_window", "1m", r#""1m""#),
     ("log.level", "debug", r#""debug""#),
+    ("log.target", "/var/log/t", r#""/var/log/t""#),
 ];
 
 fn samples() -> Config {
@@ -100,7 +101,7 @@ fn samples() -> Config {
             ttl: 255,
         },
         early_data: EarlyData { replay_window: Duration::from_secs(60) },
-        log: Log { level: Level::Debug },
+        log: Log { level: Level::Debug, target: LogTarget::File("/var/log/t".into()) },
     }
 }
 
@@ -220,6 +221,24 @@ fn every_kind_of_mistake_names_its_line_its_key_what_was_found_and_what_is_allow
         let found = result.map_or_else(|error| error.to_string(), |_| "fits".to_owned());
         assert_eq!(found, expected, "{input}");
     }
+}
+
+#[test]
+fn the_log_is_read_whatever_mistakes_the_rest_has() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("t.toml");
+    let log = |text: &str, variable: &str| {
+        fs::write(&path, text).unwrap();
+        let env = |name: &str| (name == "TLSRESUME_LOG_LEVEL").then(|| variable.to_owned());
+        let Log { level, target } = Config::log_of(Some(&path), &env);
+        (level, target)
+    };
+    let text = "[log]\nlevel = 'off'\ntarget = 'syslog'\nloud = 1\n[memory]\nsize = 'little'";
+    assert_eq!(log(text, ""), (Level::Off, LogTarget::Syslog));
+    assert_eq!(log(text, "info"), (Level::Info, LogTarget::Syslog));
+    assert_eq!(log(text, "loud"), (Level::Off, LogTarget::Syslog));
+    assert_eq!(log("[log]\nlevel = 'loud'\ntarget = 'log'", ""), (Level::Warn, LogTarget::Stderr));
+    assert_eq!(log("[log\nlevel = 'off'", "error"), (Level::Error, LogTarget::Stderr));
 }
 
 #[test]

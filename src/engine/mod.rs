@@ -99,7 +99,7 @@ impl Engine {
     /// The instance on the memory that `open` gives, with the ring that is in it.
     fn with_memory(config: Config, open: impl FnOnce(&Config) -> Result<Store>) -> Result<Self> {
         refuse_transports(&config)?;
-        crate::log::enable(log_level(&config));
+        crate::log::enable(config.log.level.filter(), &config.log.target);
         // Counts forks from its first call on; a fork by another thread during that call would leave the child waiting
         // for its end, so the call is not left to the first handshakes.
         if !config.redis.url.is_empty() {
@@ -164,11 +164,6 @@ fn schedule(config: &Config) -> Schedule {
         lifetime: config.resumption.lifetime,
         early: Duration::ZERO,
     }
-}
-
-/// The levels have the names of the `log` crate's.
-fn log_level(config: &Config) -> log::LevelFilter {
-    config.log.level.to_string().parse().unwrap_or(log::LevelFilter::Warn)
 }
 
 fn open_store(config: &Config) -> Result<Store> {

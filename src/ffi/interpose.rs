@@ -28,13 +28,16 @@ pub unsafe extern "C" fn tlsresume_interpose(
     libssl: *const Functions,
     environment: *const *const c_char,
 ) -> *const Functions {
-    crate::log::enable(log::LevelFilter::Warn);
+    // SAFETY: as the caller promises.
+    let environment = unsafe { variables(environment) };
+    let log = Config::log_of(None, &|name| lookup(&environment, name));
+    crate::log::enable(log.level.filter(), &log.target);
     let replaced = || {
         if size != size_of::<Functions>() {
             return Err(OTHER_RELEASE);
         }
         // SAFETY: as the caller promises, which is of this build.
-        let (libssl, environment) = unsafe { (libssl.as_ref(), variables(environment)) };
+        let libssl = unsafe { libssl.as_ref() };
         let libssl = libssl.ok_or(Error::Argument("libssl is NULL"))?;
         tls::check_is_linked(libssl)?;
         let engine = default_instance(|| configured(&environment))?;

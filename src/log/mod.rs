@@ -1,10 +1,12 @@
-//! Where the library's few lines of log go: to standard error, or to the application's callback.
+//! The library's few lines of log: to standard error, the system's log or a file, or to the application's callback.
 //!
-//! Owns: the sink and the level. Called by: every module, through the macros of the `log` crate. Threads: lines from
+//! Owns: the sink, the target and the level. Called by: every module, through the macros of the `log` crate. Threads: lines from
 //! several threads do not mix. Forks: nothing is locked while a line is written. Failure: a line that cannot be written
 //! is lost; no signal is raised, errno stays as it was.
 
 #![forbid(unsafe_code)]
+
+mod target;
 
 use std::cell::Cell;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -14,14 +16,19 @@ use arc_swap::ArcSwapOption;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use parking_lot::Mutex;
 
-use crate::sys;
+use crate::{clock, sys};
 
-/// Where lines go instead of standard error: level and text, without a newline.
+pub use target::Target;
+
+/// Where lines go instead of the target: level and text, without a newline.
 pub(crate) type Sink = Box<dyn Fn(Level, &str) + Send + Sync>;
 
 static SINK: ArcSwapOption<Sink> = ArcSwapOption::const_empty();
 
-/// Lines of the agent's that wait for a thread of the application.
+/// Where lines go; standard error as long as no instance says otherwise.
+static TARGET: ArcSwapOption<Target> = ArcSwapOption::const_empty();
+
+/// Lines of the agent's, with their time, that wait for a thread of the application.
 static DEFERRED: Mutex<Vec<(Level, String)>> = Mutex::new(Vec::new());
 static ANY_DEFERRED: AtomicBool = AtomicBool::new(false);
 
@@ -36,14 +43,18 @@ thread_local! {
 
 struct Logger;
 
-/// Makes the macros of the `log` crate work, at `level` and below; the most talkative instance of a process decides.
-pub(crate) fn enable(level: LevelFilter) {
+/// Makes the macros of the `log` crate work, at `level` and below. Of several instances in a process, the most talkative
+/// one decides on the level, and the first with a target of its own on that.
+pub(crate) fn enable(level: LevelFilter, target: &Target) {
     // A second call finds the logger installed already, which is what it wants.
     let _ = log::set_logger(&Logger);
     log::set_max_level(log::max_level().max(level));
+    if *target != Target::Stderr && TARGET.load().is_none() {
+        TARGET.store(Some(target.clone().into()));
+    }
 }
 
-/// Sends lines to `sink` from now on; `None` sends them to standard error again.
+/// Sends lines to `sink` from now on; `None` sends them to the target again.
 pub(crate) fn set_sink(sink: Option<Sink>) {
     SINK.store(sink.map(Into::into));
 }
@@ -70,14 +81,12 @@ pub(crate) fn deliver() {
 fn write(level: Level, line: &str) {
     match &*SINK.load() {
         Some(sink) => sink(level, line),
-        None => {
-            let level = level.as_str().to_lowercase();
-            sys::write_stderr(&format!("tlsresume: {level}: {line}\n"));
-        }
+        None => TARGET.load().as_deref().unwrap_or(&Target::Stderr).write(level, line),
     }
 }
 
-fn defer(level: Level, line: String) {
+fn defer(level: Level, line: &str) {
+    let line = format!("[{}] {line}", target::time(clock::now()));
     // A fork may have left it locked: then the line is lost.
     let Some(mut deferred) = DEFERRED.try_lock_for(DEFER_PATIENCE) else { return };
     if deferred.len() < MOST_DEFERRED {
@@ -98,7 +107,7 @@ impl Log for Logger {
         let _errno = sys::ErrnoGuard::new();
         let line = record.args().to_string();
         if DEFERS.get() {
-            defer(record.level(), line);
+            defer(record.level(), &line);
         } else {
             write(record.level(), &line);
         }
