@@ -33,7 +33,7 @@ replace = new=$(1).new.$$$$; { $(2); } && mv -f $$new $(1) || { rm -f $$new; exi
 # cargo has its own parallelism; targets named on one command line are meant in that order.
 .NOTPARALLEL:
 .PHONY: all library preload place-preload check-header header examples nginx-module servers-table deps demo test check bench simulation install uninstall \
-	test-openssl-1.1.1 test-cluster test-policies test-loom clean help
+	test-openssl test-cluster test-policies test-loom clean help
 
 all: library preload check-header examples ## build library, programs and examples (the default)
 
@@ -111,8 +111,8 @@ bench: deps all nginx-module ## set up everything, run the benchmarks, write tar
 simulation: ## let fleets of 10, 100 and 1,000 nodes share a ring for 6 hours (ARGS='--seeds 5 --hours 24 --json')
 	$(CARGO) bench --bench simulation -- $(ARGS)
 
-test-openssl-1.1.1: deps ## build OpenSSL 1.1.1w and run the C tests with it (ten minutes the first time)
-	scripts/test-openssl-1.1.1.sh
+test-openssl: deps ## build another OpenSSL and run the C tests with it (OPENSSL=1.1.1, 3.5 or 4.0; ten minutes the first time)
+	scripts/test-openssl.sh $(OPENSSL)
 
 test-cluster: deps all ## run the table of faults in depth, with the times of handshakes, and a flood of invented session ids
 	TLSRESUME_DEEP=1 $(CARGO) test -p tlsresume-testkit --test cluster -- --nocapture faults:: invented::

@@ -1,9 +1,17 @@
 #!/bin/bash
-# Builds OpenSSL 1.1.1w from the source that the crate openssl-src carries, the library against it, and runs the C tests
-# with both. Takes about ten minutes the first time; what it builds stays in target/openssl-1.1.1.
+# test-openssl.sh 1.1.1|3.5|4.0: builds that OpenSSL from the source that the crate openssl-src carries, the library against
+# it, and runs the C tests with both. Takes about ten minutes the first time; what it builds stays in
+# target/openssl-VERSION.
 set -eu
 cd "$(dirname "$0")/.."
-work=$PWD/target/openssl-1.1.1
+version=${1:?usage: test-openssl.sh 1.1.1|3.5|4.0}
+case $version in
+    1.1.1) crate='=111.28.2' libssl=libssl.so.1.1 ;;
+    3.5) crate='=300.5.5' libssl=libssl.so.3 ;;
+    4.0) crate='=400.0.2' libssl=libssl.so.4 ;;
+    *) echo "test-openssl.sh: no OpenSSL $version here: 1.1.1, 3.5 or 4.0" >&2; exit 2 ;;
+esac
+work=$PWD/target/openssl-$version
 prefix=$work/prefix
 
 build_openssl() {
@@ -15,7 +23,7 @@ edition = "2024"
 [lib]
 path = "lib.rs"
 [dependencies]
-openssl-src = "=111.28.2"
+openssl-src = "$crate"
 [workspace]
 END
     : > "$work/fetch/lib.rs"
@@ -30,7 +38,7 @@ END
     cd -
 }
 
-[ -e "$prefix/lib/libssl.so.1.1" ] || build_openssl > "$work.log" 2>&1 || { tail "$work.log"; exit 1; }
+[ -e "$prefix/lib/$libssl" ] || build_openssl > "$work.log" 2>&1 || { tail "$work.log"; exit 1; }
 
 OPENSSL_DIR=$prefix CARGO_TARGET_DIR=$work/rust cargo build --release --package tlsresume
 ln -sf libtlsresume.so "$work/rust/release/libtlsresume.so.0"
@@ -55,7 +63,7 @@ for program in $programs; do
 done
 
 # The preload, with those of its programs that are not about functions of OpenSSL 3.
-TLSRESUME_LIBSSL=libssl.so.1.1 cargo build --release --locked --manifest-path preload/Cargo.toml \
+TLSRESUME_LIBSSL=$libssl cargo build --release --locked --manifest-path preload/Cargo.toml \
     --target-dir "$work/preload"
 cp "$work/preload/release/libtlsresume_preload.so" "$work/rust/release"
 mkdir -p "$work/c/preload"
