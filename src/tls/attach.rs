@@ -10,7 +10,7 @@ use openssl_sys::{CRYPTO_EX_DATA, SSL, SSL_CTX};
 use parking_lot::Mutex;
 
 use super::application::{self, Wishes};
-use super::ex_data::Place;
+use super::ex_data::{Place, marked, unmarked};
 use super::guard::guarded;
 use super::notes::Notes;
 use super::policy::Ciphers;
@@ -91,6 +91,10 @@ pub(super) unsafe fn attach_then(
     let (Some(index), Some(_)) = (index(), handshake::index()) else {
         return Err(NO_ROOM);
     };
+    // SAFETY: the context is valid (caller).
+    if !unsafe { openssl_sys::SSL_CTX_get_ex_data(ctx, index) }.is_null() {
+        return Err(INDEX_IN_USE);
+    }
     // SAFETY: the context is valid and ours alone (caller). The attachment is owned by the context's ex_data from here
     // on, and freed by `free` or `detach`, once.
     unsafe {
@@ -116,7 +120,9 @@ pub(super) unsafe fn attach_then(
             wishes: Wishes::of(ctx),
         }));
         let registry = REGISTRY.try_lock_for(REGISTRY_PATIENCE);
-        if openssl_sys::SSL_CTX_set_ex_data(ctx, index, attachment.cast()) != 1 {
+        let is_stored = marked(attachment)
+            .is_some_and(|stored| openssl_sys::SSL_CTX_set_ex_data(ctx, index, stored) == 1);
+        if !is_stored {
             drop(Box::from_raw(attachment));
             return Err(NO_ROOM);
         }
@@ -136,6 +142,11 @@ pub(super) unsafe fn attach_then(
 const NO_ROOM: Error =
     Error::Attachment("OpenSSL has no room for the attachment; is memory exhausted?");
 
+const INDEX_IN_USE: Error = Error::Attachment(
+    "the application stores data of its own at an index of ex_data that is the library's; it must take one with \
+     SSL_CTX_get_ex_new_index()",
+);
+
 /// Detaches a context: puts back what it had, as far as OpenSSL tells, and clears the rest.
 ///
 /// # Errors
@@ -148,10 +159,10 @@ pub(crate) unsafe fn detach(ctx: *mut SSL_CTX) -> Result<()> {
     // SAFETY: the context is valid (caller); no callback is running or will run, so nobody uses the attachment when it
     // is freed.
     unsafe {
-        let attachment = openssl_sys::SSL_CTX_get_ex_data(ctx, index).cast::<Attachment>();
-        if attachment.is_null() {
-            return Err(Error::Attachment("the context is not attached"));
-        }
+        let stored = openssl_sys::SSL_CTX_get_ex_data(ctx, index);
+        let attachment = unmarked::<Attachment>(stored)
+            .ok_or(Error::Attachment("the context is not attached"))?
+            .as_ptr();
         openssl_sys::SSL_CTX_set_ex_data(ctx, index, ptr::null_mut());
         (*attachment).wishes.put_back(ctx);
         discard(attachment);
@@ -171,8 +182,8 @@ impl Attachment {
     /// `ctx` is a valid context, and the result is not used longer than a callback of it runs.
     pub(super) unsafe fn of(ctx: *mut SSL_CTX) -> Option<&'static Attachment> {
         let index = index()?;
-        // SAFETY: the context is valid (caller); what is stored under our index is NULL or an attachment.
-        unsafe { openssl_sys::SSL_CTX_get_ex_data(ctx, index).cast::<Attachment>().as_ref() }
+        // SAFETY: the context is valid (caller); what bears our mark under our index is an attachment.
+        unsafe { Some(&*unmarked(openssl_sys::SSL_CTX_get_ex_data(ctx, index))?.as_ptr()) }
     }
 
     /// The attachment of the context that a connection has now, after any switch.
@@ -448,9 +459,9 @@ unsafe extern "C" fn free(
     _argl: c_long,
     _argp: *mut c_void,
 ) {
-    if !attachment.is_null() {
+    if let Some(attachment) = unmarked(attachment) {
         // SAFETY: OpenSSL frees the context, so no connection of it is left, and no callback runs.
-        guarded(|| unsafe { discard(attachment.cast()) });
+        guarded(|| unsafe { discard(attachment.as_ptr()) });
     }
 }
 

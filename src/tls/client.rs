@@ -22,6 +22,12 @@ static REFUSES: Place = Place::new(sys::CRYPTO_EX_INDEX_SSL);
 /// On connections whose application gave them a session id context of their own.
 static NAMES: Place = Place::new(sys::CRYPTO_EX_INDEX_SSL);
 
+/// What a marked object has at an index: an address that nobody else knows.
+fn a_mark() -> *mut c_void {
+    static MARK: u8 = 0;
+    (&raw const MARK).cast_mut().cast()
+}
+
 /// Whether this index of a session's ex_data is ours.
 pub(super) fn is_mark(index: c_int) -> bool {
     KNOWN.used() == Some(index)
@@ -58,9 +64,9 @@ pub(super) unsafe fn new_session(
 /// # Safety
 /// `ctx` is a valid context, `session` a valid session.
 pub(super) unsafe fn owns(ctx: *mut SSL_CTX, session: *mut SSL_SESSION) -> bool {
-    // SAFETY: as the caller promises; only whether there is something is looked at.
+    // SAFETY: as the caller promises; nobody follows the pointer.
     unsafe {
-        KNOWN.used().is_some_and(|it| !sys::SSL_SESSION_get_ex_data(session, it).is_null())
+        KNOWN.used().is_some_and(|it| sys::SSL_SESSION_get_ex_data(session, it) == a_mark())
             || notes::connects(ctx)
     }
 }
@@ -134,7 +140,7 @@ pub(super) unsafe fn note_id_context(ssl: *mut SSL) {
 /// `ssl` is NULL or a valid connection.
 unsafe fn mark_connection(place: &Place, ssl: *mut SSL, set: bool) {
     if let Some(index) = place.index().filter(|_| !ssl.is_null()) {
-        let mark = if set { ptr::dangling_mut::<c_void>() } else { ptr::null_mut() };
+        let mark = if set { a_mark() } else { ptr::null_mut() };
         // SAFETY: as the caller promises. Nobody follows the pointer.
         unsafe { openssl_sys::SSL_set_ex_data(ssl, index, mark) };
     }
@@ -144,18 +150,17 @@ unsafe fn mark_connection(place: &Place, ssl: *mut SSL, set: bool) {
 /// `ssl` is a valid connection.
 unsafe fn is_marked(place: &Place, ssl: *mut SSL) -> bool {
     let index = place.used();
-    // SAFETY: as the caller promises; only whether there is something is looked at.
-    index.is_some_and(|index| !unsafe { openssl_sys::SSL_get_ex_data(ssl, index) }.is_null())
+    // SAFETY: as the caller promises; nobody follows the pointer.
+    index.is_some_and(|index| unsafe { openssl_sys::SSL_get_ex_data(ssl, index) } == a_mark())
 }
 
 /// # Safety
 /// `session` is a valid session.
 unsafe fn mark(session: *mut SSL_SESSION) {
-    let known = ptr::dangling_mut::<c_void>();
     if let Some(index) = KNOWN.index() {
         // SAFETY: as the caller promises. Nobody follows the pointer. A failure costs the application the callback of
         // a removal, of which OpenSSL promises nothing.
-        unsafe { sys::SSL_SESSION_set_ex_data(session, index, known) };
+        unsafe { sys::SSL_SESSION_set_ex_data(session, index, a_mark()) };
     }
 }
 

@@ -1,11 +1,39 @@
 //! Places of our own on OpenSSL's objects (CRYPTO_get_ex_new_index(3)).
+//!
+//! Some programs write to indexes that they never took: FreeRADIUS 3.2 uses 1 and 10 to 16 of its connections. What lies at
+//! our index is therefore only taken for ours if it bears our mark; the rest is neither followed, freed nor overwritten.
 
-use std::ffi::c_int;
-use std::ptr;
+use std::ffi::{c_int, c_void};
+use std::ptr::{self, NonNull};
 
 use once_cell::sync::OnceCell;
 
 use super::sys::{self, ExDataDup, ExDataFree};
+
+/// The lowest index that we use: programs that take none write to the first ones.
+const LOWEST: c_int = 2;
+
+/// The bits of an address that programs do not have: our mark is there, and never zero.
+const MARK: u32 = 48;
+
+/// A pointer as it is stored at an index of ours; `None` for an address that leaves no room for the mark.
+pub(super) fn marked<T>(value: *mut T) -> Option<*mut c_void> {
+    let address = value.addr();
+    (address >> MARK == 0).then(|| value.map_addr(|address| address | mark(address)).cast())
+}
+
+/// The pointer that was stored; `None` for NULL and for what others stored.
+pub(super) fn unmarked<T>(stored: *mut c_void) -> Option<NonNull<T>> {
+    let address = stored.addr() & ((1 << MARK) - 1);
+    let is_ours = stored.addr() == address | mark(address);
+    NonNull::new(stored.map_addr(|_| address).cast()).filter(|_| is_ours)
+}
+
+/// Differs from address to address, so that no pointer or number of others has it by chance.
+fn mark(address: usize) -> usize {
+    const ODD: usize = 0x9E37_79B9_7F4A_7C15;
+    (address.wrapping_mul(ODD) | 1 << MARK) >> MARK << MARK
+}
 
 /// Our place on the objects of one class, taken once in a process.
 pub(super) struct Place {
@@ -39,12 +67,38 @@ impl Place {
     /// The index to use; `None` when OpenSSL has none left.
     pub(super) fn index(&self) -> Option<c_int> {
         let index = self.index.get_or_init(|| {
-            // SAFETY: the functions have the signatures that OpenSSL documents.
-            unsafe {
-                let (argument, new) = (ptr::null_mut(), ptr::null());
-                sys::CRYPTO_get_ex_new_index(self.class, 0, argument, new, self.dup, self.free)
-            }
+            let take = || {
+                // SAFETY: the functions have the signatures that OpenSSL documents.
+                unsafe {
+                    let (argument, new) = (ptr::null_mut(), ptr::null());
+                    sys::CRYPTO_get_ex_new_index(self.class, 0, argument, new, self.dup, self.free)
+                }
+            };
+            std::iter::repeat_with(take).find(|index| !(0..LOWEST).contains(index)).unwrap_or(-1)
         });
         (*index >= 0).then_some(*index)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_stored_is_found_again_and_nothing_else() {
+        let mut value = 7;
+        let stored = marked(&raw mut value).expect("an address of a program");
+        assert_eq!(unmarked(stored), Some(NonNull::from(&mut value)));
+        let others = [0, 1, usize::MAX, stored.addr() + 8, (&raw mut value).addr()];
+        for other in others.map(ptr::without_provenance_mut::<c_void>) {
+            assert_eq!(unmarked::<i32>(other), None, "{other:?}");
+        }
+        assert_eq!(marked(ptr::without_provenance_mut::<i32>(1 << MARK)), None);
+    }
+
+    #[test]
+    fn the_first_indexes_are_left_to_others() {
+        static PLACE: Place = Place::new(sys::CRYPTO_EX_INDEX_SSL);
+        assert!(PLACE.index() >= Some(LOWEST));
     }
 }

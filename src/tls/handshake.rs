@@ -14,7 +14,7 @@ use zeroize::Zeroizing;
 use super::attach::Attachment;
 use super::connection::{is_quic, is_renegotiated, is_resumed, listener};
 use super::cut::Cut;
-use super::ex_data::Place;
+use super::ex_data::{Place, marked, unmarked};
 use super::guard::contained;
 use super::name::ServerName;
 use super::session::{MASTER_KEY_LEN, Session};
@@ -125,24 +125,17 @@ impl Handshake {
     pub(super) unsafe fn of<'a>(ssl: *mut SSL, now: UnixMillis) -> Option<&'a mut Handshake> {
         let index = index()?;
         let mut random = [0; RANDOM_LEN];
-        // SAFETY: the connection is valid (caller), `random` writable for its length. What is stored under our index is
-        // NULL or a Handshake that `of` put there and only the connection's end frees. Callbacks of one connection
-        // never run at the same time (SSL objects are not thread safe), so the reference is unique.
+        // SAFETY: the connection is valid (caller), `random` writable for its length. What bears our mark is a Handshake
+        // that `of` put there and only the connection's end frees. Callbacks of one connection never run at the same time
+        // (SSL objects are not thread safe), so the reference is unique.
         unsafe {
             openssl_sys::SSL_get_client_random(ssl, random.as_mut_ptr(), RANDOM_LEN);
-            let mut state = openssl_sys::SSL_get_ex_data(ssl, index).cast::<Handshake>();
-            if state.is_null() {
-                let fresh = Handshake {
-                    is_quic: is_quic(ssl),
-                    ..Handshake::new(random, Connection::new(now))
-                };
-                state = Box::into_raw(Box::new(fresh));
-                if openssl_sys::SSL_set_ex_data(ssl, index, state.cast()) != 1 {
-                    drop(Box::from_raw(state));
-                    return None;
-                }
-            }
-            let state = &mut *state;
+            let stored = openssl_sys::SSL_get_ex_data(ssl, index);
+            let state = match unmarked::<Handshake>(stored) {
+                Some(state) => &mut *state.as_ptr(),
+                None if stored.is_null() => Handshake::store(ssl, index, random, now)?,
+                None => return None,
+            };
             if state.random != random {
                 state.settle(ssl);
                 let connection =
@@ -158,6 +151,28 @@ impl Handshake {
         }
     }
 
+    /// # Safety
+    /// As for [`Handshake::of`]; nothing is stored under our index yet.
+    unsafe fn store<'a>(
+        ssl: *mut SSL,
+        index: c_int,
+        random: [u8; RANDOM_LEN],
+        now: UnixMillis,
+    ) -> Option<&'a mut Handshake> {
+        let handshake = Handshake::new(random, Connection::new(now));
+        let state = Box::into_raw(Box::new(Handshake { is_quic: is_quic(ssl), ..handshake }));
+        // SAFETY: the connection is valid (caller), the state our own until it is stored, and the connection's then.
+        unsafe {
+            let is_stored = marked(state)
+                .is_some_and(|stored| openssl_sys::SSL_set_ex_data(ssl, index, stored) == 1);
+            if !is_stored {
+                drop(Box::from_raw(state));
+                return None;
+            }
+            Some(&mut *state)
+        }
+    }
+
     /// What was remembered last of the handshake that `ssl` is in, by a callback before this one.
     ///
     /// # Safety
@@ -165,7 +180,7 @@ impl Handshake {
     pub(super) unsafe fn current<'a>(ssl: *mut SSL) -> Option<&'a mut Handshake> {
         let index = index()?;
         // SAFETY: as in `of`.
-        unsafe { openssl_sys::SSL_get_ex_data(ssl, index).cast::<Handshake>().as_mut() }
+        unsafe { Some(&mut *unmarked(openssl_sys::SSL_get_ex_data(ssl, index))?.as_ptr()) }
     }
 
     fn new(random: [u8; RANDOM_LEN], connection: Connection) -> Self {
@@ -313,7 +328,11 @@ unsafe extern "C" fn not_copied(
     _argp: *mut c_void,
 ) -> c_int {
     // SAFETY: OpenSSL passes the address of the copied pointer.
-    unsafe { *value = ptr::null_mut() };
+    unsafe {
+        if unmarked::<Handshake>(*value).is_some() {
+            *value = ptr::null_mut();
+        }
+    }
     1
 }
 
@@ -325,12 +344,10 @@ unsafe extern "C" fn free(
     _argl: c_long,
     _argp: *mut c_void,
 ) {
-    if state.is_null() {
-        return;
-    }
+    let Some(state) = unmarked::<Handshake>(state) else { return };
     contained(|| {
-        // SAFETY: a value that is not NULL is a Handshake of `of`, and nobody uses it after its connection.
-        let mut state = unsafe { Box::from_raw(state.cast::<Handshake>()) };
+        // SAFETY: what bears our mark is a Handshake of `of`, and nobody uses it after its connection.
+        let mut state = unsafe { Box::from_raw(state.as_ptr()) };
         if !state.is_quic {
             // SAFETY: the connection's ex_data is being freed.
             unsafe { removal::connection_is_freed(ssl.cast()) };

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use openssl_sys::{CRYPTO_EX_DATA, SSL_CTX};
 
-use super::ex_data::Place;
+use super::ex_data::{Place, marked, unmarked};
 use super::guard::contained;
 use super::{attach, sys};
 
@@ -36,8 +36,8 @@ impl Notes {
     /// `ctx` is a valid context, and the result is not used longer than it.
     pub(super) unsafe fn find(ctx: *mut SSL_CTX) -> Option<&'static Notes> {
         let index = index()?;
-        // SAFETY: the context is valid (caller); what is stored under our index is NULL or notes.
-        unsafe { openssl_sys::SSL_CTX_get_ex_data(ctx, index).cast::<Notes>().as_ref() }
+        // SAFETY: the context is valid (caller); what bears our mark under our index is notes.
+        unsafe { Some(&*unmarked(openssl_sys::SSL_CTX_get_ex_data(ctx, index))?.as_ptr()) }
     }
 
     /// Makes notes on a new context.
@@ -74,7 +74,9 @@ impl Notes {
         let notes = Box::into_raw(Box::new(notes));
         // SAFETY: the context is valid (caller). The notes belong to its ex_data from here on, and `free` frees them.
         unsafe {
-            if openssl_sys::SSL_CTX_set_ex_data(ctx, index, notes.cast()) != 1 {
+            let is_stored = marked(notes)
+                .is_some_and(|stored| openssl_sys::SSL_CTX_set_ex_data(ctx, index, stored) == 1);
+            if !is_stored {
                 drop(Box::from_raw(notes));
             }
         }
@@ -102,9 +104,7 @@ unsafe extern "C" fn free(
     _argl: c_long,
     _argp: *mut c_void,
 ) {
-    if notes.is_null() {
-        return;
-    }
+    let Some(notes) = unmarked::<Notes>(notes) else { return };
     // SAFETY: made by `put` with Box::into_raw; OpenSSL frees the context, so nobody uses them any more.
-    contained(|| drop(unsafe { Box::from_raw(notes.cast::<Notes>()) }));
+    contained(|| drop(unsafe { Box::from_raw(notes.as_ptr()) }));
 }
