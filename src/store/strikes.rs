@@ -15,6 +15,9 @@
 //!
 //! A process that was stopped in the midst goes on with the time at which it began, and what others claimed meanwhile may
 //! be over and gone. So whoever took longer than [`LONGEST_CLAIM`] is refused, and strikes count that much longer.
+//!
+//! Owns: the strike register. Called by: `engine`. Threads and forks: any number, in any process; nobody waits. Failure:
+//! refusal, which costs the client a round trip.
 
 #![forbid(unsafe_code)]
 
