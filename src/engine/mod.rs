@@ -3,7 +3,7 @@
 //! Owns: one realm on this node: configuration, ring, store, and this process's copy of the ring. Called by: `tls` (the
 //! handshake's questions) and `ffi` (an administrator's requests). Threads: every method may run on any number of
 //! threads at once, and none waits for another longer than its documentation says. Forks: children inherit everything;
-//! a lock that another thread held at the fork is passed by. Failure: the soft answers of DESIGN 4.8.
+//! a lock that another thread held at the fork is passed by. Failure: soft answers, as ARCHITECTURE.md lists them.
 
 #![forbid(unsafe_code)]
 

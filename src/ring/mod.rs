@@ -1,6 +1,6 @@
 //! The ring: the set of keys that a node knows, and what each is good for at a given time.
 //!
-//! Owns: key records, revocations, the rules by which keys come, rule and go (DESIGN 4.2), the files and bytes that
+//! Owns: key records, revocations, the rules by which keys come, rule and go, the files and bytes that
 //! keys travel in. Called by: `engine`. Pure: time and randomness are arguments; no I/O, no lock, no OpenSSL. Threads
 //! and forks: a [`Ring`] is a value, changed by making another. Failure: bytes that do not parse are refused whole.
 //!

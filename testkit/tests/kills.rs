@@ -99,7 +99,7 @@ fn two_hundred_and_fifty_kills_cost_stateful_clients_only_their_connections() ->
 
 // ---- frozen workers ----
 
-/// What a handshake waits at most for a lock that somebody else holds (DESIGN 4.3).
+/// What a handshake waits at most for a lock that somebody else holds.
 const LOCK_BUDGET_US: u64 = 1000;
 
 /// How many rounds are measured in one test, how often a process is frozen before each in the hope
