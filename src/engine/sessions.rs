@@ -1,4 +1,8 @@
 //! What the session callbacks ask: an id for a session, a place to keep it, a session by its id.
+//!
+//! Owns: nothing; sessions are the store's. Called by: `tls`, and `ffi` for removals. Threads and forks: any. A look-up in
+//! the store waits for nobody; one in the cluster waits for `cluster.lookup_budget` at most, and keeping or removing a
+//! session for the patience that is given or named here. Failure: no session, or one that is not kept; counted by reason.
 
 use std::time::Duration;
 
@@ -214,7 +218,8 @@ impl Engine {
         Ok(was_here)
     }
 
-    /// The same, if the session is in this node's store: a ticket that carries its session is not forgotten.
+    /// As [`Engine::forget_session`], but only if the session is in this node's store: a ticket that carries its session is
+    /// not forgotten.
     ///
     /// # Errors
     /// As [`Engine::forget_session`].
