@@ -62,11 +62,12 @@ pub(super) struct Handshake {
     pub(super) secret: Option<Box<Zeroizing<[u8; MASTER_KEY_LEN]>>>,
     /// What ends the connection where the session must not come into force.
     pub(super) cut: Option<Cut>,
-    /// The application's own, since ours was put in its place.
+    /// The application's own info callback, while ours stands in its place.
     pub(super) info_callback: Option<InfoCallback>,
-    /// The connection's when the ClientHello came, where one of our callbacks ran before the application could set another.
+    /// The connection's info callback when the ClientHello came; outer `None` where no callback of ours ran before the
+    /// application could set another.
     pub(super) arrived_with: Option<Option<InfoCallback>>,
-    /// Ours was called: the application has not put another in its place.
+    /// Our info callback was called in this handshake.
     pub(super) is_watched: bool,
     pub(super) connection: Connection,
     /// Its inner connection may be gone before it.
@@ -193,13 +194,13 @@ impl Handshake {
         }
     }
 
-    /// The context of this slot accepted the connection.
+    /// Notes that the context of this slot accepted the connection.
     pub(super) fn accepted_by(&mut self, slot: Slot) {
         self.slot = slot;
     }
 
-    /// The client asks to resume at a context of this slot, before the application may have switched contexts. The result
-    /// is what is known of where that is.
+    /// Notes that the client asks to resume at a context of this slot, before the application could switch contexts. Returns
+    /// where that is, as far as it is known.
     pub(super) fn arrives<'a>(
         &mut self,
         slot: Slot,

@@ -9,6 +9,10 @@
 //! whoever reads one can send nonsense with it: such a removal is known by the id that this thread looked up last and by
 //! the error that OpenSSL has just raised. Every other removal counts as the application's, also that of a fatal alert on
 //! an established connection, after which a session must not be resumed (RFC 5246, section 7.2.2).
+//!
+//! Owns: two session ids for each thread. Called by: the callbacks, and when a connection is freed. Threads: what is known
+//! is the thread's own. Forks: inherited by the child's one thread. Failure: a removal that is not known to be OpenSSL's
+//! counts as the application's.
 
 use std::cell::Cell;
 

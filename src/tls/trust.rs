@@ -1,4 +1,5 @@
-//! Digests of whom a server trusts to vouch for clients, and whom it says so of.
+//! Digests of the trust anchors and revocation lists that a server verifies clients with, and of the CA names that it
+//! sends them.
 //!
 //! Owns: a reference to each store that an attachment remembers, so that no other store can come to its address. Called by:
 //! [`super::rules`]. Threads and forks: nobody waits; who finds the memory in use makes the digest anew, as do children
@@ -39,7 +40,8 @@ struct Digested {
 type Count = Option<c_int>;
 
 impl Trust {
-    /// What these stores hold will not count. To be said once, before any digest is asked for.
+    /// From now on what these stores hold does not count: they look certificates up in a directory. To be called once,
+    /// before the first digest.
     ///
     /// # Safety
     /// Each store is NULL or valid.
@@ -138,7 +140,7 @@ unsafe fn stores_digest(stores: Stores, counts: [Count; 2]) -> [u8; SHA256_LEN] 
     hasher.finalize().into()
 }
 
-/// Stands for what a store looks up. No store holds so many objects that their number begins like this.
+/// Stands in a digest for the content of a store that looks certificates up. No number of objects has these bytes.
 const LOOKED_UP: &[u8] = b"looked up";
 
 /// How many certificates and lists a store holds. Read without the store's lock: it is one integer, and an old one is put
@@ -154,7 +156,7 @@ pub(super) unsafe fn object_count(store: *mut X509_STORE) -> c_int {
     unsafe { openssl_sys::OPENSSL_sk_num(sys::X509_STORE_get0_objects(store).cast()) }
 }
 
-/// Digest of the names that clients are told of.
+/// Digest of the CA names that the server sends to clients.
 ///
 /// # Safety
 /// `list` is NULL or a valid list.
