@@ -14,6 +14,21 @@
 const char *folder;
 bool deep, on_nodes;
 
+const char *const MODES[2] = {"stateless", "stateful"};
+const int KINDS_OF_CLIENTS[3] = {TLS12_ID, TLS12_TICKET, TLS13_STATELESS};
+const char *const KIND_OF_CLIENT[] = {
+    [TLS12_ID] = "TLS 1.2 id", [TLS12_TICKET] = "TLS 1.2 ticket", [TLS13_STATELESS] = "TLS 1.3"};
+
+enum place first_place(void)
+{
+    return on_nodes ? OTHER_NODE : SAME_PROCESS;
+}
+
+enum place last_place(void)
+{
+    return on_nodes ? OTHER_NODE : OTHER_PROCESS;
+}
+
 static struct {
     const char *name;
     int cells, good, untried;

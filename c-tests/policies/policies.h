@@ -35,6 +35,9 @@ struct part {
 extern const struct part PARTS[];
 extern const int ALL_PARTS;
 
+/* The first part's: a public server, and one that requires a member's certificate. */
+extern const struct policy *const OPEN_TO_ALL, *const MEMBERS_ONLY;
+
 /* All policies of the table, two for each part: 0 to 2 * ALL_PARTS - 1. */
 const struct policy *policy_of(int number);
 
@@ -162,6 +165,13 @@ int serve_as_told(int argc, char **argv);
 extern const char *folder;    /* for certificates and memory paths, gone after the test */
 extern bool deep;        /* TLSRESUME_DEEP: every history, every kind */
 extern bool on_nodes;    /* only what goes from node to node */
+
+/* What the cells of a row go through: the library's modes; what clients resume by, and its name; places. */
+extern const char *const MODES[2];
+extern const int KINDS_OF_CLIENTS[3];
+extern const char *const KIND_OF_CLIENT[];
+enum place first_place(void);
+enum place last_place(void);
 
 /* False: the command line names other rows. */
 bool row_starts(const char *name);

@@ -129,8 +129,6 @@ static int on_alpn(SSL *ssl, const unsigned char **chosen, unsigned char *len,
 
 /* ---- Sites ---- */
 
-static const struct policy *const OPEN_TO_ALL = &PARTS[0].lax;
-
 /* The context that accepts: it has no policy of its own, and knows whom to trust where connections are told the rest. */
 static SSL_CTX *new_front(const struct setup *setup)
 {
