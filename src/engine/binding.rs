@@ -1,7 +1,7 @@
 //! What a session is tied to: the server name that was asked for, and the policy that served.
 //!
-//! Owns: the process's caches of bindings and bound keys. Called by: `engine`; [`Policy`] also by `tls`. Threads and forks:
-//! nobody waits; who finds a cache in use computes anew. Failure: none.
+//! Owns: the process's caches of bindings and bound keys. Called by: `engine`; [`Policy`] also by `tls`. Threads and
+//! forks: nobody waits; who finds a cache in use computes anew. Failure: none.
 
 use std::sync::Arc;
 

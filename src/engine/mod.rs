@@ -90,8 +90,8 @@ impl Engine {
     /// Sets up the realm: shared memory, then a ring with keys in it.
     ///
     /// # Errors
-    /// A transport is configured, or a key or secret file is not usable. Memory that cannot be had at `memory.path` is no
-    /// error: the instance works in anonymous memory, and one line says so.
+    /// A transport is configured, or a key or secret file is not usable. Memory that cannot be had at `memory.path` is
+    /// no error: the instance works in anonymous memory, and one line says so.
     pub fn new(config: Config) -> Result<Self> {
         Engine::with_memory(config, open_store)?.with_keys()
     }

@@ -1,9 +1,9 @@
 //! What the ticket-key callback asks: which key issues a ticket, which one opens it.
 //!
-//! A ticket begins with 16 bytes that name its key. A ticket of a public server has the key's whole name there; one that
-//! was made under rules has the key's short name and, masked, the policy. So a process that knows nothing yet can open the
-//! ticket under the policy that it was made under; `tls::confirm` checks later whether that policy serves. The server name
-//! goes into the derivation of the key; the initialisation vector names the family.
+//! A ticket begins with 16 bytes that name its key. A ticket of a public server has the key's whole name there; one
+//! that was made under rules has the key's short name and, masked, the policy. So a process that knows nothing yet can
+//! open the ticket under the policy that it was made under; `tls::confirm` checks later whether that policy serves. The
+//! server name goes into the derivation of the key; the initialisation vector names the family.
 //!
 //! Owns: nothing. Called by: `tls`, from the ticket-key callback. Threads and forks: any. Failure: no key, counted by
 //! reason: a full handshake, or a ticket that nobody can open.
@@ -42,8 +42,8 @@ pub struct Issuing {
 }
 
 impl Engine {
-    /// The key to issue a ticket with, tied to server name and policy, on a connection that began then. `None` when there
-    /// is no usable key, or all keys were revoked since, or all sessions forgotten: the caller then takes
+    /// The key to issue a ticket with, tied to server name and policy, on a connection that began then. `None` when
+    /// there is no usable key, or all keys were revoked since, or all sessions forgotten: the caller then takes
     /// [`Engine::throw_away_key`], never no key (OpenSSL's TLS 1.3 clients break on a refusal).
     pub fn issuing_key(
         &self,
@@ -133,8 +133,8 @@ impl Engine {
         Ok(Opening { key, age, policy, family })
     }
 
-    /// Whether a family may still resume. The vector is not authenticated yet; if a client has changed it, the ticket's MAC
-    /// fails later.
+    /// Whether a family may still resume. The vector is not authenticated yet; if a client has changed it, the ticket's
+    /// MAC fails later.
     fn admit_family(&self, family: Family, now: UnixMillis) -> Result<(), Counter> {
         if now.secs() > family.ends().secs() {
             return Err(Counter::TicketsExpired);

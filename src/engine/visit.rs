@@ -36,15 +36,15 @@ impl Engine {
         self.store.has_restricted()
     }
 
-    /// Whether rules matter to a resumption of a session of `policy`: the session was made under rules, or the node knows
-    /// some.
+    /// Whether rules matter to a resumption of a session of `policy`: the session was made under rules, or the node
+    /// knows some.
     pub fn knows_rules(&self, policy: Policy) -> bool {
         !policy.is_public() || self.has_rules()
     }
 
-    /// Whether a session of `policy` may be resumed on this visit, as far as the node knows: always while it knows no rules;
-    /// else where the same policy was the last to serve the name at this place, and the place is not marked as mixed. A
-    /// place that is not known costs a full handshake, and is known from then on.
+    /// Whether a session of `policy` may be resumed on this visit, as far as the node knows: always while it knows no
+    /// rules; else where the same policy was the last to serve the name at this place, and the place is not marked as
+    /// mixed. A place that is not known costs a full handshake, and is known from then on.
     pub fn may_resume(&self, visit: &Visit<'_>, policy: Policy, now: UnixMillis) -> bool {
         if !self.has_rules() || self.config.resumption.bind == Bind::Off {
             return true;

@@ -1,8 +1,8 @@
 //! Which names were served by what: a hint for every process of the node.
 //!
 //! A table of single words, changed by compare-and-set alone: no lease, so no process can be in the way of another. It
-//! maps a keyed hash of the caller's to a fingerprint of the caller's: what served the name last. A caller who knows that
-//! the name is served by different things marks it as *mixed*, for a time that it chooses. Being served by another
+//! maps a keyed hash of the caller's to a fingerprint of the caller's: what served the name last. A caller who knows
+//! that the name is served by different things marks it as *mixed*, for a time that it chooses. Being served by another
 //! fingerprint does not set the mark: a stranger can cause that with one handshake. It makes a mark that is on longer.
 //!
 //! ```text
@@ -12,14 +12,14 @@
 //!       0..16  fingerprint
 //! ```
 //!
-//! The lower bits of the hash choose where a search begins; it goes on word by word, up to [`WINDOW`] words. A word that
-//! was filled stays filled with the same tag for as long as the memory lives. So a search ends at the first empty word,
-//! and two who enter the same hash meet at the same word.
+//! The lower bits of the hash choose where a search begins; it goes on word by word, up to [`WINDOW`] words. A word
+//! that was filled stays filled with the same tag for as long as the memory lives. So a search ends at the first empty
+//! word, and two who enter the same hash meet at the same word.
 //!
 //! Times of marks are compared modulo 2^20 units: a mark counts until its end, when that is at most half of them (10
-//! years) ahead. Callers give marks a week at most (`resumption.lifetime`), so a clock may go back by almost 10 years and
-//! the mark still counts. One that ended more than 10 years ago counts again until something is observed: the caller is
-//! then too careful, never too careless.
+//! years) ahead. Callers give marks a week at most (`resumption.lifetime`), so a clock may go back by almost 10 years
+//! and the mark still counts. One that ended more than 10 years ago counts again until something is observed: the
+//! caller is then too careful, never too careless.
 //!
 //! Owns: the table of names, and the flag that rules are known. Called by: `engine`. Threads and forks: any number, in
 //! any process; nobody waits. Failure: a name that finds no room is [`Served::NoRoom`]; a change that others get in the
@@ -67,8 +67,8 @@ const STATE_AT: u32 = TIME_AT + TIME_BITS;
 const TAG_AT: u32 = STATE_AT + 2;
 const _: () = assert!(TAG_AT + TAG_BITS == 64);
 
-/// The longest time that a mark can be given, whatever a caller asks for: far less than half of the times that can be told
-/// apart.
+/// The longest time that a mark can be given, whatever a caller asks for: far less than half of the times that can be
+/// told apart.
 const LONGEST: Duration = Duration::from_secs(400 * 86_400);
 
 /// The words of the table, a power of two of them.
@@ -124,7 +124,8 @@ impl Names<'_> {
         });
     }
 
-    /// Puts what `next` makes of the entry in its place, if that is something else. Does nothing where there is no room.
+    /// Puts what `next` makes of the entry in its place, if that is something else. Does nothing where there is no
+    /// room.
     fn change(&self, hash: u64, next: impl Fn(Option<Known>) -> Known) {
         for _ in 0..ATTEMPTS {
             let Some(Place { word, seen }) = self.find(hash) else { return };
@@ -217,8 +218,8 @@ impl Entry {
 }
 
 impl Store {
-    /// The hash by which the table of names knows the name that `parts` make up. It is keyed with this memory's seed, so
-    /// that clients can neither predict nor choose it.
+    /// The hash by which the table of names knows the name that `parts` make up. It is keyed with this memory's seed,
+    /// so that clients can neither predict nor choose it.
     pub fn name_hash(&self, parts: &[&[u8]]) -> u64 {
         let [k0, k1] = self.region.seed();
         let mut hasher = SipHasher13::new_with_keys(k0, k1);
@@ -246,8 +247,8 @@ impl Store {
         self.names().note_mixed(hash, now, keep);
     }
 
-    /// Remembers, for as long as the memory lives, that this node knows rules for clients: a connection was served under
-    /// them, or a context that has them was attached.
+    /// Remembers, for as long as the memory lives, that this node knows rules for clients: a connection was served
+    /// under them, or a context that has them was attached.
     pub fn note_restricted(&self) {
         let word = self.region.word(word::RESTRICTED);
         if word.load(Ordering::Relaxed) == 0 {

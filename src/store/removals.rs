@@ -1,8 +1,8 @@
 //! Which families were removed, and what keeps copies of a removed session away.
 //!
-//! A removal is written twice. A record in the log goes to other nodes and keeps copies of a session from being taken in;
-//! new sessions overwrite it. What a handshake asks is a table of single words, changed by compare-and-set alone, which no
-//! session can push anything out of:
+//! A removal is written twice. A record in the log goes to other nodes and keeps copies of a session from being taken
+//! in; new sessions overwrite it. What a handshake asks is a table of single words, changed by compare-and-set alone,
+//! which no session can push anything out of:
 //!
 //! ```text
 //! bits 32..64  end: the last second, since 1970, in which what was removed could be resumed
@@ -10,14 +10,14 @@
 //! ```
 //!
 //! The lower bits of the hash choose a bucket of 8 words, a cache line. A new word takes the place of the one with the
-//! earliest end, an empty one first; before that, the *watermark* is raised to the end of what gives way. Whatever ends at
-//! the watermark or earlier counts as removed. So a removal is never lost, also not to a clock that is put back: in doubt
-//! there is a full handshake. Words that are over give way first, and a watermark that has passed hurts nobody.
+//! earliest end, an empty one first; before that, the *watermark* is raised to the end of what gives way. Whatever ends
+//! at the watermark or earlier counts as removed. So a removal is never lost, also not to a clock that is put back: in
+//! doubt there is a full handshake. Words that are over give way first, and a watermark that has passed hurts nobody.
 //!
-//! Owns: the table of removals and its watermark. Called by: `engine`. Threads and forks: any number, in any process; the
-//! table has no lock, a record in the log waits for its shard's lease as long as the caller allows. Failure: what the
-//! table has no room for moves the watermark; what the log has no time for is removed on this node only, which is an
-//! error.
+//! Owns: the table of removals and its watermark. Called by: `engine`. Threads and forks: any number, in any process;
+//! the table has no lock, a record in the log waits for its shard's lease as long as the caller allows. Failure: what
+//! the table has no room for moves the watermark; what the log has no time for is removed on this node only, which is
+//! an error.
 
 #![forbid(unsafe_code)]
 
@@ -68,7 +68,8 @@ impl Removals<'_> {
         self.raise(end.into());
     }
 
-    /// Whether what has that fingerprint and end was removed. It may answer yes for what was not, but never no for what was.
+    /// Whether what has that fingerprint and end was removed. It may answer yes for what was not, but never no for what
+    /// was.
     pub(super) fn contains(&self, print: u32, end: u32) -> bool {
         let is_noted = self.bucket.iter().any(|word| is_of(word.load(Ordering::Acquire), print));
         // After the words: whoever replaced one has raised this before.
@@ -114,11 +115,11 @@ fn removal(key: &Key, until: UnixMillis, origin: Origin, now: UnixMillis) -> Met
 }
 
 impl Store {
-    /// Removes the session of that key on this node, if it is there. From then on [`Store::is_removed`] says so of the key,
-    /// whether it is that of a session or of a family. Copies of the session are kept away while the log has the record of
-    /// the removal. The agent sends that record to other nodes when `origin` is this one. `until` must not be earlier than
-    /// the last second in which any of what is removed could be resumed. `patience` is the longest wait for the shard's
-    /// lease. Not for single use: everybody who removes succeeds.
+    /// Removes the session of that key on this node, if it is there. From then on [`Store::is_removed`] says so of the
+    /// key, whether it is that of a session or of a family. Copies of the session are kept away while the log has the
+    /// record of the removal. The agent sends that record to other nodes when `origin` is this one. `until` must not be
+    /// earlier than the last second in which any of what is removed could be resumed. `patience` is the longest wait
+    /// for the shard's lease. Not for single use: everybody who removes succeeds.
     ///
     /// # Errors
     /// [`NotInserted::Busy`]: it is removed, but not kept away, and other nodes are not told.
@@ -136,8 +137,8 @@ impl Store {
         self.log_removal(&removal(key, until, origin, now), now, patience)
     }
 
-    /// Removes the session of that key on this node alone, if it is there, and keeps copies of it away until then, while
-    /// the log has the record of it. For sessions that were used: there are too many for the table.
+    /// Removes the session of that key on this node alone, if it is there, and keeps copies of it away until then,
+    /// while the log has the record of it. For sessions that were used: there are too many for the table.
     ///
     /// # Errors
     /// [`NotInserted::Busy`]: then only what is there was removed, and a copy may come.
@@ -167,9 +168,9 @@ impl Store {
         now.0 <= self.region.word(word::REMOVALS_UNTIL).load(Ordering::Acquire)
     }
 
-    /// Whether what the key stands for, which ends at `ends`, was removed for all. After very many removals it may answer
-    /// yes for what was not removed, but never no for what was. Reads two cache lines, and waits for nobody. Superseded
-    /// memory answers from its own table.
+    /// Whether what the key stands for, which ends at `ends`, was removed for all. After very many removals it may
+    /// answer yes for what was not removed, but never no for what was. Reads two cache lines, and waits for nobody.
+    /// Superseded memory answers from its own table.
     pub fn is_removed(&self, key: &Key, ends: UnixMillis, now: UnixMillis) -> bool {
         let (removals, print) = self.removals_of(key, now);
         removals.contains(print, seconds(ends))

@@ -1,7 +1,7 @@
 //! Which function a pointer means, in a way that is the same in every process: the file that it lies in, and where.
 //!
-//! Owns: a cache of the functions asked for last. Called by: [`super::rules`]. Threads and forks: nobody waits; who finds
-//! the cache in use asks the dynamic linker again. Failure: `None`.
+//! Owns: a cache of the functions asked for last. Called by: [`super::rules`]. Threads and forks: nobody waits; who
+//! finds the cache in use asks the dynamic linker again. Failure: `None`.
 
 use std::ffi::c_void;
 

@@ -199,8 +199,8 @@ impl Handshake {
         self.slot = slot;
     }
 
-    /// Notes that the client asks to resume at a context of this slot, before the application could switch contexts. Returns
-    /// where that is, as far as it is known.
+    /// Notes that the client asks to resume at a context of this slot, before the application could switch contexts.
+    /// Returns where that is, as far as it is known.
     pub(super) fn arrives<'a>(
         &mut self,
         slot: Slot,
@@ -217,8 +217,8 @@ impl Handshake {
         Visit { name: name.as_bytes(), accepting, listener }
     }
 
-    /// The accepting context's policy and listener, also after a switch; `None` where the connection does not tell any more
-    /// which context that was.
+    /// The accepting context's policy and listener, also after a switch; `None` where the connection does not tell any
+    /// more which context that was.
     pub(super) fn accepting(&self, ssl: *mut SSL) -> Option<(Policy, Listener)> {
         let now = |attachment| (policy::accepting(attachment), listener(ssl));
         self.accepting.or_else(|| self.slot.attachment().map(now))
@@ -273,8 +273,8 @@ impl Connection {
         Connection { began: now, policy: None }
     }
 
-    /// The first session of a full handshake is made, which is long after it where the application asked for no tickets at
-    /// first. OpenSSL has the time of the handshake, to the second, until it gives the session that of the ticket.
+    /// The first session of a full handshake is made, which is long after it where the application asked for no tickets
+    /// at first. OpenSSL has the time of the handshake, to the second, until it gives the session that of the ticket.
     pub(super) fn began_with(&mut self, ssl: *mut SSL) {
         // SAFETY: `ssl` is the connection whose callback is running, and so is its session valid.
         let (session, tickets) = unsafe {
@@ -291,9 +291,9 @@ impl Connection {
         }
     }
 
-    /// Whether a session may be made under `policy`: all sessions of a connection are made under one. Later ones, as after
-    /// a certificate that was asked for in the midst (renegotiation, post-handshake authentication), belong to this
-    /// connection alone.
+    /// Whether a session may be made under `policy`: all sessions of a connection are made under one. Later ones, as
+    /// after a certificate that was asked for in the midst (renegotiation, post-handshake authentication), belong to
+    /// this connection alone.
     pub(super) fn keeps_to(&mut self, policy: Policy) -> bool {
         *self.policy.get_or_insert(policy) == policy
     }

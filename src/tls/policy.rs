@@ -131,8 +131,8 @@ unsafe fn lets_anybody_in(place: &Place, attachment: Option<&Attachment>) -> boo
     }
 }
 
-/// Whether a context has a certificate to show. What a certificate callback brings later does not count: it is not called
-/// where a session is resumed.
+/// Whether a context has a certificate to show. What a certificate callback brings later does not count: it is not
+/// called where a session is resumed.
 ///
 /// # Safety
 /// `ctx` is a valid context.

@@ -1,5 +1,5 @@
-//! The rules by which a server admits clients, as a digest: everything that decides who gets in, as far as OpenSSL has a
-//! getter or its structures can be read. What cannot be known makes the rules those of one context alone.
+//! The rules by which a server admits clients, as a digest: everything that decides who gets in, as far as OpenSSL has
+//! a getter or its structures can be read. What cannot be known makes the rules those of one context alone.
 //!
 //! Owns: nothing. Called by: [`super::policy`]. Threads and forks: as for every callback; what is remembered of stores
 //! is [`super::trust`]'s. Failure: what cannot be read counts as what cannot be known.
@@ -84,8 +84,8 @@ pub(super) unsafe fn digest(place: &Place, attachment: Option<&Attachment>) -> [
     rules.0.finalize().into()
 }
 
-/// A context is being attached. Under the preload its program has configured it by then: a store that is still empty where
-/// clients are verified looks certificates up in a hashed directory.
+/// A context is being attached. Under the preload its program has configured it by then: a store that is still empty
+/// where clients are verified looks certificates up in a hashed directory.
 ///
 /// # Safety
 /// `ctx` is a valid context.
@@ -225,8 +225,8 @@ impl Rules {
         }
     }
 
-    /// Makes the rules those of one context: takes in the number that the context got when it was attached, which only this
-    /// process and its later children know; without an attachment, a new random number.
+    /// Makes the rules those of one context: takes in the number that the context got when it was attached, which only
+    /// this process and its later children know; without an attachment, a new random number.
     fn private(&mut self, attachment: Option<&Attachment>) {
         let mut number = [0; 16];
         match attachment {
@@ -236,8 +236,8 @@ impl Rules {
         self.bytes(&number);
     }
 
-    /// The security callback and its data. OpenSSL's own callback counts as none: it lies at another place in each build of
-    /// OpenSSL, and does not look at the data.
+    /// The security callback and its data. OpenSSL's own callback counts as none: it lies at another place in each
+    /// build of OpenSSL, and does not look at the data.
     fn security_callback(&mut self, source: &Source, attachment: Option<&Attachment>) {
         if hidden::is_default_security_callback(source.security_callback) {
             return self.bytes(&[]);
