@@ -1,8 +1,8 @@
 /* Runs the matrix and counts:
  *     policies FOLDER attackers|honest [ROW...]
- *     policies FOLDER nodes attackers|honest [ROW...]    from node to node, through the Redis that the environment names
- * It prints a line for each row, and one for each cell that is not as it must be. FOLDER is for certificates and memory.
- * The exit status is 0 when all cells are as they must be. TLSRESUME_DEEP=1 takes more histories and kinds. */
+ *     policies FOLDER nodes attackers|honest [ROW...]    from node to node, through the Redis of the environment
+ * It prints a line for each row, and one for each cell that is not as it must be. FOLDER is for certificates and
+ * memory. The exit status is 0 when all cells are as they must be. TLSRESUME_DEEP=1 takes more histories and kinds. */
 #include "policies.h"
 
 #include <signal.h>

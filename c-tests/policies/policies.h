@@ -148,7 +148,8 @@ void world_close(struct world *world);
  * application was handed early data. */
 enum outcome world_visit(struct world *world, int process, int port, struct guest *guest,
                          bool *took_early);
-/* Nodes find each other first: a client of the first port resumes at the second one. False: not within a few seconds. */
+/* Nodes find each other first: a client of the first port resumes at the second one. False: not within a few
+ * seconds. */
 bool world_is_ready(struct world *world, int kind, enum who who);
 /* Guests of `count` names come to the first port, round by round; how many of them resumed in the last one. */
 int world_crowd(struct world *world, int count, int rounds, int kind);

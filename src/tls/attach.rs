@@ -384,9 +384,9 @@ impl Attachment {
     /// # Safety
     /// The remove-session callback of the context is running.
     pub(super) unsafe fn context_is_being_freed(&self) -> bool {
-        // SAFETY: the context is valid (caller). SSL_CTX_up_ref(3) says whether there was a reference before; the one it
-        // adds is given back, or means nothing to a context that is being freed already. The caller's reference keeps
-        // this from being the last.
+        // SAFETY: the context is valid (caller). SSL_CTX_up_ref(3) says whether there was a reference before; the one
+        // it adds is given back, or means nothing to a context that is being freed already. The caller's reference
+        // keeps this from being the last.
         unsafe {
             if self.is_being_freed.load(Ordering::Relaxed) {
                 return true;
@@ -454,8 +454,8 @@ unsafe extern "C" fn free(
     }
 }
 
-/// Whether early data of `ssl` may be accepted, for the application's own early-data callback. `false` where the context
-/// that serves the connection is not attached.
+/// Whether early data of `ssl` may be accepted, for the application's own early-data callback. `false` where the
+/// context that serves the connection is not attached.
 pub(crate) fn early_data_allowed(ssl: *mut SSL) -> bool {
     guarded(|| {
         Attachment::serving(ssl).is_some_and(|attachment| callbacks::early_data(attachment, ssl))
