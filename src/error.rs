@@ -1,7 +1,7 @@
 //! What can go wrong outside a handshake, in words that name the file, the key and the remedy.
 //!
 //! Owns: the error type of every fallible operation that a user asks for (inside a handshake there are no errors, only
-//! the soft answers of DESIGN 4.8). Called by: every module. No state.
+//! the soft answers that ARCHITECTURE.md lists). Called by: every module. No state.
 
 #![forbid(unsafe_code)]
 

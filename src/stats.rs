@@ -1,7 +1,7 @@
 //! Counters that all processes of a node add to.
 //!
-//! Owns: the lists of counters and gauges and their order in shared memory. Called by: `store` (which gives them room), `engine`
-//! and `tls` (which count), `ffi` (which reports). Threads and forks: atomic additions. Failure: none.
+//! Owns: the lists of counters and gauges and their order in shared memory. Called by: `store` (which gives them room),
+//! `engine` and `tls` (which count), `ffi` (which reports). Threads and forks: atomic additions. Failure: none.
 
 #![forbid(unsafe_code)]
 

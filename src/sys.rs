@@ -1,7 +1,7 @@
 //! The operating system: clocks, randomness, memory, files.
 //!
-//! Owns: every call into libc that is not OpenSSL's. Called by: `clock`, `log`, `store`, `cluster`, `engine`, `tls`. Threads
-//! and forks: no state. Failure: an [`io::Error`], or the soft answer that the function documents.
+//! Owns: every call into libc that is not OpenSSL's. Called by: `clock`, `log`, `store`, `cluster`, `engine`, `tls`.
+//! Threads and forks: no state. Failure: an [`io::Error`], or the soft answer that the function documents.
 
 mod output;
 
@@ -68,8 +68,8 @@ pub(crate) fn pause(duration: Duration) {
     unsafe { libc::nanosleep(&raw const time, std::ptr::null_mut()) };
 }
 
-/// Waits until something may be read from a socket, or it has failed, for so long at most, to less than a millisecond. May
-/// return early, without a reason.
+/// Waits until something may be read from a socket, or it has failed, for so long at most, to less than a millisecond.
+/// May return early, without a reason.
 pub(crate) fn await_readable(socket: &impl AsRawFd, longest: Duration) -> io::Result<()> {
     poll(socket, libc::POLLIN, longest)
 }
@@ -147,8 +147,8 @@ pub(crate) fn object_of(address: *const libc::c_void) -> Option<usize> {
     }
 }
 
-/// The name of the file (without its directory) that code at an address was loaded from, and where in it that is; `None`
-/// when the address lies in no such file.
+/// The name of the file (without its directory) that code at an address was loaded from, and where in it that is;
+/// `None` when the address lies in no such file.
 pub(crate) fn file_of(address: *const libc::c_void) -> Option<(Vec<u8>, usize)> {
     // SAFETY: the structure is plain data that the call fills; no address is followed.
     let (name, base) = unsafe {
@@ -418,7 +418,8 @@ const THREAD_STACK: usize = 1 << 20;
 
 /// Gives the calling thread a table of descriptors of its own with nothing in it, so that what it opens is never
 /// inherited by the application's children, nor closed by the application, nor in the way of its own numbers; and what
-/// the application closes is closed. Where the kernel cannot (before 5.9, or a filter forbids it), the table stays shared.
+/// the application closes is closed. Where the kernel cannot (before 5.9, or a filter forbids it), the table stays
+/// shared.
 pub(crate) fn separate_descriptors() {
     // SAFETY: with the table unshared first, only this thread's copies are closed.
     let separate = unsafe {

@@ -1,8 +1,8 @@
 //! What is said of trouble: a line when it begins and one when that is over, as long as that is not too many.
 //!
-//! Pure: time is an argument. What comes and goes all the time is told of once a minute, with how often it did: a log that
-//! is full tells nobody anything. Owns: what was told. Called by: who watches something that may fail. Threads and forks:
-//! the owner's. Failure: none.
+//! Pure: time is an argument. What comes and goes all the time is told of once a minute, with how often it did: a log
+//! that is full tells nobody anything. Owns: what was told. Called by: who watches something that may fail. Threads and
+//! forks: the owner's. Failure: none.
 
 #![forbid(unsafe_code)]
 

@@ -1,5 +1,6 @@
-//! The preload library in programs that know nothing of it. The programs of `c-tests/preload` print what holds, claim by
-//! claim, or what they see; here they run with `LD_PRELOAD`, and without it to show that it is the library which does it.
+//! The preload library in programs that know nothing of it. The programs of `c-tests/preload` print what holds, claim
+//! by claim, or what they see; here they run with `LD_PRELOAD`, and without it to show that it is the library which
+//! does it.
 
 #[path = "preload/building.rs"]
 mod building;

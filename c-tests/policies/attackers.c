@@ -4,11 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const MODES[] = {"stateless", "stateful"};
-static const int KINDS_OF_CLIENTS[] = {TLS12_ID, TLS12_TICKET, TLS13_STATELESS};
-static const char *const KIND_OF_CLIENT[] = {
-    [TLS12_ID] = "TLS 1.2 id", [TLS12_TICKET] = "TLS 1.2 ticket", [TLS13_STATELESS] = "TLS 1.3"};
-
 /* One attack. Its steps:
  *   p   at process 0, port 0: makes the session that is taken elsewhere, and renews it
  *   q   at process 1, port 1: an honest client of that policy, so that the server has learned it
@@ -157,16 +152,6 @@ static int histories(int everyday)
     return deep ? (int)(sizeof HISTORIES / sizeof *HISTORIES) : everyday;
 }
 
-static enum place first_place(void)
-{
-    return on_nodes ? OTHER_NODE : SAME_PROCESS;
-}
-
-static enum place last_place(void)
-{
-    return on_nodes ? OTHER_NODE : OTHER_PROCESS;
-}
-
 static bool exists(enum way way)
 {
 #ifdef WITH_API
@@ -213,8 +198,8 @@ static void with(const char *name, struct attack attack, const enum way *ways, i
 {
     if (!row_starts(name))
         return;
-    attack.setup.ports[0] = &PARTS[0].lax;
-    attack.setup.ports[1] = &PARTS[0].strict;
+    attack.setup.ports[0] = OPEN_TO_ALL;
+    attack.setup.ports[1] = MEMBERS_ONLY;
     for (int w = 0; w < count; w++)
         for (enum place place = SAME_PROCESS; place <= OTHER_PROCESS; place++) {
             attack.setup.way = ways[w];
@@ -256,8 +241,8 @@ static void invented_names(void)
         for (int k = 0; k < 3; k++) {
             struct attack attack = {.mode = "stateless", .kind = KINDS_OF_CLIENTS[k]};
             attack.setup.way = ALL[w];
-            attack.setup.ports[0] = &PARTS[0].lax;
-            attack.setup.ports[1] = &PARTS[0].strict;
+            attack.setup.ports[0] = OPEN_TO_ALL;
+            attack.setup.ports[1] = MEMBERS_ONLY;
             attack.made_for = attack.taken_to = "site.example";
             attack.steps = "qqppFppQZ";
             if (deep || (w == 0 && k == 0))

@@ -4,14 +4,6 @@
 #include <stdio.h>
 #include <string.h>
 
-static const char *const MODES[] = {"stateless", "stateful"};
-static const int KINDS_OF_CLIENTS[] = {TLS12_ID, TLS12_TICKET, TLS13_STATELESS};
-static const char *const KIND_OF_CLIENT[] = {
-    [TLS12_ID] = "TLS 1.2 id", [TLS12_TICKET] = "TLS 1.2 ticket", [TLS13_STATELESS] = "TLS 1.3"};
-
-static const struct policy *const OPEN_TO_ALL = &PARTS[0].lax;
-static const struct policy *const MEMBERS_ONLY = &PARTS[0].strict;
-
 /* Enough for two returns to each of two nodes, and one more. */
 enum { VISITS = 6 };
 
@@ -107,16 +99,6 @@ static void every_kind(struct stay stay, bool modes_matter)
             if (only == 0 || only == KIND[stay.kind].version)
                 counts(&stay);
         }
-}
-
-static enum place first_place(void)
-{
-    return on_nodes ? OTHER_NODE : SAME_PROCESS;
-}
-
-static enum place last_place(void)
-{
-    return on_nodes ? OTHER_NODE : OTHER_PROCESS;
 }
 
 static void every_place(struct stay stay)

@@ -1,8 +1,8 @@
 /* Runs the matrix and counts:
  *     policies FOLDER attackers|honest [ROW...]
- *     policies FOLDER nodes attackers|honest [ROW...]    from node to node, through the Redis that the environment names
- * It prints a line for each row, and one for each cell that is not as it must be. FOLDER is for certificates and memory.
- * The exit status is 0 when all cells are as they must be. TLSRESUME_DEEP=1 takes more histories and kinds. */
+ *     policies FOLDER nodes attackers|honest [ROW...]    from node to node, through the Redis of the environment
+ * It prints a line for each row, and one for each cell that is not as it must be. FOLDER is for certificates and
+ * memory. The exit status is 0 when all cells are as they must be. TLSRESUME_DEEP=1 takes more histories and kinds. */
 #include "policies.h"
 
 #include <signal.h>
@@ -13,6 +13,21 @@
 
 const char *folder;
 bool deep, on_nodes;
+
+const char *const MODES[2] = {"stateless", "stateful"};
+const int KINDS_OF_CLIENTS[3] = {TLS12_ID, TLS12_TICKET, TLS13_STATELESS};
+const char *const KIND_OF_CLIENT[] = {
+    [TLS12_ID] = "TLS 1.2 id", [TLS12_TICKET] = "TLS 1.2 ticket", [TLS13_STATELESS] = "TLS 1.3"};
+
+enum place first_place(void)
+{
+    return on_nodes ? OTHER_NODE : SAME_PROCESS;
+}
+
+enum place last_place(void)
+{
+    return on_nodes ? OTHER_NODE : OTHER_PROCESS;
+}
 
 static struct {
     const char *name;

@@ -4,14 +4,26 @@
 #include <openssl/x509_vfy.h>
 #include <openssl/x509v3.h>
 
+/* A policy that is one call on its context. */
+#define APPLIES(name, call)                                                                        \
+    static void name(SSL_CTX *server)                                                              \
+    {                                                                                              \
+        call;                                                                                      \
+    }
+
 static void set_verify(SSL_CTX *server, int mode)
 {
     SSL_CTX_set_verify(server, mode, NULL);
 }
 
+static X509_STORE *store_of(SSL_CTX *server)
+{
+    return SSL_CTX_get_cert_store(server);
+}
+
 static void trusts(SSL_CTX *server, enum who whom)
 {
-    CHECK(X509_STORE_add_cert(SSL_CTX_get_cert_store(server), authority(whom)) == 1);
+    CHECK(X509_STORE_add_cert(store_of(server), authority(whom)) == 1);
 }
 
 static void asks(SSL_CTX *server, int mode)
@@ -23,25 +35,15 @@ static void asks(SSL_CTX *server, int mode)
 
 enum { REQUIRED = SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT };
 
-static void is_public(SSL_CTX *server)
-{
-    set_verify(server, SSL_VERIFY_NONE);
-}
+APPLIES(is_public, set_verify(server, SSL_VERIFY_NONE))
 
 static void is_public_ssl(SSL *ssl)
 {
     SSL_set_verify(ssl, SSL_VERIFY_NONE, NULL);
 }
 
-static void optional(SSL_CTX *server)
-{
-    asks(server, SSL_VERIFY_PEER);
-}
-
-static void required(SSL_CTX *server)
-{
-    asks(server, REQUIRED);
-}
+APPLIES(optional, asks(server, SSL_VERIFY_PEER))
+APPLIES(required, asks(server, REQUIRED))
 
 static void required_ssl(SSL *ssl)
 {
@@ -50,17 +52,14 @@ static void required_ssl(SSL *ssl)
 
 /* ---- Verification, part by part ---- */
 
-static void deep_chains(SSL_CTX *server)
+static void chains(SSL_CTX *server, int depth)
 {
     required(server);
-    SSL_CTX_set_verify_depth(server, 4);
+    SSL_CTX_set_verify_depth(server, depth);
 }
 
-static void flat_chains(SSL_CTX *server)
-{
-    required(server);
-    SSL_CTX_set_verify_depth(server, 1);
-}
+APPLIES(deep_chains, chains(server, 4))
+APPLIES(flat_chains, chains(server, 1))
 
 static void names_two_authorities(SSL_CTX *server)
 {
@@ -82,22 +81,20 @@ static void trusts_them_alone(SSL_CTX *server)
     CHECK(SSL_CTX_add_client_CA(server, authority(MEMBER)) == 1);
 }
 
-static void checks_revocation(SSL_CTX *server, enum who revoked)
+static void has_list(SSL_CTX *server, enum who revoked)
 {
     required(server);
-    CHECK(X509_STORE_add_crl(SSL_CTX_get_cert_store(server), list_of_revoked(revoked)) == 1);
+    CHECK(X509_STORE_add_crl(store_of(server), list_of_revoked(revoked)) == 1);
+}
+
+static void checks_revocation(SSL_CTX *server, enum who revoked)
+{
+    has_list(server, revoked);
     CHECK(X509_VERIFY_PARAM_set_flags(SSL_CTX_get0_param(server), X509_V_FLAG_CRL_CHECK) == 1);
 }
 
-static void nobody_is_revoked(SSL_CTX *server)
-{
-    checks_revocation(server, NOBODY);
-}
-
-static void a_member_is_revoked(SSL_CTX *server)
-{
-    checks_revocation(server, MEMBER);
-}
+APPLIES(nobody_is_revoked, checks_revocation(server, NOBODY))
+APPLIES(a_member_is_revoked, checks_revocation(server, MEMBER))
 
 static void partial_chains(SSL_CTX *server)
 {
@@ -111,17 +108,14 @@ static void any_purpose(SSL_CTX *server)
     CHECK(SSL_CTX_set_purpose(server, X509_PURPOSE_ANY) == 1);
 }
 
-static void one_host(SSL_CTX *server)
+static void expects_host(SSL_CTX *server, const char *host)
 {
     required(server);
-    CHECK(X509_VERIFY_PARAM_set1_host(SSL_CTX_get0_param(server), "client.example", 0) == 1);
+    CHECK(X509_VERIFY_PARAM_set1_host(SSL_CTX_get0_param(server), host, 0) == 1);
 }
 
-static void other_host(SSL_CTX *server)
-{
-    required(server);
-    CHECK(X509_VERIFY_PARAM_set1_host(SSL_CTX_get0_param(server), "other.example", 0) == 1);
-}
+APPLIES(one_host, expects_host(server, "client.example"))
+APPLIES(other_host, expects_host(server, "other.example"))
 
 static void one_address(SSL_CTX *server)
 {
@@ -142,40 +136,21 @@ static void auth_level(SSL_CTX *server, int level)
     X509_VERIFY_PARAM_set_auth_level(SSL_CTX_get0_param(server), level);
 }
 
-static void auth_level_0(SSL_CTX *server)
-{
-    auth_level(server, 0);
-}
+APPLIES(auth_level_0, auth_level(server, 0))
+APPLIES(auth_level_3, auth_level(server, 3))
 
-static void auth_level_3(SSL_CTX *server)
-{
-    auth_level(server, 3);
-}
-
-static void security_level_1(SSL_CTX *server)
+static void security_level(SSL_CTX *server, int level)
 {
     required(server);
-    SSL_CTX_set_security_level(server, 1);
+    SSL_CTX_set_security_level(server, level);
 }
 
-static void security_level_2(SSL_CTX *server)
-{
-    required(server);
-    SSL_CTX_set_security_level(server, 2);
-}
+APPLIES(security_level_1, security_level(server, 1))
+APPLIES(security_level_2, security_level(server, 2))
 
 /* ---- What lies on the store ---- */
 
-static X509_STORE *store_of(SSL_CTX *server)
-{
-    return SSL_CTX_get_cert_store(server);
-}
-
-static void knows_who_is_revoked(SSL_CTX *server)
-{
-    required(server);
-    CHECK(X509_STORE_add_crl(store_of(server), list_of_revoked(MEMBER)) == 1);
-}
+APPLIES(knows_who_is_revoked, has_list(server, MEMBER))
 
 static void store_checks_revocation(SSL_CTX *server)
 {
@@ -202,10 +177,7 @@ static void store_of_one_host(SSL_CTX *server)
     CHECK(X509_VERIFY_PARAM_set1_host(param, "client.example", 0) == 1);
 }
 
-static void trusts_foreigners(SSL_CTX *server)
-{
-    trusts(server, FOREIGNER);
-}
+APPLIES(trusts_foreigners, trusts(server, FOREIGNER))
 
 static X509_STORE *new_store(enum who trusted)
 {
@@ -221,27 +193,24 @@ static void verifies_by_store(SSL_CTX *server, enum who trusted)
     CHECK(SSL_CTX_set0_verify_cert_store(server, new_store(trusted)) == 1);
 }
 
-static void verify_store_of_foreigners(SSL_CTX *server)
-{
-    verifies_by_store(server, FOREIGNER);
-}
-
-static void verify_store_of_members(SSL_CTX *server)
-{
-    verifies_by_store(server, MEMBER);
-}
+APPLIES(verify_store_of_foreigners, verifies_by_store(server, FOREIGNER))
+APPLIES(verify_store_of_members, verifies_by_store(server, MEMBER))
 
 /* One store for each connection, which is gone with it: the next one often lies at the same address. */
-static void verify_store_of_foreigners_ssl(SSL *ssl)
+static void verifies_by_store_ssl(SSL *ssl, enum who trusted)
 {
     required_ssl(ssl);
-    CHECK(SSL_set0_verify_cert_store(ssl, new_store(FOREIGNER)) == 1);
+    CHECK(SSL_set0_verify_cert_store(ssl, new_store(trusted)) == 1);
+}
+
+static void verify_store_of_foreigners_ssl(SSL *ssl)
+{
+    verifies_by_store_ssl(ssl, FOREIGNER);
 }
 
 static void verify_store_of_members_ssl(SSL *ssl)
 {
-    required_ssl(ssl);
-    CHECK(SSL_set0_verify_cert_store(ssl, new_store(MEMBER)) == 1);
+    verifies_by_store_ssl(ssl, MEMBER);
 }
 
 /* ---- Callbacks ---- */
@@ -439,6 +408,9 @@ const struct part PARTS[] = {
      PUBLIC},
 };
 const int ALL_PARTS = sizeof PARTS / sizeof *PARTS;
+
+const struct policy *const OPEN_TO_ALL = &PARTS[0].lax;
+const struct policy *const MEMBERS_ONLY = &PARTS[0].strict;
 
 const struct policy *policy_of(int number)
 {

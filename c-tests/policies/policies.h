@@ -35,6 +35,9 @@ struct part {
 extern const struct part PARTS[];
 extern const int ALL_PARTS;
 
+/* The first part's: a public server, and one that requires a member's certificate. */
+extern const struct policy *const OPEN_TO_ALL, *const MEMBERS_ONLY;
+
 /* All policies of the table, two for each part: 0 to 2 * ALL_PARTS - 1. */
 const struct policy *policy_of(int number);
 
@@ -145,7 +148,8 @@ void world_close(struct world *world);
  * application was handed early data. */
 enum outcome world_visit(struct world *world, int process, int port, struct guest *guest,
                          bool *took_early);
-/* Nodes find each other first: a client of the first port resumes at the second one. False: not within a few seconds. */
+/* Nodes find each other first: a client of the first port resumes at the second one. False: not within a few
+ * seconds. */
 bool world_is_ready(struct world *world, int kind, enum who who);
 /* Guests of `count` names come to the first port, round by round; how many of them resumed in the last one. */
 int world_crowd(struct world *world, int count, int rounds, int kind);
@@ -162,6 +166,13 @@ int serve_as_told(int argc, char **argv);
 extern const char *folder;    /* for certificates and memory paths, gone after the test */
 extern bool deep;        /* TLSRESUME_DEEP: every history, every kind */
 extern bool on_nodes;    /* only what goes from node to node */
+
+/* What the cells of a row go through: the library's modes; what clients resume by, and its name; places. */
+extern const char *const MODES[2];
+extern const int KINDS_OF_CLIENTS[3];
+extern const char *const KIND_OF_CLIENT[];
+enum place first_place(void);
+enum place last_place(void);
 
 /* False: the command line names other rows. */
 bool row_starts(const char *name);

@@ -1,5 +1,6 @@
-/* Servers that come to the policy of a connection in one way or another. They tell connections apart by port, as real ones
- * do that serve one name on several; here the port is a number that the process is told before each connection. */
+/* Servers that come to the policy of a connection in one way or another. They tell connections apart by port, as real
+ * ones do that serve one name on several; here the port is a number that the process is told before each
+ * connection. */
 #include "policies.h"
 
 #include <string.h>
@@ -129,9 +130,8 @@ static int on_alpn(SSL *ssl, const unsigned char **chosen, unsigned char *len,
 
 /* ---- Sites ---- */
 
-static const struct policy *const OPEN_TO_ALL = &PARTS[0].lax;
-
-/* The context that accepts: it has no policy of its own, and knows whom to trust where connections are told the rest. */
+/* The context that accepts. It has no policy of its own; where each connection is told its policy, it has the trust
+ * anchors. */
 static SSL_CTX *new_front(const struct setup *setup)
 {
     SSL_CTX *front = new_context(false);

@@ -1,8 +1,8 @@
 //! A circuit breaker: a transport that does not answer is not asked in handshakes until it answers again.
 //!
 //! Owns: when look-ups are allowed, and when a probe is due. Called by: whoever looks up in a transport; look-ups ask
-//! [`Breaker::allows`], and while it refuses, a thread that serves no handshake probes. Threads: the owner locks. Forks:
-//! a child goes on from its parent's state. Failure: none; the worst is a look-up too few.
+//! [`Breaker::allows`], and while it refuses, a thread that serves no handshake probes. Threads: the owner locks.
+//! Forks: a child goes on from its parent's state. Failure: none; the worst is a look-up too few.
 
 #![forbid(unsafe_code)]
 

@@ -25,8 +25,8 @@ pub struct Resumption {
     pub single_use: bool,
     /// What OpenSSL's remove callback does to the shared session. Default: keep.
     pub on_remove: OnRemove,
-    /// What sessions are tied to: server name and client-verification policy (`true`), these and the server's certificate
-    /// (`certificate`), or nothing (`false`). Default: true.
+    /// What sessions are tied to: server name and client-verification policy (`true`), these and the server's
+    /// certificate (`certificate`), or nothing (`false`). Default: true.
     pub bind: Bind,
     /// Whether sessions resume also where the application itself disabled that. Default: false.
     pub force: bool,

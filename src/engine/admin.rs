@@ -101,8 +101,8 @@ impl Engine {
     /// Forgets every stored session, also those that other nodes bring later.
     ///
     /// # Errors
-    /// Another process kept the ring for too long; or this host's clock differs from Redis's by so much that other nodes
-    /// would not do what they are told, and then only what is stored here is forgotten.
+    /// Another process kept the ring for too long; or this host's clock differs from Redis's by so much that other
+    /// nodes would not do what they are told, and then only what is stored here is forgotten.
     pub fn flush_sessions(&self) -> Result<()> {
         let now = clock::now();
         let time = self.time_for_all(now);

@@ -1,4 +1,7 @@
-//! What a session is tied to: the server name that was asked for, and the rules for who gets in (DESIGN 1).
+//! What a session is tied to: the server name that was asked for, and the policy that served.
+//!
+//! Owns: the process's caches of bindings and bound keys. Called by: `engine`; [`Policy`] also by `tls`. Threads and
+//! forks: nobody waits; who finds a cache in use computes anew. Failure: none.
 
 use std::sync::Arc;
 
@@ -16,11 +19,11 @@ use crate::secret::Secret;
 pub struct Policy(u64);
 
 impl Policy {
-    /// Whoever asks, without a certificate or a shared key: such servers are all alike.
+    /// Everybody gets in, without a certificate or a shared key. All such servers have this one policy.
     pub const PUBLIC: Policy = Policy(0);
 
-    /// Those that the rules of this digest admit. Rules are written by administrators, who gain nothing by two that
-    /// share 64 bits.
+    /// The policy of rules with this digest. 64 bits of it are enough: rules are written by administrators, who gain
+    /// nothing from a collision.
     pub fn of_rules(digest: &[u8; 32]) -> Self {
         let head = digest.first_chunk().copied().unwrap_or_default();
         Policy(u64::from_le_bytes(head).max(1))
@@ -188,7 +191,8 @@ impl Bindings {
 const AES_LEN: usize = 32;
 const MAC_LEN: usize = 32;
 
-/// The mask is that of all names, so that a ticket of another name counts as what it is.
+/// The mask does not depend on the name, so that a ticket offered under another name still tells its family, and is
+/// counted for the right reason.
 fn derive(ring_key: &TicketKey, binding: &Binding) -> BoundKey {
     let mut secrets = Zeroizing::new([0u8; AES_LEN + MAC_LEN]);
     let mut mask = Zeroizing::new(MaskKey::default());

@@ -1,4 +1,4 @@
-//! Early data: each ticket carries it at most once (DESIGN 4.7, RFC 8446 section 8.1).
+//! Early data: each ticket carries it at most once (RFC 8446, section 8.1).
 
 use super::Engine;
 use crate::clock::UnixMillis;

@@ -1,4 +1,4 @@
-//! What a node reports about itself: numbers, and the same as Prometheus text (DESIGN 3.7).
+//! What a node reports about itself: numbers, and the same as Prometheus text.
 
 use std::fmt::{Display, Formatter, Write};
 

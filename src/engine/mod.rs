@@ -3,7 +3,7 @@
 //! Owns: one realm on this node: configuration, ring, store, and this process's copy of the ring. Called by: `tls` (the
 //! handshake's questions) and `ffi` (an administrator's requests). Threads: every method may run on any number of
 //! threads at once, and none waits for another longer than its documentation says. Forks: children inherit everything;
-//! a lock that another thread held at the fork is passed by. Failure: the soft answers of DESIGN 4.8.
+//! a lock that another thread held at the fork is passed by. Failure: soft answers, as ARCHITECTURE.md lists them.
 
 #![forbid(unsafe_code)]
 
@@ -90,8 +90,8 @@ impl Engine {
     /// Sets up the realm: shared memory, then a ring with keys in it.
     ///
     /// # Errors
-    /// A transport is configured, or a key or secret file is not usable. Memory that cannot be had at `memory.path` is no
-    /// error: the instance works in anonymous memory, and one line says so.
+    /// A transport is configured, or a key or secret file is not usable. Memory that cannot be had at `memory.path` is
+    /// no error: the instance works in anonymous memory, and one line says so.
     pub fn new(config: Config) -> Result<Self> {
         Engine::with_memory(config, open_store)?.with_keys()
     }

@@ -1,4 +1,9 @@
 //! What the session callbacks ask: an id for a session, a place to keep it, a session by its id.
+//!
+//! Owns: nothing; sessions are the store's. Called by: `tls`, and `ffi` for removals. Threads and forks: any. A look-up
+//! in the store waits for nobody; one in the cluster waits for `cluster.lookup_budget` at most, and keeping or removing
+//! a session for the patience that is given or named here. Failure: no session, or one that is not kept; counted by
+//! reason.
 
 use std::time::Duration;
 
@@ -129,8 +134,8 @@ impl Engine {
         }
     }
 
-    /// The session of that id, if it is ours, alive and may be resumed by this visitor; else `None`, counted by reason. Waits
-    /// for the cluster where only that knows.
+    /// The session of that id, if it is ours, alive and may be resumed by this visitor; else `None`, counted by reason.
+    /// Waits for the cluster where only that knows.
     pub fn find_session(
         &self,
         id: &[u8],
@@ -196,8 +201,8 @@ impl Engine {
         found.map_err(|reason| self.counters().count(reason)).ok()
     }
 
-    /// Forgets the session of that id and every other session and ticket of its full handshake, on every node that shares
-    /// them. Whether the session was in this node's store.
+    /// Forgets the session of that id and every other session and ticket of its full handshake, on every node that
+    /// shares them. Whether the session was in this node's store.
     ///
     /// # Errors
     /// Others kept the store for longer than a killed process can: it is forgotten here, and other nodes are not told.
@@ -214,7 +219,8 @@ impl Engine {
         Ok(was_here)
     }
 
-    /// The same, if the session is in this node's store: a ticket that carries its session is not forgotten.
+    /// As [`Engine::forget_session`], but only if the session is in this node's store: a ticket that carries its
+    /// session is not forgotten.
     ///
     /// # Errors
     /// As [`Engine::forget_session`].
@@ -236,8 +242,8 @@ impl Engine {
         Some(Family::of_session_key(maker.mask(), session_key(id)))
     }
 
-    /// Members may be at other nodes, or on their way: for as long as they could live none is accepted. The family may be
-    /// from a node with a longer lifetime, or a clock that is ahead.
+    /// Members may be at other nodes, or on their way: for as long as they could live none is accepted. The family may
+    /// be from a node with a longer lifetime, or a clock that is ahead.
     fn forget_everywhere(
         &self,
         key: &SessionKey,
@@ -325,8 +331,8 @@ impl Engine {
         }
     }
 
-    /// A session that was found, if it is alive, not older than `since`, and may be resumed by this visitor. `maker` made
-    /// its id.
+    /// A session that was found, if it is alive, not older than `since`, and may be resumed by this visitor. `maker`
+    /// made its id.
     fn admissible(
         &self,
         maker: &IdKey,

@@ -1,9 +1,12 @@
 //! What the ticket-key callback asks: which key issues a ticket, which one opens it.
 //!
-//! A ticket begins with 16 bytes that name its key. Where everybody gets in they are the whole name. Under rules they are
-//! the key's short name and the policy, masked: so a process that has learned nothing yet opens the ticket under the
-//! policy that made it, and whether that is the one that serves is looked at later. The name of the server is part of the
-//! key that is derived; the initialisation vector names the family.
+//! A ticket begins with 16 bytes that name its key. A ticket of a public server has the key's whole name there; one
+//! that was made under rules has the key's short name and, masked, the policy. So a process that knows nothing yet can
+//! open the ticket under the policy that it was made under; `tls::confirm` checks later whether that policy serves. The
+//! server name goes into the derivation of the key; the initialisation vector names the family.
+//!
+//! Owns: nothing. Called by: `tls`, from the ticket-key callback. Threads and forks: any. Failure: no key, counted by
+//! reason: a full handshake, or a ticket that nobody can open.
 
 use std::sync::Arc;
 
@@ -21,7 +24,7 @@ use crate::stats::Counter;
 pub struct Opening {
     /// The keys to decrypt and verify with.
     pub key: Arc<BoundKey>,
-    /// Whether the same key issues tickets now.
+    /// Whether that ring key issues tickets now, or did before.
     pub age: Age,
     /// The policy that the ticket was made under.
     pub policy: Policy,
@@ -39,8 +42,8 @@ pub struct Issuing {
 }
 
 impl Engine {
-    /// The key to issue a ticket with, tied to server name and policy, on a connection that began then. `None` when there
-    /// is no usable key, or all keys were revoked since, or all sessions forgotten: the caller then takes
+    /// The key to issue a ticket with, tied to server name and policy, on a connection that began then. `None` when
+    /// there is no usable key, or all keys were revoked since, or all sessions forgotten: the caller then takes
     /// [`Engine::throw_away_key`], never no key (OpenSSL's TLS 1.3 clients break on a refusal).
     pub fn issuing_key(
         &self,
@@ -130,8 +133,8 @@ impl Engine {
         Ok(Opening { key, age, policy, family })
     }
 
-    /// Whether a family may still resume. What a vector says is not authenticated yet, but who changed it has no whole
-    /// ticket any more.
+    /// Whether a family may still resume. The vector is not authenticated yet; if a client has changed it, the ticket's
+    /// MAC fails later.
     fn admit_family(&self, family: Family, now: UnixMillis) -> Result<(), Counter> {
         if now.secs() > family.ends().secs() {
             return Err(Counter::TicketsExpired);
@@ -139,8 +142,8 @@ impl Engine {
         if self.is_removed(family, now) { Err(Counter::TicketsRevoked) } else { Ok(()) }
     }
 
-    /// Whether tickets of this key and policy bear the key's whole name. An imported key's do, as those of the servers that
-    /// it comes from, which bind nothing; where this node knows rules, none of theirs is accepted.
+    /// Whether tickets of this key and policy bear the key's whole name: those of a public server do. Tickets of an
+    /// imported key, which the servers that it comes from tie to nothing, are not accepted once this node knows rules.
     fn bears_whole_name(&self, record: &Record, policy: Policy) -> bool {
         policy.is_public() && !(self.is_shared_as_it_is(record) && self.has_rules())
     }

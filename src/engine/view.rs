@@ -1,4 +1,8 @@
 //! A process's copy of the ring, and how it keeps up: one atomic load per handshake unless something changed.
+//!
+//! Owns: [`View`], one for an engine. Called by: `engine`. Threads: readers take no lock; of those who find the copy
+//! old, each makes a new one. Forks: children inherit the copy. Failure: the copy that is there stays, and the next try
+//! is [`RETRY_MILLIS`] later; where the ring cannot be known (a replaced file), there is no key.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,7 +23,8 @@ use crate::store::Store;
 /// After maintenance of the ring failed (another process is at it, or stopped in the midst), the next try.
 const RETRY_MILLIS: u64 = 1000;
 
-/// How long a server that starts waits for another that makes the first keys: a little longer than one may be at it.
+/// How long a server that starts waits for another that makes the first keys: a little longer than the ring's lease
+/// lasts.
 const FIRST_KEYS: Duration = Duration::from_millis(1500);
 
 /// The ring as this process knows it.
@@ -35,8 +40,8 @@ pub(super) struct View {
 }
 
 impl View {
-    /// Whether all keys were revoked or all sessions forgotten since a connection of this process began. Both clocks have
-    /// a say: that of whoever asked for it may be ahead of this host's.
+    /// Whether all keys were revoked or all sessions forgotten since a connection of this process began. Both clocks
+    /// have a say: that of whoever asked for it may be ahead of this host's.
     pub(super) fn has_ended_all_since(&self, began: UnixMillis) -> bool {
         let since = self.ring.keys_since().max(self.ring.sessions_since());
         began < since && began < self.all_ended
@@ -53,8 +58,8 @@ impl Engine {
         self.current(now)
     }
 
-    /// The same for who is no handshake (an agent, a report, a callback under OpenSSL's locks): waits for nobody, starts
-    /// nothing.
+    /// As [`Engine::view`], for callers outside a handshake (an agent, a report) and callbacks under OpenSSL's locks:
+    /// waits for nobody, starts no agent.
     pub(super) fn current(&self, now: UnixMillis) -> Guard<Arc<View>> {
         self.store.attend_path(now);
         let mut view = self.view.load();
@@ -69,8 +74,8 @@ impl Engine {
         view
     }
 
-    /// For a server that starts: another that starts at the same time may be making the first keys. Without them nothing
-    /// would be shared by those who serve already.
+    /// For a server that starts: another that starts at the same time may be making the first keys. Without them
+    /// nothing would be shared by those who serve already.
     pub(super) fn await_first_keys(&self, now: UnixMillis) {
         self.refresh(now);
         if now >= self.view.load().due {
@@ -132,7 +137,8 @@ impl Engine {
         self.view.store(Arc::new(View { generation, ring, due, all_ended }));
     }
 
-    /// Makes the keys that are due, unless a try just failed. Waits so long for another process that changes the ring.
+    /// Makes the keys that are due, unless a try just failed. Waits for another process that changes the ring, for
+    /// `patience` at most.
     #[cold]
     fn maintain(&self, now: UnixMillis, patience: Duration) {
         static STUCK: Once = Once::new();

@@ -30,18 +30,21 @@ pub struct Visit<'a> {
 pub type Listener = [u8; 18];
 
 impl Engine {
-    /// Whether any connection of this node was served under rules. Until then no name needs to be known.
+    /// Whether this node knows rules: since its memory was made, a connection was served under rules, or a context that
+    /// verifies clients was attached ([`Engine::note_rules`]). Until then no name needs to be known.
     pub fn has_rules(&self) -> bool {
         self.store.has_restricted()
     }
 
-    /// Whether any rules are known to one who resumes a session of `policy`: the session's, or somebody's on this node.
+    /// Whether rules matter to a resumption of a session of `policy`: the session was made under rules, or the node
+    /// knows some.
     pub fn knows_rules(&self, policy: Policy) -> bool {
         !policy.is_public() || self.has_rules()
     }
 
-    /// Whether a session of `policy` may be resumed by this visitor, as far as is known: where the same policy served the
-    /// name last, and no other one did lately. What is not known costs a full handshake, after which it is.
+    /// Whether a session of `policy` may be resumed on this visit, as far as the node knows: always while it knows no
+    /// rules; else where the same policy was the last to serve the name at this place, and the place is not marked as
+    /// mixed. A place that is not known costs a full handshake, and is known from then on.
     pub fn may_resume(&self, visit: &Visit<'_>, policy: Policy, now: UnixMillis) -> bool {
         if !self.has_rules() || self.config.resumption.bind == Bind::Off {
             return true;
@@ -70,7 +73,7 @@ impl Engine {
         }
     }
 
-    /// The same where the accepting context may not be known any more: then only that there are rules.
+    /// As [`Engine::note_served`]. If the accepting context is not known any more, only remembers that there are rules.
     pub fn note_served_at(
         &self,
         name: &[u8],

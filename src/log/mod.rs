@@ -59,8 +59,8 @@ pub(crate) fn set_sink(sink: Option<Sink>) {
     SINK.store(sink.map(Into::into));
 }
 
-/// From now on nothing is written on this thread, which has descriptors of its own (what lines go to is not among them),
-/// but on the next of the application's that makes a handshake.
+/// From now on nothing is written on this thread, which has descriptors of its own (what lines go to is not among
+/// them), but on the next of the application's that makes a handshake.
 pub(crate) fn defer_lines() {
     DEFERS.set(true);
 }

@@ -15,9 +15,9 @@ const BELIEVED: Duration = Duration::from_secs(CLOCKS_DIFFER.as_secs() + 60);
 
 impl Ring {
     /// Merges what arrived from another node. Left out, and counted, are records whose time is over, keys that activate
-    /// and watermarks that lie further ahead than any node with this schedule makes them, keys that were made later than
-    /// any clock says (a wrong clock elsewhere poisons nobody, and nobody makes keys today that escape the revocation of
-    /// all keys tomorrow), and keys for which there is no room.
+    /// and watermarks that lie further ahead than any node with this schedule makes them, keys that were made later
+    /// than any clock says (a wrong clock elsewhere poisons nobody, and nobody makes keys today that escape the
+    /// revocation of all keys tomorrow), and keys for which there is no room.
     #[must_use]
     pub fn admit(&self, arrived: &Ring, schedule: &Schedule, now: UnixMillis) -> (Ring, usize) {
         let mut refused = 0;

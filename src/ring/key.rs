@@ -12,7 +12,8 @@ impl KeyName {
     /// Bytes in a key name.
     pub const LEN: usize = 16;
 
-    /// Half as long, for tickets that say more than their key. Of both halves, for imported names may differ in one only.
+    /// Half as long, for tickets that say more than their key. Of both halves, for imported names may differ in one
+    /// only.
     pub fn short(&self) -> u64 {
         let [first, second] = self.halves();
         first ^ second

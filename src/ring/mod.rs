@@ -1,6 +1,6 @@
 //! The ring: the set of keys that a node knows, and what each is good for at a given time.
 //!
-//! Owns: key records, revocations, the rules by which keys come, rule and go (DESIGN 4.2), the files and bytes that
+//! Owns: key records, revocations, the rules by which keys come, rule and go, the files and bytes that
 //! keys travel in. Called by: `engine`. Pure: time and randomness are arguments; no I/O, no lock, no OpenSSL. Threads
 //! and forks: a [`Ring`] is a value, changed by making another. Failure: bytes that do not parse are refused whole.
 //!
@@ -43,8 +43,8 @@ pub const MAX_RECORDS: usize = 256;
 /// Most revocations of single keys in a ring.
 pub const MAX_REVOCATIONS: usize = 256;
 
-/// A record is kept this long after its end, not accepted, so that a clock which was an hour fast and is put right finds
-/// its keys again.
+/// A record is kept this long after its end, not accepted, so that a clock which was an hour fast and is put right
+/// finds its keys again.
 const FORGET_AFTER: Duration = Duration::from_secs(2 * 3600);
 
 /// A revocation outlives the longest extension that another node may have given to the key.
@@ -149,8 +149,8 @@ impl Ring {
         Verdict::Accepted(record, key, if current { Age::Current } else { Age::Older })
     }
 
-    /// The whole name of the ticket key that has this short one, of the newest if there are several; also of one that is
-    /// revoked.
+    /// The whole name of the ticket key that has this short one, of the newest if there are several; also of one that
+    /// is revoked.
     pub fn by_short_name(&self, short: u64) -> Option<KeyName> {
         let known = self.tickets.iter().rev().map(|record| record.name());
         known.chain(self.revoked.keys().copied()).find(|name| name.short() == short)
@@ -273,9 +273,9 @@ impl Ring {
         ring.without(unlikely.into_iter(), now)
     }
 
-    /// The ring without any key that it knows, each refused by its name: where nobody knows what time it is for all. A key
-    /// that another node made and that has not arrived is not covered. Where this node derives its keys those of periods
-    /// to come stay, and the session-id key, which would come back under its name.
+    /// The ring without any key that it knows, each refused by its name: where nobody knows what time it is for all. A
+    /// key that another node made and that has not arrived is not covered. Where this node derives its keys those of
+    /// periods to come stay, and the session-id key, which would come back under its name.
     ///
     /// # Errors
     /// [`Error::Ring`] when more than [`MAX_REVOCATIONS`] would be remembered.
@@ -312,8 +312,8 @@ impl Ring {
         Ring { sessions_since: self.sessions_since.max(now), ..self.clone() }
     }
 
-    /// Drops what nobody can need any more, even after a clock step of an hour. Where keys are many, those that are over
-    /// leave no room for others.
+    /// Drops what nobody can need any more, even after a clock step of an hour. Where keys are many, those that are
+    /// over leave no room for others.
     fn forget(&mut self, now: UnixMillis) {
         let is_roomy = self.records().count() <= MAX_RECORDS / 2;
         let remember = if is_roomy { FORGET_AFTER } else { Duration::ZERO };

@@ -55,8 +55,8 @@ impl IdKey {
         id
     }
 
-    /// What families in ids of this key are masked with. Tags hash 24 bytes, bindings 32 and masks 16: SipHash takes the
-    /// length in, so none is ever another.
+    /// What families in ids of this key are masked with. Tags hash 24 bytes, bindings 32 and masks 16: SipHash takes
+    /// the length in, so none is ever another.
     pub fn mask(&self) -> &MaskKey {
         self.secret.expose().first_chunk().expect("made with 16 bytes")
     }

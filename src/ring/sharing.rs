@@ -10,8 +10,8 @@
 //!
 //! - After writing, exchange once more, or see to it that a change which came between reading and writing is noticed:
 //!   the token of change to remember is the one that was read before the copy, never the one that was written.
-//! - Where [`Exchange::makes_keys_for_all`], write only if the token is still the one that was read (in Redis, a check in
-//!   the same script), and read again if not: of many nodes that find the schedule short at once, one extends it.
+//! - Where [`Exchange::makes_keys_for_all`], write only if the token is still the one that was read (in Redis, a check
+//!   in the same script), and read again if not: of many nodes that find the schedule short at once, one extends it.
 //! - First write [`Exchange::publish`], then delete [`Exchange::superfluous`], and delete only where the place's own
 //!   clock (Redis: `TIME`) is at most an hour behind: a node whose clock is a day fast takes everybody's keys for over.
 //! - Deleting is no news: it moves no token. Otherwise a node whose clock is a day slow, which publishes keys that all
@@ -236,7 +236,8 @@ fn union(parts: &BTreeMap<Field, &Ring>, now: UnixMillis) -> Ring {
     Ring { tickets: keys.tickets, ids: keys.ids, ..refusing }
 }
 
-/// What to write for a part of which the copy has `copied`, if anything: never less than is there, but for what is over.
+/// What to write for a part of which the copy has `copied`, if anything: never less than is there, but for what is
+/// over.
 fn news(part: Ring, copied: Option<&Ring>, now: UnixMillis) -> Option<Ring> {
     let Some(copied) = copied else { return Some(part) };
     let merged = part.merge(copied);

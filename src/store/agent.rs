@@ -53,8 +53,8 @@ impl Store {
         self.shard(shard).1.sent.load(Ordering::Relaxed)
     }
 
-    /// Remembers [`Self::sent`] for this agent and the next one, if it still is `from`: of two agents, of which one woke up
-    /// late, one goes on.
+    /// Remembers [`Self::sent`] for this agent and the next one, if it still is `from`: of two agents, of which one
+    /// woke up late, one goes on.
     pub fn advance_sent(&self, shard: usize, from: u64, to: u64) -> bool {
         let sent = self.shard(shard).1.sent;
         sent.compare_exchange(from, to, Ordering::Relaxed, Ordering::Relaxed).is_ok()

@@ -5,8 +5,8 @@
 //! sees the other, so no ring is missed. Without a waiter a ring is one addition, one fence and one load.
 //!
 //! The mark is taken away by the first who rings, so many rings wake a waiter once, and one that was killed costs one
-//! needless call of the kernel in all. The mark names its sequence: a waiter that has seen a ring already keeps its mark,
-//! however late who rang comes to look, for the next ring is to wake it.
+//! needless call of the kernel in all. The mark names its sequence: a waiter that has seen a ring already keeps its
+//! mark, however late who rang comes to look, for the next ring is to wake it.
 
 #![forbid(unsafe_code)]
 
@@ -40,7 +40,8 @@ impl Bell<'_> {
 
     /// Calls `sleep`, which must not sleep once the sequence has moved, unless it was rung since `seen`.
     pub(super) fn wait(&self, seen: u32, sleep: impl FnOnce()) {
-        // A store would do: what a late ringer takes away is an older mark. The model checker knows that of a swap only.
+        // A store would do: what a late ringer takes away is an older mark. The model checker knows that of a swap
+        // only.
         self.waiter.swap(mark(seen), Ordering::Relaxed);
         fence(Ordering::SeqCst);
         if self.rings() == seen {

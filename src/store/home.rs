@@ -1,13 +1,17 @@
-//! Where the ring is that this process goes by: in its own memory, or in the file that has taken the place of its own.
+//! Which ring this process uses: the one in its own memory, or the one in the file that has replaced it.
 //!
-//! A file that is replaced is marked as superseded. One that an administrator removes is not, and another server makes it
-//! anew; so once a second a process looks whether its file is still the one at the path. Where another one is there, its
-//! own counts as superseded from then on. A path where nothing is changes nothing: nobody else has another ring.
+//! A file that is replaced is marked as superseded. One that an administrator removes is not, and another server makes
+//! it anew; so once a second a process looks whether its file is still the one at the path. Where another one is there,
+//! its own counts as superseded from then on. A path where nothing is changes nothing: nobody else has another ring.
 //!
 //! Processes that have a superseded file mapped map the root of the file that is at the path now, and go on with the
 //! ring there: what is revoked there is revoked for them. Where that cannot be had, they cannot know what was revoked,
-//! and go by no ring at all. Nobody waits for anybody: who looks opens a file and maps it, and others that look at the
-//! same time do the same.
+//! and use no ring at all.
+//!
+//! Owns: [`Home`], one for memory that is mapped from a file; the mapping of the successor's root. Called by: the
+//! store. Threads: nobody waits; several threads that look at the same time open and map the file each. Forks: a child
+//! inherits what its parent has found, and looks for itself from then on. Failure: [`Ring::None`], with one line in the
+//! log, and another look after 5 s.
 
 use std::fs::{self, File, Metadata};
 use std::io;
@@ -117,8 +121,8 @@ impl Home {
         }
     }
 
-    /// The file at the path, if it can be one that a server of this user has made: neither a stranger's, nor one that is
-    /// being made.
+    /// The file at the path, if it can be one that a server of this user has made: neither a stranger's, nor one that
+    /// is being made.
     fn at_path(&self) -> Option<FileId> {
         let meta = fs::symlink_metadata(&self.path).ok()?;
         let is_whole = meta.is_file() && meta.len() >= ROOT_BYTES as u64;
@@ -199,7 +203,8 @@ impl Home {
         if !self.told[0].swap(true, Ordering::Relaxed) {
             log::warn!(
                 "{}: a new file was put in place, by another release, or because this one was damaged or removed; \
-                 tickets go on with the keys there, stored sessions and early data are refused by this process; restart this server",
+                 tickets go on with the keys there, stored sessions and early data are refused by this process; \
+                 restart this server",
                 self.path.display()
             );
         }

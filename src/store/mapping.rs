@@ -1,7 +1,7 @@
 //! Mapped memory, and the part of it that is the same in every version of the layout: the *root*.
 //!
-//! The root is the header page's fixed words and the two ring slots. Who can read nothing else of a file can still go by
-//! its ring. Only this file and `sys` touch raw memory.
+//! The root is the header page's fixed words and the two ring slots. Who can read nothing else of a file can still go
+//! by its ring. Only this file and `sys` touch raw memory.
 
 use std::fs::File;
 use std::hash::Hasher;

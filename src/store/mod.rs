@@ -104,8 +104,8 @@ impl Store {
         Ok(Store { region: Region::anonymous(size)?, home: None })
     }
 
-    /// Memory that every process of this user shares that opens the same path. A file that is there is used as it is, also
-    /// when it has another size.
+    /// Memory that every process of this user shares that opens the same path. A file that is there is used as it is,
+    /// also when it has another size.
     ///
     /// # Errors
     /// When the file cannot be opened, made or mapped, or is not private to this user; the text says what to do.
@@ -225,8 +225,8 @@ impl Store {
         self.insert_if(meta, value, now, patience, is_news).map(|(evicted, _)| evicted)
     }
 
-    /// A copy of the record of that key, whatever its times and its kind say. Nothing in memory that is superseded: what
-    /// was removed since is not known there.
+    /// A copy of the record of that key, whatever its times and its kind say. Nothing in memory that is superseded:
+    /// what was removed since is not known there.
     pub fn lookup(&self, key: &Key) -> Option<(Meta, Zeroizing<Vec<u8>>)> {
         if self.is_superseded() { None } else { self.shard_of(key).1.lookup(key) }
     }
@@ -303,8 +303,8 @@ impl Store {
     }
 }
 
-/// Waits by the clock that goes on over suspends and steps. At first it only spins: who has a lease mostly gives it back
-/// within a microsecond, and the shortest sleep takes fifty.
+/// Waits by the clock that goes on over suspends and steps. At first it only spins: who has a lease mostly gives it
+/// back within a microsecond, and the shortest sleep takes fifty.
 #[derive(Default)]
 struct BootClock {
     waited: Cell<u32>,

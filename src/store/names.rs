@@ -1,8 +1,8 @@
 //! Which names were served by what: a hint for every process of the node.
 //!
 //! A table of single words, changed by compare-and-set alone: no lease, so no process can be in the way of another. It
-//! maps a keyed hash of the caller's to a fingerprint of the caller's: what served the name last. A caller who knows that
-//! the name is served by different things marks it as *mixed*, for a time that it chooses. Being served by another
+//! maps a keyed hash of the caller's to a fingerprint of the caller's: what served the name last. A caller who knows
+//! that the name is served by different things marks it as *mixed*, for a time that it chooses. Being served by another
 //! fingerprint does not set the mark: a stranger can cause that with one handshake. It makes a mark that is on longer.
 //!
 //! ```text
@@ -12,14 +12,18 @@
 //!       0..16  fingerprint
 //! ```
 //!
-//! The lower bits of the hash choose where a search begins; it goes on word by word, up to [`WINDOW`] words. A word that
-//! was filled stays filled with the same tag for as long as the memory lives. So a search ends at the first empty word,
-//! and two who enter the same hash meet at the same word.
+//! The lower bits of the hash choose where a search begins; it goes on word by word, up to [`WINDOW`] words. A word
+//! that was filled stays filled with the same tag for as long as the memory lives. So a search ends at the first empty
+//! word, and two who enter the same hash meet at the same word.
 //!
 //! Times of marks are compared modulo 2^20 units: a mark counts until its end, when that is at most half of them (10
-//! years) ahead. A mark lasts a week at most, so a clock may go back by almost 10 years and the mark still counts. One
-//! that ended more than 10 years ago counts again until something is observed: the caller is then too careful, never
-//! too careless.
+//! years) ahead. Callers give marks a week at most (`resumption.lifetime`), so a clock may go back by almost 10 years
+//! and the mark still counts. One that ended more than 10 years ago counts again until something is observed: the
+//! caller is then too careful, never too careless.
+//!
+//! Owns: the table of names, and the flag that rules are known. Called by: `engine`. Threads and forks: any number, in
+//! any process; nobody waits. Failure: a name that finds no room is [`Served::NoRoom`]; a change that others get in the
+//! way of too often is given up.
 
 #![forbid(unsafe_code)]
 
@@ -63,7 +67,8 @@ const STATE_AT: u32 = TIME_AT + TIME_BITS;
 const TAG_AT: u32 = STATE_AT + 2;
 const _: () = assert!(TAG_AT + TAG_BITS == 64);
 
-/// The longest time that a mark lasts. Far less than half of the times that can be told apart.
+/// The longest time that a mark can be given, whatever a caller asks for: far less than half of the times that can be
+/// told apart.
 const LONGEST: Duration = Duration::from_secs(400 * 86_400);
 
 /// The words of the table, a power of two of them.
@@ -119,7 +124,8 @@ impl Names<'_> {
         });
     }
 
-    /// Puts what `next` makes of the entry in its place, if that is something else. Does nothing where there is no room.
+    /// Puts what `next` makes of the entry in its place, if that is something else. Does nothing where there is no
+    /// room.
     fn change(&self, hash: u64, next: impl Fn(Option<Known>) -> Known) {
         for _ in 0..ATTEMPTS {
             let Some(Place { word, seen }) = self.find(hash) else { return };
@@ -154,7 +160,7 @@ fn after_serving(known: Option<Known>, print: u16, now: UnixMillis, keep: Durati
     }
 }
 
-/// A mark until `now` and `keep`, or the one that is there when it lasts as long: names that are served by two things in
+/// A mark until `keep` after `now`, or the present one if that lasts as long: names that are served by two things in
 /// turn are written once in ten minutes, not each time.
 fn renewed(known: Option<Known>, print: Option<u16>, now: UnixMillis, keep: Duration) -> Known {
     let until = end_of(now, keep);
@@ -212,8 +218,8 @@ impl Entry {
 }
 
 impl Store {
-    /// What the table of names takes for the name that `parts` make up: a hash that who does not know this memory can
-    /// neither predict nor choose.
+    /// The hash by which the table of names knows the name that `parts` make up. It is keyed with this memory's seed,
+    /// so that clients can neither predict nor choose it.
     pub fn name_hash(&self, parts: &[&[u8]]) -> u64 {
         let [k0, k1] = self.region.seed();
         let mut hasher = SipHasher13::new_with_keys(k0, k1);
@@ -229,20 +235,20 @@ impl Store {
         self.names().served(hash, now)
     }
 
-    /// Remembers that what `print` stands for served the name, in the place of what did before. Where the name is mixed
-    /// and something else did, it stays so until `now` and `keep`. Writes only when that is news.
+    /// Remembers that what `print` stands for was the last to serve the name. If the name is mixed and something else
+    /// served it before, the mark lasts until `keep` after `now` at least. Writes only when something changes.
     pub fn note_served(&self, hash: u64, print: u16, now: UnixMillis, keep: Duration) {
         self.names().note_served(hash, print, now, keep);
     }
 
-    /// Marks the name as mixed until `now` and `keep`, or longer if it is already. Where there is no room the name stays
-    /// [`Served::NoRoom`].
+    /// Marks the name as mixed until `keep` after `now`, or until the end of its present mark if that is later. Without
+    /// room the name stays [`Served::NoRoom`].
     pub fn note_mixed(&self, hash: u64, now: UnixMillis, keep: Duration) {
         self.names().note_mixed(hash, now, keep);
     }
 
-    /// Remembers, for as long as the memory lives, that a connection on this node was served under rules for its
-    /// clients.
+    /// Remembers, for as long as the memory lives, that this node knows rules for clients: a connection was served
+    /// under them, or a context that has them was attached.
     pub fn note_restricted(&self) {
         let word = self.region.word(word::RESTRICTED);
         if word.load(Ordering::Relaxed) == 0 {
@@ -250,7 +256,7 @@ impl Store {
         }
     }
 
-    /// Whether a connection on this node was ever served under rules for its clients.
+    /// Whether this node knows rules for clients, since the memory was made.
     pub fn has_restricted(&self) -> bool {
         self.region.word(word::RESTRICTED).load(Ordering::Relaxed) != 0
     }

@@ -1,11 +1,16 @@
 //! The file at `memory.path`: found, made, or replaced.
 //!
-//! A file of this build's layout is used as it is, whatever its size. One of another layout, or a damaged one, is replaced:
-//! a new file is made beside it, takes over its ring where that can be read, and is renamed into its place. Before that
-//! the old one is marked as superseded, so that processes that have it mapped go on with the new one's ring.
+//! A file of this build's layout is used as it is, whatever its size. One of another layout, or a damaged one, is
+//! replaced: a new file is made beside it, takes over its ring where that can be read, and is renamed into its place.
+//! Before that the old one is marked as superseded, so that processes that have it mapped go on with the new one's
+//! ring.
 //!
-//! All of it happens under a lock on the file that is at the path. Nobody else makes files there, and what a killed one
-//! has left beside it is removed.
+//! All of it happens under a lock on the file that is at the path, so no two processes make files there at the same
+//! time. What a killed process has left beside it is removed.
+//!
+//! Owns: the file until it is open; nothing after that. Called by: the store, once for an instance. Threads and forks:
+//! any; the lock is on the file, and held by one who opens it, up to 2 s. Failure: an error, after which the instance
+//! works in anonymous memory; a file that was there stays, unless it was empty.
 
 use std::ffi::OsString;
 use std::fs::{self, File};

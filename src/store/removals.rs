@@ -1,8 +1,8 @@
 //! Which families were removed, and what keeps copies of a removed session away.
 //!
-//! A removal is written twice. A record in the log goes to other nodes and keeps copies of a session from being taken in;
-//! new sessions overwrite it. What a handshake asks is a table of single words, changed by compare-and-set alone, which no
-//! session can push anything out of:
+//! A removal is written twice. A record in the log goes to other nodes and keeps copies of a session from being taken
+//! in; new sessions overwrite it. What a handshake asks is a table of single words, changed by compare-and-set alone,
+//! which no session can push anything out of:
 //!
 //! ```text
 //! bits 32..64  end: the last second, since 1970, in which what was removed could be resumed
@@ -10,9 +10,14 @@
 //! ```
 //!
 //! The lower bits of the hash choose a bucket of 8 words, a cache line. A new word takes the place of the one with the
-//! earliest end, an empty one first; before that, the *watermark* is raised to the end of what gives way. Whatever ends at
-//! the watermark or earlier counts as removed. So a removal is never lost, also not to a clock that is put back: in doubt
-//! there is a full handshake. Words that are over give way first, and a watermark that has passed hurts nobody.
+//! earliest end, an empty one first; before that, the *watermark* is raised to the end of what gives way. Whatever ends
+//! at the watermark or earlier counts as removed. So a removal is never lost, also not to a clock that is put back: in
+//! doubt there is a full handshake. Words that are over give way first, and a watermark that has passed hurts nobody.
+//!
+//! Owns: the table of removals and its watermark. Called by: `engine`. Threads and forks: any number, in any process;
+//! the table has no lock, a record in the log waits for its shard's lease as long as the caller allows. Failure: what
+//! the table has no room for moves the watermark; what the log has no time for is removed on this node only, which is
+//! an error.
 
 #![forbid(unsafe_code)]
 
@@ -63,7 +68,8 @@ impl Removals<'_> {
         self.raise(end.into());
     }
 
-    /// Whether what has that fingerprint and end was removed. May say so of what was not, never the other way round.
+    /// Whether what has that fingerprint and end was removed. It may answer yes for what was not, but never no for what
+    /// was.
     pub(super) fn contains(&self, print: u32, end: u32) -> bool {
         let is_noted = self.bucket.iter().any(|word| is_of(word.load(Ordering::Acquire), print));
         // After the words: whoever replaced one has raised this before.
@@ -95,11 +101,25 @@ fn end_of(word: u64) -> u64 {
     word >> 32
 }
 
+/// The record of a removal, which keeps copies away until then.
+fn removal(key: &Key, until: UnixMillis, origin: Origin, now: UnixMillis) -> Meta {
+    Meta {
+        key: *key,
+        binding: 0,
+        expires: seconds(until),
+        authenticated: seconds(now),
+        kind: Kind::Removal,
+        origin,
+        note: 0,
+    }
+}
+
 impl Store {
-    /// Removes the session of that key on this node, if it is there, and whatever the key stands for, for good
-    /// ([`Store::is_removed`]). Copies of the session are kept away while the log has the record of it. The agent tells
-    /// other nodes, when `origin` is this one. `until` is not earlier than the last second in which any of it could be
-    /// resumed. Not for single use: everybody who removes succeeds.
+    /// Removes the session of that key on this node, if it is there. From then on [`Store::is_removed`] says so of the
+    /// key, whether it is that of a session or of a family. Copies of the session are kept away while the log has the
+    /// record of the removal. The agent sends that record to other nodes when `origin` is this one. `until` must not be
+    /// earlier than the last second in which any of what is removed could be resumed. `patience` is the longest wait
+    /// for the shard's lease. Not for single use: everybody who removes succeeds.
     ///
     /// # Errors
     /// [`NotInserted::Busy`]: it is removed, but not kept away, and other nodes are not told.
@@ -114,11 +134,11 @@ impl Store {
         self.region.word(word::REMOVALS_UNTIL).fetch_max(until.0, Ordering::AcqRel);
         let (removals, print) = self.removals_of(key, now);
         removals.note(print, seconds(until));
-        self.log_removal(key, until, origin, now, patience)
+        self.log_removal(&removal(key, until, origin, now), now, patience)
     }
 
-    /// Removes the session of that key on this node alone, if it is there, and keeps copies of it away until then, while
-    /// the log has the record of it. For sessions that were used: there are too many for the table.
+    /// Removes the session of that key on this node alone, if it is there, and keeps copies of it away until then,
+    /// while the log has the record of it. For sessions that were used: there are too many for the table.
     ///
     /// # Errors
     /// [`NotInserted::Busy`]: then only what is there was removed, and a copy may come.
@@ -129,28 +149,17 @@ impl Store {
         now: UnixMillis,
         patience: Duration,
     ) -> Result<Evicted, NotInserted> {
-        self.log_removal(key, until, Origin::Elsewhere, now, patience)
+        self.log_removal(&removal(key, until, Origin::Elsewhere, now), now, patience)
     }
 
     fn log_removal(
         &self,
-        key: &Key,
-        until: UnixMillis,
-        origin: Origin,
+        removal: &Meta,
         now: UnixMillis,
         patience: Duration,
     ) -> Result<Evicted, NotInserted> {
-        let meta = Meta {
-            key: *key,
-            binding: 0,
-            expires: seconds(until),
-            authenticated: seconds(now),
-            kind: Kind::Removal,
-            origin,
-            note: 0,
-        };
-        self.insert(&meta, &[], now, patience).inspect_err(|_| {
-            self.remove(key);
+        self.insert(removal, &[], now, patience).inspect_err(|_| {
+            self.remove(&removal.key);
         })
     }
 
@@ -159,9 +168,9 @@ impl Store {
         now.0 <= self.region.word(word::REMOVALS_UNTIL).load(Ordering::Acquire)
     }
 
-    /// Whether what the key stands for, and what ends then, was removed for all. It may say so of what was not, where very
-    /// many removals came together; never the other way round. One cache line and the header's, and waits for nobody.
-    /// Memory that is superseded goes by what it knows.
+    /// Whether what the key stands for, which ends at `ends`, was removed for all. After very many removals it may
+    /// answer yes for what was not removed, but never no for what was. Reads two cache lines, and waits for nobody.
+    /// Superseded memory answers from its own table.
     pub fn is_removed(&self, key: &Key, ends: UnixMillis, now: UnixMillis) -> bool {
         let (removals, print) = self.removals_of(key, now);
         removals.contains(print, seconds(ends))

@@ -95,8 +95,9 @@ impl Store {
         home.is_some_and(|home| self.region.is_superseded() || home.is_elsewhere())
     }
 
-    /// Once a second at most, looks whether another file is at the path of this memory, which then is superseded: its file
-    /// was removed, and a server has made a new one. For who is about to look at the ring; one comparison of times.
+    /// Once a second at most, looks whether another file is at the path of this memory, which then is superseded: its
+    /// file was removed, and a server has made a new one. For who is about to look at the ring; one comparison of
+    /// times.
     pub fn attend_path(&self, now: UnixMillis) {
         if let Some(home) = &self.home {
             home.attend(now);

@@ -1,12 +1,12 @@
 //! Two slots for the ring's bytes, and a word that says which writer's bytes are in force.
 //!
 //! The word is a counter (upper 32 bits), which every change moves, and the token of the writer whose ring is in force
-//! (lower 32 bits). Each slot says in its header who wrote it. It counts only when its token is the word's. A token is a
-//! hash of its writer's lease, which no other holder ever had.
+//! (lower 32 bits). Each slot says in its header who wrote it. It counts only when its token is the word's. A token is
+//! a hash of its writer's lease, which no other holder ever had.
 //!
-//! A writer fills a slot that is not in force, moves the word, then copies its bytes into the other slot, so that no slot
-//! keeps keys that the ring has dropped. Killed before it moves the word, it leaves the old ring in force; killed after
-//! that, the new one.
+//! A writer fills a slot that is not in force, moves the word, then copies its bytes into the other slot, so that no
+//! slot keeps keys that the ring has dropped. Killed before it moves the word, it leaves the old ring in force; killed
+//! after that, the new one.
 //!
 //! A writer that was stopped and goes on after its lease was taken over changes nothing: who took over has moved the
 //! counter first, so the late one's compare-and-exchange fails; and what it goes on to write has its own token, so it
@@ -58,14 +58,14 @@ impl<'a> Slots<'a> {
         (word, None)
     }
 
-    /// Keeps the ring in force as it is, and whoever has read the word before from moving it. For who has taken over from
-    /// a writer that may go on.
+    /// Keeps the ring in force as it is, and whoever has read the word before from moving it. For who has taken over
+    /// from a writer that may go on.
     pub(super) fn shut_out_others(&self) {
         self.word.fetch_add(ONE, Ordering::AcqRel);
     }
 
-    /// Puts `bytes` in force, written by the holder of `lease`, if the word is still `seen`; `false` also when they do not
-    /// fit, or when a late writer spoiled them at once.
+    /// Puts `bytes` in force, written by the holder of `lease`, if the word is still `seen`; `false` also when they do
+    /// not fit, or when a late writer spoiled them at once.
     pub(super) fn publish(&self, seen: u64, lease: u64, bytes: &[u8]) -> bool {
         let [first, second] = self.slots;
         if bytes.len() > (first.len() - HEADER_UNITS) * 8 {
@@ -121,8 +121,8 @@ impl<'a> Slots<'a> {
     }
 }
 
-/// Whether what was written with that stamp is in force under the word: it is the same writer's, and the counter has only
-/// been moved by others who took over since.
+/// Whether what was written with that stamp is in force under the word: it is the same writer's, and the counter has
+/// only been moved by others who took over since.
 fn is_in_force(stamp: u64, word: u64) -> bool {
     let later = word.wrapping_sub(stamp) >> 32;
     stamp & TOKEN == word & TOKEN && later < ONE / 2

@@ -1,20 +1,23 @@
 //! The strike register: which tickets have carried early data.
 //!
-//! A table of single words, changed by compare-and-set alone: no lease and no log, so a process that is stopped or killed
-//! in the midst takes nothing away from the others.
+//! A table of single words, changed by compare-and-set alone: no lease and no log, so a process that is stopped or
+//! killed in the midst takes nothing away from the others.
 //!
 //! ```text
 //! bits 32..64  until when the strike counts, seconds since 1970
 //!       0..32  fingerprint: upper half of a keyed hash of the ticket's id
 //! ```
 //!
-//! The lower bits of the hash choose a bucket of 16 words. Who claims an id looks at the whole bucket, puts its word in the
-//! place of one whose time is over, and looks at the whole bucket again. Between the two lies a fence: of two who claim
-//! the same id at the same time, at least one sees the other, and who sees another is refused. Both may be; never are
-//! both allowed. A bucket without a free word refuses. Nothing makes room for anything else.
+//! The lower bits of the hash choose a bucket of 16 words. Who claims an id looks at the whole bucket, puts its word in
+//! the place of one whose time is over, and looks at the whole bucket again. Between the two lies a fence: of two who
+//! claim the same id at the same time, at least one sees the other, and who sees another is refused. Both may be; never
+//! are both allowed. A bucket without a free word refuses. Nothing makes room for anything else.
 //!
-//! A process that was stopped in the midst goes on with the time at which it began, and what others claimed meanwhile may
-//! be over and gone. So whoever took longer than [`LONGEST_CLAIM`] is refused, and strikes count that much longer.
+//! A process that was stopped in the midst goes on with the time at which it began, and what others claimed meanwhile
+//! may be over and gone. So whoever took longer than [`LONGEST_CLAIM`] is refused, and strikes count that much longer.
+//!
+//! Owns: the strike register. Called by: `engine`. Threads and forks: any number, in any process; nobody waits.
+//! Failure: refusal, which costs the client a round trip.
 
 #![forbid(unsafe_code)]
 
@@ -34,8 +37,8 @@ const LONGEST_CLAIM: Duration = Duration::from_secs(1);
 pub(super) struct Bucket<'a>(pub(super) &'a [AtomicU64]);
 
 impl Bucket<'_> {
-    /// Whether nobody claimed the fingerprint before, in which case it is claimed until `until` now. `is_late` says, at the
-    /// end, whether the answer came too late to be sure.
+    /// Whether nobody claimed the fingerprint before, in which case it is claimed until `until` now. `is_late` says, at
+    /// the end, whether the answer came too late to be sure.
     pub(super) fn claim(
         &self,
         print: u32,
@@ -74,11 +77,11 @@ fn counts(word: u64, now: u32) -> bool {
 }
 
 impl Store {
-    /// Claims early data for the ticket of that id: true for one of all who claim it within `window`, and only where it is
-    /// certain that none of them goes unseen. Waits for nobody.
+    /// Claims early data for the ticket of that id: true for one of all who claim it within `window`, and only where it
+    /// is certain that none of them goes unseen. Waits for nobody.
     pub fn strike(&self, id: &[u8], window: Duration, now: UnixMillis) -> bool {
-        // What was claimed before this memory was made, or before a crash that an older file has survived, or in a newer
-        // file, is not known.
+        // What was claimed before this memory was made, or before a crash that an older file has survived, or in a
+        // newer file, is not known.
         if self.region.on_disk || self.is_superseded() || now < self.created() + window {
             return false;
         }

@@ -53,8 +53,8 @@ impl Wishes {
     }
 
     /// Whether the application disabled resumption: neither tickets nor a server cache, which is how OpenSSL's
-    /// maintainers have it, whatever the number of TLS 1.3 tickets. One of them alone is no opt-out: an application that
-    /// prefers tickets turns the cache off, and the other way round.
+    /// maintainers have it, whatever the number of TLS 1.3 tickets. One of them alone is no opt-out: an application
+    /// that prefers tickets turns the cache off, and the other way round.
     pub(super) fn disables_resumption(&self) -> bool {
         self.options() & SSL_OP_NO_TICKET != 0 && self.cache_mode() & SSL_SESS_CACHE_SERVER == 0
     }

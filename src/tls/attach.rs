@@ -383,21 +383,21 @@ impl Attachment {
         unsafe { (libssl().set_allow_early_data_cb)(ssl, Some(ask), slot) };
     }
 
-    /// Whether OpenSSL's own cache keeps sessions of this context, as it must for its connections as a client. It then removes
-    /// them in bulk (SSL_CTX_flush_sessions(3), SSL_CTX_free(3)), which says nothing of the shared ones.
+    /// Whether OpenSSL's own cache keeps sessions of this context, as it must for its connections as a client. It then
+    /// removes them in bulk (SSL_CTX_flush_sessions(3), SSL_CTX_free(3)), which says nothing of the shared ones.
     pub(super) fn has_cache_of_its_own(&self) -> bool {
         self.cache_mode() & SSL_SESS_CACHE_NO_INTERNAL != SSL_SESS_CACHE_NO_INTERNAL
     }
 
-    /// Whether SSL_CTX_free(3) is freeing the context: it removes the sessions that the application put into the context's
-    /// cache by SSL_CTX_add_session(3).
+    /// Whether SSL_CTX_free(3) is freeing the context: it removes the sessions that the application put into the
+    /// context's cache by SSL_CTX_add_session(3).
     ///
     /// # Safety
     /// The remove-session callback of the context is running.
     pub(super) unsafe fn context_is_being_freed(&self) -> bool {
-        // SAFETY: the context is valid (caller). SSL_CTX_up_ref(3) says whether there was a reference before; the one it
-        // adds is given back, or means nothing to a context that is being freed already. The caller's reference keeps this
-        // from being the last.
+        // SAFETY: the context is valid (caller). SSL_CTX_up_ref(3) says whether there was a reference before; the one
+        // it adds is given back, or means nothing to a context that is being freed already. The caller's reference
+        // keeps this from being the last.
         unsafe {
             if self.is_being_freed.load(Ordering::Relaxed) {
                 return true;
@@ -412,8 +412,8 @@ impl Attachment {
         }
     }
 
-    /// Listens for removals: the application's are everybody's. A context with a cache of its own listens only where somebody
-    /// wants to know.
+    /// Sets the remove-session callback, for what the application removes is removed for all. A context with a cache of
+    /// its own gets it only where the application has such a callback, or with `on_remove = "forget"`.
     ///
     /// # Safety
     /// The context is valid.
@@ -465,7 +465,8 @@ unsafe extern "C" fn free(
     }
 }
 
-/// The attachment of the context that accepted or serves `ssl`, for the application's own early-data callback.
+/// Whether early data of `ssl` may be accepted, for the application's own early-data callback. `false` where the
+/// context that serves the connection is not attached.
 pub(crate) fn early_data_allowed(ssl: *mut SSL) -> bool {
     guarded(|| {
         Attachment::serving(ssl).is_some_and(|attachment| callbacks::early_data(attachment, ssl))

@@ -1,5 +1,9 @@
-//! The answers to OpenSSL's questions. Each is guarded (see [`super::guard`]) and has a soft answer, so that no fault of
-//! ours costs more than a full handshake.
+//! The answers to OpenSSL's questions. Each is guarded (see [`super::guard`]) and has a soft answer, so that no fault
+//! of ours costs more than a full handshake.
+//!
+//! Owns: nothing; what a handshake remembers is in [`Handshake`]. Called by: OpenSSL, through [`super::slots`].
+//! Threads: callbacks run concurrently, those of one connection never do. Forks: everything is inherited. Failure: the
+//! soft answers below; a session that must not come into force ends its handshake ([`super::confirm`]).
 
 use std::ffi::{c_int, c_uchar, c_uint, c_void};
 use std::ptr;
@@ -130,7 +134,8 @@ pub(super) unsafe extern "C" fn remove_session(ctx: *mut SSL_CTX, session: *mut 
     }
 }
 
-/// What a handshake that failed early leaves behind costs nobody else anything: anybody can cause it.
+/// Removes a session with its family if the application removed it. What OpenSSL removes by itself, as after a failed
+/// handshake, which anybody can cause, goes only with `on_remove = "forget"`.
 fn forget_session(attachment: &Attachment, session: Session) {
     static SAID: Once = Once::new();
     let engine = &attachment.engine;
@@ -220,11 +225,12 @@ pub(super) unsafe extern "C" fn refuse_early_data(_ssl: *mut SSL, _arg: *mut c_v
     0
 }
 
-/// The strike register's word on a connection's early data, where the session fits what serves it.
+/// Whether early data of a connection may be accepted: the session fits what serves it, and the strike register allows
+/// it.
 pub(super) fn early_data(attachment: &Attachment, ssl: *mut SSL) -> bool {
     let engine = &attachment.engine;
-    // SAFETY: the connection is valid in the callback (or the application's call), and so is its session; this is the only
-    // reference to its handshake in it.
+    // SAFETY: the connection is valid in the callback (or the application's call), and so is its session; this is the
+    // only reference to its handshake in it.
     let (session, handshake) =
         unsafe { (Session::borrow(openssl_sys::SSL_get_session(ssl)), Handshake::current(ssl)) };
     let resuming = handshake.as_ref().and_then(|handshake| handshake.resuming.as_ref());
@@ -341,8 +347,8 @@ fn issuing_key(
     Some((issuing, family))
 }
 
-/// What a new ticket or session is tied to: a renewal carries what the session was tied to that was resumed; else it is
-/// the server name and what serves now. `None`: it must not be resumable.
+/// What a new ticket or session is tied to: for a renewal, what the resumed session was tied to; else the server name
+/// and the policy that serves now. `None`: it must not be resumable.
 fn session_binding(
     attachment: &Attachment,
     slot: Slot,
@@ -463,8 +469,9 @@ fn bears_no_copy(session: Session) -> bool {
     has_data
 }
 
-/// OpenSSL gives every TLS 1.3 ticket a fresh time with the whole timeout, on renewal and on a connection that is old
-/// already; what is left of the lifetime is all it may have. This callback comes before the renewed session is encoded, in every version of OpenSSL.
+/// Shortens the session's timeout to what is left of its lifetime. OpenSSL gives every TLS 1.3 ticket a fresh time with
+/// the whole timeout, on renewal and on a connection that is old already. The callback that calls this runs before the
+/// renewed session is encoded, in every version of OpenSSL.
 fn keep_remaining_lifetime(ssl: *mut SSL, handshake: &mut Handshake) {
     if !is_tls13(ssl) {
         return;

@@ -58,8 +58,8 @@ pub(super) unsafe fn new_session(
     }
 }
 
-/// Whether a session is one of the context's connections as a client. One that OpenSSL told nobody about counts for what
-/// the context was seen to do.
+/// Whether a session is one of the context's connections as a client. One that OpenSSL told nobody about counts for
+/// what the context was seen to do.
 ///
 /// # Safety
 /// `ctx` is a valid context, `session` a valid session.
@@ -115,8 +115,8 @@ unsafe fn give_back_options(ssl: *mut SSL, attachment: &Attachment) {
     }
 }
 
-/// The application set or cleared options of a connection: whether it refuses tickets is remembered, for the same option
-/// may be the library's.
+/// The application set or cleared options of a connection: whether it refuses tickets is remembered, for the same
+/// option may be the library's.
 ///
 /// # Safety
 /// `ssl` is NULL or a valid connection.

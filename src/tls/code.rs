@@ -1,4 +1,7 @@
 //! Which function a pointer means, in a way that is the same in every process: the file that it lies in, and where.
+//!
+//! Owns: a cache of the functions asked for last. Called by: [`super::rules`]. Threads and forks: nobody waits; who
+//! finds the cache in use asks the dynamic linker again. Failure: `None`.
 
 use std::ffi::c_void;
 
@@ -8,7 +11,7 @@ use crate::sys;
 /// How many functions a process remembers.
 const REMEMBERED: usize = 16;
 
-/// A digest-like name of a function.
+/// The file's name and the function's place in it.
 type Identity = Box<[u8]>;
 
 /// The identity of a function; `None` where it lies in no file, as those that a program generates.

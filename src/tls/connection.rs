@@ -1,4 +1,8 @@
 //! Small questions about a connection whose callback is running.
+//!
+//! Owns: nothing. Called by: the callbacks and what they call, on the thread that OpenSSL called. Threads and forks: as
+//! for every callback. Failure: none. Each function requires that `ssl` is the connection whose callback is running,
+//! or, where it only reads fields, the one that is being freed; callers in `tls` hold that by construction.
 
 use std::ffi::{c_int, c_long};
 use std::ptr;
@@ -27,7 +31,7 @@ pub(super) fn is_quic(ssl: *mut SSL) -> bool {
     unsafe { openssl_sys::SSL_version(ssl) == QUIC1_VERSION }
 }
 
-/// Whether it is spoken over a stream: not DTLS, nor QUIC.
+/// Whether the connection is TLS over a stream, neither DTLS nor QUIC.
 pub(super) fn is_tls(ssl: *mut SSL) -> bool {
     // SAFETY: the connection is valid in its callback.
     unsafe { openssl_sys::SSL_version(ssl) >> 8 == TLS1_3_VERSION >> 8 }
@@ -45,7 +49,8 @@ pub(super) fn is_finished(ssl: *mut SSL) -> bool {
     unsafe { sys::SSL_is_init_finished(ssl) == 1 }
 }
 
-/// The address that the client connected to, where OpenSSL reads from a socket itself. One system call.
+/// The address that the client connected to. Zeros where OpenSSL does not read from a socket itself: for QUIC, and
+/// where the application gave the connection a BIO of its own. One system call.
 pub(super) fn listener(ssl: *mut SSL) -> Listener {
     if is_quic(ssl) {
         return Listener::default();

@@ -62,11 +62,12 @@ pub(super) struct Handshake {
     pub(super) secret: Option<Box<Zeroizing<[u8; MASTER_KEY_LEN]>>>,
     /// What ends the connection where the session must not come into force.
     pub(super) cut: Option<Cut>,
-    /// The application's own, since ours was put in its place.
+    /// The application's own info callback, while ours stands in its place.
     pub(super) info_callback: Option<InfoCallback>,
-    /// The connection's when the ClientHello came, where one of our callbacks ran before the application could set another.
+    /// The connection's info callback when the ClientHello came; outer `None` where no callback of ours ran before the
+    /// application could set another.
     pub(super) arrived_with: Option<Option<InfoCallback>>,
-    /// Ours was called: the application has not put another in its place.
+    /// Our info callback was called in this handshake.
     pub(super) is_watched: bool,
     pub(super) connection: Connection,
     /// Its inner connection may be gone before it.
@@ -208,13 +209,13 @@ impl Handshake {
         }
     }
 
-    /// The context of this slot accepted the connection.
+    /// Notes that the context of this slot accepted the connection.
     pub(super) fn accepted_by(&mut self, slot: Slot) {
         self.slot = slot;
     }
 
-    /// The client asks to resume at a context of this slot, before the application may have switched contexts. The result
-    /// is what is known of where that is.
+    /// Notes that the client asks to resume at a context of this slot, before the application could switch contexts.
+    /// Returns where that is, as far as it is known.
     pub(super) fn arrives<'a>(
         &mut self,
         slot: Slot,
@@ -231,8 +232,8 @@ impl Handshake {
         Visit { name: name.as_bytes(), accepting, listener }
     }
 
-    /// The accepting context's policy and listener, also after a switch; `None` where the connection does not tell any more
-    /// which context that was.
+    /// The accepting context's policy and listener, also after a switch; `None` where the connection does not tell any
+    /// more which context that was.
     pub(super) fn accepting(&self, ssl: *mut SSL) -> Option<(Policy, Listener)> {
         let now = |attachment| (policy::accepting(attachment), listener(ssl));
         self.accepting.or_else(|| self.slot.attachment().map(now))
@@ -287,8 +288,8 @@ impl Connection {
         Connection { began: now, policy: None }
     }
 
-    /// The first session of a full handshake is made, which is long after it where the application asked for no tickets at
-    /// first. OpenSSL has the time of the handshake, to the second, until it gives the session that of the ticket.
+    /// The first session of a full handshake is made, which is long after it where the application asked for no tickets
+    /// at first. OpenSSL has the time of the handshake, to the second, until it gives the session that of the ticket.
     pub(super) fn began_with(&mut self, ssl: *mut SSL) {
         // SAFETY: `ssl` is the connection whose callback is running, and so is its session valid.
         let (session, tickets) = unsafe {
@@ -305,9 +306,9 @@ impl Connection {
         }
     }
 
-    /// Whether a session may be made under `policy`: all sessions of a connection are made under one. Later ones, as after
-    /// a certificate that was asked for in the midst (renegotiation, post-handshake authentication), belong to this
-    /// connection alone.
+    /// Whether a session may be made under `policy`: all sessions of a connection are made under one. Later ones, as
+    /// after a certificate that was asked for in the midst (renegotiation, post-handshake authentication), belong to
+    /// this connection alone.
     pub(super) fn keeps_to(&mut self, policy: Policy) -> bool {
         *self.policy.get_or_insert(policy) == policy
     }

@@ -1,13 +1,15 @@
-//! What decides who gets in and OpenSSL has no getter for: a context's cert-verify, PSK and SRP callbacks, and the purpose
-//! of verification parameters.
+//! Members of OpenSSL's structures that decide who gets in and have no getter: a context's cert-verify, PSK and SRP
+//! callbacks, and the purpose of verification parameters.
 //!
 //! The structures are private and differ between versions, so where a member lies is found out once in a process, with
-//! the libssl that runs: a context of our own is given functions of our own, and the words that then hold their addresses
-//! are the members ([ADR 14](../../docs/adr/0014-members-without-getters.md)). Reading such a word is a load at a place
-//! that every object of the type has. Where that does not succeed nothing is read: rules that cannot be known are those of
-//! one context alone.
+//! the libssl that runs: a context of our own is given functions of our own, and the words that then hold their
+//! addresses are the members ([ADR 14](../../docs/adr/0014-members-without-getters.md)). Reading such a word is a load
+//! at a place that every object of the type has. Where that does not succeed nothing is read: rules that cannot be
+//! known are those of one context alone.
 //!
-//! Owns: the places. Called by: [`super::rules`]. Threads and forks: found out once, and inherited. Failure: `None`.
+//! Owns: the places. Called by: [`super::rules`] and [`super::policy`]; attaching has them found. Threads and forks:
+//! found out once, and inherited; the place of the purpose is found at the first digest, also by each child that was
+//! forked before. Failure: `None`.
 
 use std::ffi::{c_char, c_int, c_uchar, c_uint, c_void};
 use std::ptr;
@@ -62,7 +64,8 @@ impl Hidden {
     }
 }
 
-/// Finds out where the members lie, which makes a context: to be called before a process forks, so that its children know.
+/// Finds out where a context's members lie, for which it makes a context. To be called before the process forks, so
+/// that its children inherit the answer.
 pub(super) fn find_out() {
     members();
 }
@@ -103,8 +106,8 @@ struct Members {
 fn find_members() -> Option<Members> {
     let sample = Sample::new()?;
     let cert_verify = |argument: *mut c_void| {
-        // SAFETY: the sample's context is valid and nobody else's; the function has the signature that OpenSSL documents,
-        // and is never called.
+        // SAFETY: the sample's context is valid and nobody else's; the function has the signature that OpenSSL
+        // documents, and is never called.
         move || unsafe {
             sys::SSL_CTX_set_cert_verify_callback(sample.0, Some(never_verifies), argument);
         }

@@ -2,7 +2,7 @@
 //!
 //! Owns: what hangs on contexts and connections (their ex_data). Called by: `ffi`, and by OpenSSL on any thread that
 //! does a handshake. Threads: callbacks run concurrently, those of one connection never do. Forks: everything is
-//! inherited; no thread is started. Failure: every callback has a soft answer (DESIGN 4.8), leaves OpenSSL's error
+//! inherited; no thread is started. Failure: every callback has a soft answer (ARCHITECTURE.md), leaves OpenSSL's error
 //! queue and errno as they were, and lets no panic through.
 
 mod application;

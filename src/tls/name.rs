@@ -19,8 +19,8 @@ pub(super) struct ServerName {
 }
 
 impl ServerName {
-    /// The name in the ClientHello that is being processed: what decrypt and get must use, for OpenSSL has not looked at
-    /// it yet.
+    /// The name in the ClientHello that is being processed: what decrypt and get must use, for OpenSSL has not looked
+    /// at it yet.
     pub(super) fn in_client_hello(ssl: *mut SSL) -> Self {
         let (mut data, mut len) = (std::ptr::null(), 0);
         // SAFETY: `ssl` is the connection whose callback is running; the extension stays valid while it does.

@@ -37,8 +37,8 @@ struct Paused {
     bell: Arc<EventFd>,
 }
 
-/// Who may talk to Redis for this handshake: in a job, paused or not and whoever started it, the handshake itself has too
-/// little stack.
+/// Who may talk to Redis for this handshake: in a job, paused or not and whoever started it, the handshake itself has
+/// too little stack.
 pub(super) fn asking() -> Asking {
     // SAFETY: asks for this thread's job.
     let job = unsafe { sys::ASYNC_get_current_job() };
@@ -102,8 +102,8 @@ impl Paused {
     /// `ctx` is valid, and no other reference from here is in use.
     unsafe fn of<'a>(ctx: *mut AsyncWaitCtx) -> Option<&'a mut Paused> {
         let (mut descriptor, mut paused) = (-1, ptr::null_mut());
-        // SAFETY: the context is valid (caller), the others may be written; what is there under our name is what `begin`
-        // put there.
+        // SAFETY: the context is valid (caller), the others may be written; what is there under our name is what
+        // `begin` put there.
         unsafe {
             let found =
                 sys::ASYNC_WAIT_CTX_get_fd(ctx, name(), &raw mut descriptor, &raw mut paused);

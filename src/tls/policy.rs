@@ -65,8 +65,8 @@ pub(super) fn verifies_client(ssl: *mut SSL) -> bool {
 
 /// Whether a connection's session may be made resumable: not where a certificate was accepted in spite of an error, for
 /// another server may not overlook it; and not where a shared key, a password (SRP) or nothing authenticated the two,
-/// since the session does not say which. `by_session`: the connection resumed a session of ours, of which all that was
-/// asked before.
+/// since the session does not say which. `by_session`: the connection resumed a session of ours, for which the second
+/// question was answered when it was made.
 pub(super) fn admits_resumption(ssl: *mut SSL, by_session: bool) -> bool {
     // SAFETY: `ssl` is the connection whose callback is running.
     let result = unsafe { openssl_sys::SSL_get_verify_result(ssl) };
@@ -131,8 +131,8 @@ unsafe fn lets_anybody_in(place: &Place, attachment: Option<&Attachment>) -> boo
     }
 }
 
-/// Whether a context has a certificate to show. What a certificate callback brings later does not count: it is not called
-/// where a session is resumed.
+/// Whether a context has a certificate to show. What a certificate callback brings later does not count: it is not
+/// called where a session is resumed.
 ///
 /// # Safety
 /// `ctx` is a valid context.

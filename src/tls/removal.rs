@@ -1,14 +1,18 @@
 //! Whose wish it is that a session is removed: the application's (a logout), or OpenSSL's own.
 //!
-//! OpenSSL calls the remove-session callback for both. By itself it removes the session of each connection that is freed
-//! before it sent a close_notify alert, as browsers and servers under load do all the time; such a session is as good as
-//! before. SSL_free(3) frees a connection's ex_data first and removes its session then, on the same thread: so the
-//! removal that follows is known by its session id.
+//! OpenSSL calls the remove-session callback for both. By itself it removes the session of each connection that is
+//! freed before it sent a close_notify alert, as browsers and servers under load do all the time; such a session is as
+//! good as before. SSL_free(3) frees a connection's ex_data first and removes its session then, on the same thread: so
+//! the removal that follows is known by its session id.
 //!
 //! It also removes the session that a failed handshake was about to resume. Ids of TLS 1.2 are readable on the way, and
-//! whoever reads one can send nonsense with it: such a removal is known by the id that this thread looked up last and by
-//! the error that OpenSSL has just raised. Every other removal counts as the application's, also that of a fatal alert on
-//! an established connection, after which a session must not be resumed (RFC 5246, section 7.2.2).
+//! whoever reads one can send nonsense with it: such a removal is known by the id that this thread looked up last and
+//! by the error that OpenSSL has just raised. Every other removal counts as the application's, also that of a fatal
+//! alert on an established connection, after which a session must not be resumed (RFC 5246, section 7.2.2).
+//!
+//! Owns: two session ids for each thread. Called by: the callbacks, and when a connection is freed. Threads: what is
+//! known is the thread's own. Forks: inherited by the child's one thread. Failure: a removal that is not known to be
+//! OpenSSL's counts as the application's.
 
 use std::cell::Cell;
 

@@ -1,5 +1,5 @@
-//! The rules by which a server admits clients, as a digest: everything that decides who gets in, as far as OpenSSL tells
-//! or can be found out. What cannot be known makes the rules those of one context alone.
+//! The rules by which a server admits clients, as a digest: everything that decides who gets in, as far as OpenSSL has
+//! a getter or its structures can be read. What cannot be known makes the rules those of one context alone.
 //!
 //! Owns: nothing. Called by: [`super::policy`]. Threads and forks: as for every callback; what is remembered of stores
 //! is [`super::trust`]'s. Failure: what cannot be read counts as what cannot be known.
@@ -84,8 +84,8 @@ pub(super) unsafe fn digest(place: &Place, attachment: Option<&Attachment>) -> [
     rules.0.finalize().into()
 }
 
-/// A context is being attached. Under the preload its program has configured it by then: a store that is still empty where
-/// clients are verified looks certificates up in a hashed directory.
+/// A context is being attached. Under the preload its program has configured it by then: a store that is still empty
+/// where clients are verified looks certificates up in a hashed directory.
 ///
 /// # Safety
 /// `ctx` is a valid context.
@@ -102,7 +102,7 @@ pub(super) unsafe fn note_trust(ctx: *mut SSL_CTX, trust: &Trust) {
     }
 }
 
-/// The same, and the certificate of the context.
+/// As [`digest`], with the certificate of the context.
 ///
 /// # Safety
 /// As for [`digest`].
@@ -225,7 +225,8 @@ impl Rules {
         }
     }
 
-    /// What nobody else has: the number that a context got when it was attached, which its process's children know.
+    /// Makes the rules those of one context: takes in the number that the context got when it was attached, which only
+    /// this process and its later children know; without an attachment, a new random number.
     fn private(&mut self, attachment: Option<&Attachment>) {
         let mut number = [0; 16];
         match attachment {
@@ -235,7 +236,8 @@ impl Rules {
         self.bytes(&number);
     }
 
-    /// OpenSSL's own is at another place in each build of it, and does not look at the data.
+    /// The security callback and its data. OpenSSL's own callback counts as none: it lies at another place in each
+    /// build of OpenSSL, and does not look at the data.
     fn security_callback(&mut self, source: &Source, attachment: Option<&Attachment>) {
         if hidden::is_default_security_callback(source.security_callback) {
             return self.bytes(&[]);
@@ -273,7 +275,7 @@ impl Rules {
             self.bytes(&flags.to_le_bytes());
             self.number(i64::from(host_flags));
             self.number(i64::from(sys::X509_VERIFY_PARAM_get_inh_flags(parameters)));
-            // Elsewhere it is that of some verification.
+            // Without the flag, it is the time of some earlier verification.
             let has_time = flags & openssl_sys::X509_V_FLAG_USE_CHECK_TIME != 0;
             let time = || sys::X509_VERIFY_PARAM_get_time(parameters);
             self.number(if has_time { time() } else { 0 });
@@ -325,7 +327,7 @@ impl Rules {
         for function in found.functions() {
             self.code(function, attachment);
         }
-        // What it is does not show in its address.
+        // The address of the argument does not tell what it means.
         if !found.cert_verify_argument.is_null() {
             self.private(attachment);
         }

@@ -158,8 +158,8 @@ impl Wanted {
         Some(session)
     }
 
-    /// Whether OpenSSL would end the handshake instead of ignoring the session: it does where the client is verified and
-    /// neither has a session id context.
+    /// Whether OpenSSL would end the handshake instead of ignoring the session: it does where the client is verified
+    /// and neither has a session id context.
     fn ends_the_handshake(&self, session: NonNull<SSL_SESSION>, ssl: *mut SSL) -> bool {
         // SAFETY: the session was just decoded and is ours.
         let has_context =

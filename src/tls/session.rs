@@ -108,8 +108,8 @@ impl Session {
         len > 0
     }
 
-    /// Whether the application put data of its own on it (SSL_SESSION_set_ex_data(3)), which bytes do not carry: stunnel
-    /// notes there that a client was not let in. A new session tells what is there from the start, and no news.
+    /// Whether the application put data of its own on it (SSL_SESSION_set_ex_data(3)), which bytes do not carry:
+    /// stunnel notes there that a client was not let in. A new session tells what is there from the start, and no news.
     pub(super) fn has_application_data(self) -> bool {
         // SAFETY: no precondition; the new session is ours and freed here.
         let Some(fresh) = NonNull::new(unsafe { sys::SSL_SESSION_new() }) else {

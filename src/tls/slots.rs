@@ -3,8 +3,12 @@
 //! After a servername callback switched contexts, and in some callbacks of some OpenSSL versions, the connection no
 //! longer tells which context it was accepted with; OpenSSL calls that context's callbacks all the same. So each
 //! attached context gets functions of its own: the number is part of the function. There are 512 of them in a process
-//! (nginx has the contexts of two configurations while it reloads);
-//! further contexts share one set, and are then told apart by the connection's current context only.
+//! (nginx has the contexts of two configurations while it reloads); further contexts share one set, and are then told
+//! apart by the connection's current context only.
+//!
+//! Owns: the table of numbered attachments. Called by: OpenSSL, and by attaching and detaching. Threads: numbers are
+//! taken and given back by one atomic operation each. Forks: children inherit the table. Failure: without a free
+//! number, the shared set.
 
 use std::ffi::{c_int, c_uchar, c_uint, c_void};
 use std::ptr;

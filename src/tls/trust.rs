@@ -1,8 +1,9 @@
-//! Digests of whom a server trusts to vouch for clients, and whom it says so of.
+//! Digests of the trust anchors and revocation lists that a server verifies clients with, and of the CA names that it
+//! sends them.
 //!
-//! Owns: a reference to each store that an attachment remembers, so that no other store can come to its address. Called by:
-//! [`super::rules`]. Threads and forks: nobody waits; who finds the memory in use makes the digest anew, as do children
-//! that were forked at such a moment. Failure: a store that cannot be referenced is not remembered.
+//! Owns: a reference to each store that an attachment remembers, so that no other store can come to its address. Called
+//! by: [`super::rules`]. Threads and forks: nobody waits; who finds the memory in use makes the digest anew, as do
+//! children that were forked at such a moment. Failure: a store that cannot be referenced is not remembered.
 
 use std::ffi::{c_int, c_uchar, c_uint};
 use std::ptr;
@@ -22,8 +23,8 @@ pub(super) type Stores = [*mut X509_STORE; 2];
 /// What an attachment knows of stores.
 #[derive(Default)]
 pub(super) struct Trust {
-    /// Those that look certificates up. What they hold is what clients needed so far, and does not count: rules that grew
-    /// with every client would admit no session twice.
+    /// Those that look certificates up. What they hold is what clients needed so far, and does not count: rules that
+    /// grew with every client would admit no session twice.
     looked_up: OnceBox<Held>,
     /// The last digest: to make one costs a hash of each certificate.
     last: Mutex<Option<Digested>>,
@@ -39,7 +40,8 @@ struct Digested {
 type Count = Option<c_int>;
 
 impl Trust {
-    /// What these stores hold will not count. To be said once, before any digest is asked for.
+    /// From now on what these stores hold does not count: they look certificates up in a directory. To be called once,
+    /// before the first digest.
     ///
     /// # Safety
     /// Each store is NULL or valid.
@@ -120,8 +122,8 @@ impl Drop for Held {
     }
 }
 
-/// Digest of what stores trust: anchors and revocation lists, in sorted order, so that it does not depend on the order of
-/// loading. A store that looks its certificates up is known as that alone.
+/// Digest of what stores trust: anchors and revocation lists, in sorted order, so that it does not depend on the order
+/// of loading. A store that looks its certificates up is known as that alone.
 ///
 /// # Safety
 /// Each store is NULL or valid.
@@ -138,11 +140,11 @@ unsafe fn stores_digest(stores: Stores, counts: [Count; 2]) -> [u8; SHA256_LEN] 
     hasher.finalize().into()
 }
 
-/// Stands for what a store looks up. No store holds so many objects that their number begins like this.
+/// Stands in a digest for the content of a store that looks certificates up. No number of objects has these bytes.
 const LOOKED_UP: &[u8] = b"looked up";
 
-/// How many certificates and lists a store holds. Read without the store's lock: it is one integer, and an old one is put
-/// right at the next look.
+/// How many certificates and lists a store holds. Read without the store's lock: it is one integer, and an old one is
+/// put right at the next look.
 ///
 /// # Safety
 /// `store` is NULL or valid.
@@ -154,7 +156,7 @@ pub(super) unsafe fn object_count(store: *mut X509_STORE) -> c_int {
     unsafe { openssl_sys::OPENSSL_sk_num(sys::X509_STORE_get0_objects(store).cast()) }
 }
 
-/// Digest of the names that clients are told of.
+/// Digest of the CA names that the server sends to clients.
 ///
 /// # Safety
 /// `list` is NULL or a valid list.
@@ -178,8 +180,8 @@ fn hash_sorted(hasher: &mut Sha256, mut parts: Vec<Vec<u8>>) {
 /// `list` is NULL or a valid list.
 unsafe fn encoded_names(list: *mut stack_st_X509_NAME) -> Vec<Vec<u8>> {
     let list = list.cast();
-    // SAFETY: the list is valid (caller) and so are the names in it; without an output i2d only measures, and then writes
-    // as many bytes as it measured.
+    // SAFETY: the list is valid (caller) and so are the names in it; without an output i2d only measures, and then
+    // writes as many bytes as it measured.
     unsafe {
         // A missing list counts -1 entries.
         (0..openssl_sys::OPENSSL_sk_num(list))

@@ -49,6 +49,7 @@ pub mod forwarder;
 pub mod installed;
 pub mod load;
 pub mod matrix;
+pub mod memory;
 pub mod middleman;
 pub mod net;
 pub mod policies;

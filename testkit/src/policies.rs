@@ -27,8 +27,8 @@ pub enum Policies {
 }
 
 impl Policies {
-    /// Runs the program until it ends, with these arguments and variables; what it counted is said. Fails when a cell is
-    /// not as it must be.
+    /// Runs the program until it ends, with these arguments and variables; what it counted is said. Fails when a cell
+    /// is not as it must be.
     pub fn hold<'a>(
         self,
         words: &[&str],

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use tlsresume_testkit::client::OpenSsl;
 use tlsresume_testkit::matrix::Kind;
+use tlsresume_testkit::memory::ROOT_BYTES;
 use tlsresume_testkit::server::{Settings, example, library};
 use tlsresume_testkit::{Folder, Process, Random, Result, Server, Traffic, alone, say, wait_until};
 
@@ -40,8 +41,8 @@ fn assert_resumes(kind: Kind, from: &Server, to: &Server) -> Result<()> {
 
 fn random_bytes_fail_nothing(kinds: &[Kind]) -> Result<()> {
     const WRITES: u64 = 3000;
-    /// Header, ring, and the start of the first shard: every second write goes there.
-    const HEAD: u64 = 4096 + 2 * 45_056 + 4096;
+    /// Header, ring, and the start of the table of names: every second write goes there.
+    const HEAD: u64 = ROOT_BYTES + 4096;
 
     let _alone = alone();
     let (mut random, folder) = (Random::new(), Folder::in_memory()?);

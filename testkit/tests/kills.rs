@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use tlsresume_testkit::client::OpenSsl;
 use tlsresume_testkit::load::{LoadReport, TrafficSettings};
 use tlsresume_testkit::matrix::Kind;
+use tlsresume_testkit::memory::{RING_LEASE_AT, shard_lease_at};
 use tlsresume_testkit::{Folder, Mode, Random, Result, Server, Stats, Traffic, alone, say};
 
 const KILLS: u64 = 250;
@@ -99,7 +100,7 @@ fn two_hundred_and_fifty_kills_cost_stateful_clients_only_their_connections() ->
 
 // ---- frozen workers ----
 
-/// What a handshake waits at most for a lock that somebody else holds (DESIGN 4.3).
+/// What a handshake waits at most for a lock that somebody else holds.
 const LOCK_BUDGET_US: u64 = 1000;
 
 /// How many rounds are measured in one test, how often a process is frozen before each in the hope
@@ -107,17 +108,6 @@ const LOCK_BUDGET_US: u64 = 1000;
 const ROUNDS: u64 = 40;
 const ATTEMPTS: u64 = 200;
 const LEAST_HELD: usize = 5;
-
-/// Bytes into the memory file of the ring's lease: docs/shm-format.md.
-const RING_LEASE_AT: u64 = 17 * 8;
-
-/// As [`RING_LEASE_AT`], of the first shard's lease.
-fn shard_lease_at(memory: &Path) -> u64 {
-    let size = fs::metadata(memory).expect("the server made it").len();
-    let table = |part: u64, most: u64| (1 << (size / part).ilog2()).min(most);
-    let (names, strikes) = (table(16, 2 << 20), table(32, 2 << 20));
-    4096 + 2 * 45_056 + names + strikes + table(64, 1 << 20)
-}
 
 /// Handshakes that are measured in each round: their 99th percentile is the second slowest.
 const MEASURED: u32 = 50;

@@ -17,7 +17,8 @@ fn fields(redis: &RedisServer) -> BTreeSet<Vec<u8>> {
     answer.list().iter().filter_map(|name| Some(name.bytes()?.to_vec())).collect()
 }
 
-/// Does something to a Redis that two nodes share. Both must have one key, a whole copy and each other's sessions after.
+/// Does something to a Redis that two nodes share. Both must have one key, a whole copy and each other's sessions
+/// after.
 fn survives(what: &str, harm: impl FnOnce(&mut RedisServer)) {
     let mut redis = RedisServer::start().expect("redis");
     let realm = Realm::pulling(&redis.url(), "");

@@ -151,7 +151,8 @@ fn build_plugin(plugin: &Path, libssl: &[&OsStr]) {
     output_of(gcc.arg(plugin).args(libssl).arg("-lcrypto"));
 }
 
-/// The plug-in, linked with a copy of libssl of another name: as far as the dynamic linker is concerned another version.
+/// The plug-in, linked with a copy of libssl of another name: as far as the dynamic linker is concerned another
+/// version.
 pub(crate) fn plugin_of_another_libssl() -> PathBuf {
     let folder = program(Build::Plain, "another-libssl");
     fs::create_dir_all(&folder).expect("a directory");

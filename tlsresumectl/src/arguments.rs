@@ -20,7 +20,8 @@ pub(crate) struct Arguments {
 
 #[derive(Debug, Args)]
 pub(crate) struct Options {
-    /// The servers' configuration; else the file that TLSRESUME_CONFIG names. TLSRESUME_* variables override single keys
+    /// The servers' configuration; else the file that TLSRESUME_CONFIG names. TLSRESUME_* variables override single
+    /// keys
     #[arg(long, global = true, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,
     /// Print one JSON value instead of text

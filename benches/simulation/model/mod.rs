@@ -12,18 +12,18 @@
 //!
 //! 1. **No ticket is refused inside its lifetime by a reachable node, if its issuer was in touch when it issued it.**
 //!    Two kinds of tickets do not count. Those whose key was made less than 30 seconds before: such a key was not made
-//!    ahead. A fleet, or a node, that starts with nothing uses one at once, and nobody else can have been told. And those
-//!    that were issued less than 20 seconds after their issuer heard that all keys are revoked: what takes their place
-//!    is used at once too, perhaps brought by a node that made it while it was cut off.
+//!    ahead. A fleet, or a node, that starts with nothing uses one at once, and nobody else can have been told. And
+//!    those that were issued less than 20 seconds after their issuer heard that all keys are revoked: what takes their
+//!    place is used at once too, perhaps brought by a node that made it while it was cut off.
 //! 2. **No ticket is refused by a reachable node once its key has been in the shared copy for 20 seconds**, whoever
 //!    issued it: also one that was made alone, in a partition or in a first start, as soon as that is over.
 //! 3. **A minute after the last fault, all reachable nodes have one ring** (without what is over) **and encrypt with
 //!    the same key**, and the copy has what they have.
 //!
-//! 4. **A revocation holds.** A node that knows of one, of a key or of all keys, never forgets it and never accepts what
-//!    it covers; and once a node has known it for 20 seconds that was reachable all the while, every node knows it that
-//!    was reachable all the while too. Claims 1 and 2 are not about tickets that any revocation covers; and a node that
-//!    revoked something is in touch again when it has told so.
+//! 4. **A revocation holds.** A node that knows of one, of a key or of all keys, never forgets it and never accepts
+//!    what it covers; and once a node has known it for 20 seconds that was reachable all the while, every node knows it
+//!    that was reachable all the while too. Claims 1 and 2 are not about tickets that any revocation covers; and a node
+//!    that revoked something is in touch again when it has told so.
 //!
 //! Without faults, one key is made in each period, by one node.
 //!
@@ -32,9 +32,10 @@
 //! `Ring::rejoin`.
 //!
 //! Not simulated: clocks that are off by more than half the activation delay; a Redis that loses its contents while
-//! nodes are down, or less than half can be reached, or some were just cut off (what only they know is lost to the others
-//! until they are back, and a node that starts meanwhile believes what is there); more than ten nodes at a time that make keys alone, because they start with nothing while cut off or before they got their
-//! first copy, or are cut off for more than `ahead` periods: each brings the keys that it used, and a ring holds 256.
+//! nodes are down, or less than half can be reached, or some were just cut off (what only they know is lost to the
+//! others until they are back, and a node that starts meanwhile believes what is there); more than ten nodes at a time
+//! that make keys alone, because they start with nothing while cut off or before they got their first copy, or are cut
+//! off for more than `ahead` periods: each brings the keys that it used, and a ring holds 256.
 
 #![allow(dead_code, reason = "the program and the test use different parts of it")]
 #![allow(clippy::redundant_pub_crate, reason = "the module is part of two programs")]

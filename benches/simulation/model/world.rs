@@ -61,7 +61,8 @@ enum Event {
     Asks(Who, Millis),
     Reads(Who, Millis),
     Writes(Who, Millis, Rc<Exchange>, Option<u64>),
-    /// Its answers: the token, and whether this node makes the keys; contents; done; somebody else was first; nothing in time.
+    /// Its answers: the token, and whether this node makes the keys; contents; done; somebody else was first; nothing
+    /// in time.
     Told(Who, Millis, u64, bool),
     Copied(Who, Millis, Contents),
     Written(Who, Millis),

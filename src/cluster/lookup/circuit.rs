@@ -1,7 +1,7 @@
 //! Whether look-ups are allowed, and what is said of that.
 //!
-//! Owns: the breaker, and what was told. Called by: who asks Redis. Threads: the owner locks, but not while it announces.
-//! Forks: a child begins anew. Failure: none.
+//! Owns: the breaker, and what was told. Called by: who asks Redis. Threads: the owner locks, but not while it
+//! announces. Forks: a child begins anew. Failure: none.
 
 use std::time::Duration;
 

@@ -1,8 +1,8 @@
 //! Where handshakes leave their questions, and the thread that takes them to Redis.
 //!
 //! Owns: the requests and the breaker; the thread owns the connection. Called by: [`super::Lookups`]. Threads: the lock
-//! is never held while anybody waits for Redis, starts a thread or logs. The thread has descriptors of its own. Forks: a
-//! desk is of the process that made it. Failure: a look-up that fails counts for the breaker once, be it by the
+//! is never held while anybody waits for Redis, starts a thread or logs. The thread has descriptors of its own. Forks:
+//! a desk is of the process that made it. Failure: a look-up that fails counts for the breaker once, be it by the
 //! handshakes that did not get their answer in time or by the thread. A panic ends the thread, and the next look-up
 //! starts another one.
 
@@ -20,8 +20,8 @@ use crate::cluster::{THREAD_RETRY, say_thread_refused};
 use crate::trouble::Say;
 use crate::{clock, sys};
 
-/// How long the thread waits: for a connection, and at least for an answer. Handshakes may wait less; but an answer that
-/// comes late costs no new connection.
+/// How long the thread waits: for a connection, and at least for an answer. Handshakes may wait less; but an answer
+/// that comes late costs no new connection.
 const CONNECT_LIMIT: Duration = Duration::from_secs(1);
 const LEAST_LIMIT: Duration = Duration::from_millis(250);
 
@@ -129,8 +129,8 @@ impl Desk {
         }
     }
 
-    /// A handshake has waited for as long as it may; unless that `is_fair`, too short for Redis to be blamed. What it is
-    /// told instead of an answer, unless that came just now.
+    /// A handshake has waited for as long as it may; unless that `is_fair`, too short for Redis to be blamed. What it
+    /// is told instead of an answer, unless that came just now.
     pub(super) fn give_up(&self, id: &Id, wait: &Arc<Wait>, is_fair: bool) -> Answer {
         let now = clock::since_boot();
         let mut state = locked(&self.state);

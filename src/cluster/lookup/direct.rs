@@ -2,9 +2,9 @@
 //!
 //! Owns: the process's connection, and whose turn it is. Called by: handshakes. Threads: one asks at a time, the others
 //! wait for their turn no longer than for an answer. Forks: a child connects anew, and never drops what it inherited.
-//! Failure: as for [`super`]; connecting and asking end with the budget, and a connection that leaves too little of it for
-//! an answer is for the next handshake. All of it runs on the handshake's stack: 34 KiB, and with an answer that is nested
-//! as deep as the parser allows 188 KiB, so never in a job of OpenSSL's (`tls::pause`).
+//! Failure: as for [`super`]; connecting and asking end with the budget, and a connection that leaves too little of it
+//! for an answer is for the next handshake. All of it runs on the handshake's stack: 34 KiB, and with an answer that is
+//! nested as deep as the parser allows 188 KiB, so never in a job of OpenSSL's (`tls::pause`).
 
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
@@ -74,8 +74,8 @@ impl Direct {
     }
 
     /// Waits for the connection, as long as `enough` time is left, and as much as the last answer took, if that is less
-    /// than `fair`: an answer that did not come would cost the connection. With less than `fair`, Redis is not to blame for
-    /// that.
+    /// than `fair`: an answer that did not come would cost the connection. With less than `fair`, Redis is not to blame
+    /// for that.
     fn turn(
         &self,
         deadline: Duration,
@@ -110,8 +110,8 @@ impl Direct {
 }
 
 impl Turn<'_> {
-    /// On a connection that has become useless since it was last used, once more on a new one. If that comes late, the loss
-    /// counts: else a Redis that ends each connection before it serves would have every handshake wait.
+    /// On a connection that has become useless since it was last used, once more on a new one. If that comes late, the
+    /// loss counts: else a Redis that ends each connection before it serves would have every handshake wait.
     fn ask(&mut self, question: &Question<'_>) -> Result<Answer, Trouble> {
         let is_new = self.link.is_none();
         match self.ask_once(question) {
@@ -123,8 +123,8 @@ impl Turn<'_> {
         }
     }
 
-    /// A new connection that leaves too little time is kept as it is: with a question whose answer may still come it would
-    /// be of no use to the next handshake.
+    /// A new connection that leaves too little time is kept as it is: with a question whose answer may still come it
+    /// would be of no use to the next handshake.
     fn ask_once(&mut self, question: &Question<'_>) -> Result<Answer, Trouble> {
         let mut link = match self.link.take() {
             Some(link) => link,

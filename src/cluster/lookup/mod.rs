@@ -4,8 +4,8 @@
 //! ours asks Redis ([`desk`]); a handshake only ever waits for an answer, and never longer than the budget. Handshakes
 //! that can be paused are woken by another one ([`waker`]). With `agent = "external"` there are no threads, and the
 //! handshake asks ([`direct`]), if its stack is large enough ([`Asking`]). Forks: a child begins anew at its first
-//! look-up, and leaves alone what its parent had. Failure: [`Answer::Unavailable`], and [`Answer::Refused`] at once while
-//! the breaker is open.
+//! look-up, and leaves alone what its parent had. Failure: [`Answer::Unavailable`], and [`Answer::Refused`] at once
+//! while the breaker is open.
 
 mod circuit;
 mod desk;

@@ -32,8 +32,8 @@ pub(super) const TRIES: u32 = 10;
 pub(super) struct Requests {
     by_id: HashMap<Id, Request>,
     waiting: usize,
-    /// Whether it helps to ask again for an absent session: a failure is one that stays absent, a success one that comes,
-    /// and a probe one that is asked for again although that did not help others.
+    /// Whether it helps to ask again for an absent session: a failure is one that stays absent, a success one that
+    /// comes, and a probe one that is asked for again although that did not help others.
     patience: Breaker,
 }
 

@@ -1,8 +1,8 @@
 //! One handshake's wait for one answer.
 //!
 //! Owns: the answer, until it is fetched. Called by: the handshake that waits, and the threads that tell it. Threads:
-//! whatever the order, a wait is told once and never blocks who tells it. Locks are the standard library's: unlike those
-//! of `parking_lot` they have no table in common, which a fork could leave locked. Forks: see [`Inquiry`]'s end.
+//! whatever the order, a wait is told once and never blocks who tells it. Locks are the standard library's: unlike
+//! those of `parking_lot` they have no table in common, which a fork could leave locked. Forks: see [`Inquiry`]'s end.
 //! Failure: none; a wait that nobody tells ends at its deadline.
 
 use std::sync::{Arc, Condvar, Mutex};

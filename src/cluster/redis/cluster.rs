@@ -1,8 +1,9 @@
 //! A Redis Cluster: which of its nodes is asked for what.
 //!
-//! Every command goes to the master of its key's slot, over a connection that is made when it is first needed. A command
-//! is sent again only when a node answered that it did not execute it but knows who would. Whatever is done with a
-//! cluster, connecting on the way included, ends within one limit; only names of hosts are looked up outside of it.
+//! Every command goes to the master of its key's slot, over a connection that is made when it is first needed. A
+//! command is sent again only when a node answered that it did not execute it but knows who would. Whatever is done
+//! with a cluster, connecting on the way included, ends within one limit; only names of hosts are looked up outside of
+//! it.
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;

@@ -1,9 +1,9 @@
 //! One connection to one server: whatever comes over it, or does not come, an exchange ends at its deadline.
 //!
-//! Owns: the socket, TLS on it, the parser with what it has read, and whether there was a notice. Called by:
-//! `link.rs` and `cluster.rs`, by `dial.rs` to make it. Threads: one. Forks: a child that drops what it inherited closes
-//! its own descriptor and says nothing to the server. Failure: after an error other than a wait that was over, the
-//! connection is of no more use.
+//! Owns: the socket, TLS on it, the parser with what it has read, and whether there was a notice. Called by: `link.rs`
+//! and `cluster.rs`, by `dial.rs` to make it. Threads: one. Forks: a child that drops what it inherited closes its own
+//! descriptor and says nothing to the server. Failure: after an error other than a wait that was over, the connection
+//! is of no more use.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::sync::Arc;
@@ -55,8 +55,9 @@ enum Stream {
     Tls(Box<StreamOwned<ClientConnection, Timed>>),
 }
 
-/// A socket on which nothing takes longer than until its deadline, however small the parts in which it happens. It never
-/// blocks, for the system counts the time limits of a socket in ticks of up to 10 ms: more than a handshake may have.
+/// A socket on which nothing takes longer than until its deadline, however small the parts in which it happens. It
+/// never blocks, for the system counts the time limits of a socket in ticks of up to 10 ms: more than a handshake may
+/// have.
 struct Timed {
     socket: Socket,
     deadline: Duration,

@@ -1,5 +1,5 @@
-//! Connecting to one address, with the names of hosts looked up beforehand: how long that takes nobody can bound, and it
-//! does not count as slowness of Redis.
+//! Connecting to one address, with the names of hosts looked up beforehand: how long that takes nobody can bound, and
+//! it does not count as slowness of Redis.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -19,13 +19,13 @@ use crate::clock;
 /// another host now.
 const FRESH: Duration = Duration::from_secs(1);
 
-/// So many times as long as asking took its answer is used, but no longer than that: an agent whose lease is over by then
-/// finds it when it is its turn again, whoever was the agent meanwhile.
+/// So many times as long as asking took its answer is used, but no longer than that: an agent whose lease is over by
+/// then finds it when it is its turn again, whoever was the agent meanwhile.
 const WORTH: u32 = 20;
 const LONGEST_FRESH: Duration = Duration::from_secs(30);
 
-/// What a name stood for when it could last be asked for is used for so long: then the address may be somebody else's, who
-/// would be told our password.
+/// What a name stood for when it could last be asked for is used for so long: then the address may be somebody else's,
+/// who would be told our password.
 const GONE: Duration = Duration::from_secs(3600);
 
 /// Most names that are remembered; a cluster's nodes may tell any.

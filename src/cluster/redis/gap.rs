@@ -2,8 +2,8 @@
 
 use super::{Link, STREAM_LENGTH, Trouble};
 
-/// What is left of the stream, and what there was: the ids of its first entry (if there is one) and of the last that was
-/// ever added, how many there are and were. A Redis before 7.0 does not count those, and permission may lack.
+/// What is left of the stream, and what there was: the ids of its first entry (if there is one) and of the last that
+/// was ever added, how many there are and were. A Redis before 7.0 does not count those, and permission may lack.
 const STANDING: &str = "\
     local said, info = redis.pcall('XINFO', 'STREAM', KEYS[1]), {} \
     if said.err then return false end \

@@ -27,8 +27,8 @@ pub(super) const TOKEN: &str = "token";
 /// Longer than any token.
 pub(super) const LONGEST_TOKEN: usize = 64;
 
-/// Reads a page, and drops what is too long to be read. Without permission to delete it is passed over. Short names: it is
-/// sent every other second.
+/// Reads a page, and drops what is too long to be read. Without permission to delete it is passed over. Short names: it
+/// is sent every other second.
 const READ: &str = "\
     local p = redis.call('HSCAN', KEYS[1], ARGV[1], 'COUNT', ARGV[2]) \
     local f, kept, dropped = p[2], {}, 0 \

@@ -12,8 +12,8 @@ use super::news::ENTRY;
 use super::{Names, STREAM_LENGTH, Trouble, refused};
 use crate::clock::{self, UnixMillis};
 
-/// Compares the token of the ring's copy, then writes fields; no token is an empty argument, and none is one that is too
-/// long to be one.
+/// Compares the token of the ring's copy, then writes fields; no token is an empty argument, and none is one that is
+/// too long to be one.
 const WRITE_AFTER: &str = "\
     local token = redis.call('HGET', KEYS[1], ARGV[4]) or '' \
     if #token > tonumber(ARGV[3]) then token = '' end \
@@ -170,8 +170,8 @@ impl Link {
         self.all(vec![set, expire(&self.names.nodes, keep)], self.until()).map(drop)
     }
 
-    /// Writes a batch. On an error none or some of it was written; writing it again does no harm, except where a session
-    /// may be used once only.
+    /// Writes a batch. On an error none or some of it was written; writing it again does no harm, except where a
+    /// session may be used once only.
     ///
     /// # Errors
     /// [`Trouble`].
@@ -203,8 +203,8 @@ impl Link {
         }
     }
 
-    /// The sealed sessions of these keys, in their order. One that is taken is there for nobody else. What is of another
-    /// type is no session.
+    /// The sealed sessions of these keys, in their order. One that is taken is there for nobody else. What is of
+    /// another type is no session.
     ///
     /// # Errors
     /// [`Trouble`].

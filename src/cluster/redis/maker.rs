@@ -8,7 +8,8 @@ use super::{Link, Trouble};
 /// No lease of ours is longer. What stays for longer under the lease's name is none.
 const LONGEST_TERM: Duration = Duration::from_secs(60);
 
-/// Takes or renews the lease, unless another one has it. Without permission to ask how long it lasts, it is a sound one.
+/// Takes or renews the lease, unless another one has it. Without permission to ask how long it lasts, it is a sound
+/// one.
 const BE_MAKER: &str = "\
     local holder, left = redis.call('GET', KEYS[1]), redis.pcall('PTTL', KEYS[1]) \
     if type(left) ~= 'number' then left = 0 end \

@@ -1,10 +1,10 @@
 //! Redis: one place that all nodes of a realm read and write.
 //!
-//! Owns: addresses and credentials ([`Remote`]), connections ([`Link`]), which node of a cluster is asked, and the names
-//! of what is kept there (drawn in docs/redis-layout.md). Called by: the agent's thread and the look-up thread; by a
-//! handshake only where the configuration says so, and then no name of a host is looked up. Threads: a link belongs to one.
-//! Forks: a link made before a fork is of no use after it. Failure: a [`Trouble`]; every call ends within the limit
-//! that its connection was made with, whatever Redis sends, apart from looking up names.
+//! Owns: addresses and credentials ([`Remote`]), connections ([`Link`]), which node of a cluster is asked, and the
+//! names of what is kept there (drawn in docs/redis-layout.md). Called by: the agent's thread and the look-up thread;
+//! by a handshake only where the configuration says so, and then no name of a host is looked up. Threads: a link
+//! belongs to one. Forks: a link made before a fork is of no use after it. Failure: a [`Trouble`]; every call ends
+//! within the limit that its connection was made with, whatever Redis sends, apart from looking up names.
 //!
 //! What comes from Redis counts as hostile: time and memory are bounded where it is read (`connection.rs`), and it is
 //! opened by who asked for it.

@@ -2,8 +2,8 @@
 
 use std::fmt::Write;
 
-/// The names of a realm's keys. What must change together has the realm as hash tag, so that a Redis Cluster keeps it on
-/// one node; sessions are spread over all of them.
+/// The names of a realm's keys. What must change together has the realm as hash tag, so that a Redis Cluster keeps it
+/// on one node; sessions are spread over all of them.
 #[derive(Clone, Debug)]
 pub struct Names {
     /// Hash: sealed parts of the ring.

@@ -1,5 +1,5 @@
-//! What stands under a name of ours and no command of ours can do anything with, so it goes: a key of another type than we
-//! give it, and a stream that somebody gave its last id.
+//! What stands under a name of ours and no command of ours can do anything with, so it goes: a key of another type than
+//! we give it, and a stream that somebody gave its last id.
 
 use super::{Link, Trouble};
 

@@ -1,10 +1,10 @@
 //! The agent: the one background thread of a node, which speaks to Redis for all its processes.
 //!
-//! Owns: the node's connection to Redis and what is due on it. Called by: `start` (in one of the server's processes) and
-//! `tlsresumectl agent` (a process of its own). Threads: one per node, by a lease in shared memory; whoever finds it
-//! taken over ends. It uses no libcrypto, takes no signal and has descriptors of its own. Forks: a child has no agent
-//! until it starts one. Failure: Redis is tried again for ever, at most once a second; nothing waits for it but the
-//! first handshake of a node ([`start`]).
+//! Owns: the node's connection to Redis and what is due on it. Called by: `start` (in one of the server's processes)
+//! and `tlsresumectl agent` (a process of its own). Threads: one per node, by a lease in shared memory; whoever finds
+//! it taken over ends. It uses no libcrypto, takes no signal and has descriptors of its own. Forks: a child has no
+//! agent until it starts one. Failure: Redis is tried again for ever, at most once a second; nothing waits for it but
+//! the first handshake of a node ([`start`]).
 
 pub(super) mod nodes;
 mod reading;
@@ -34,8 +34,8 @@ use nodes::Nodes;
 /// How long the lease lasts that a dead agent leaves behind.
 const HOLD: Duration = Duration::from_millis(2500);
 
-/// How long one answer of Redis is waited for. The lease is renewed before each question, of which the longest has three
-/// answers.
+/// How long one answer of Redis is waited for. The lease is renewed before each question, of which the longest has
+/// three answers.
 const ANSWER: Duration = Duration::from_millis(750);
 const _: () = assert!(3 * ANSWER.as_millis() < HOLD.as_millis());
 
@@ -43,8 +43,8 @@ const _: () = assert!(3 * ANSWER.as_millis() < HOLD.as_millis());
 const BUSY_WAIT: Duration = Duration::from_millis(4);
 const IDLE_WAIT: Duration = Duration::from_millis(50);
 
-/// Where Redis tells that there is news, an idle node looks after its own sessions so often, and into the stream, lest a
-/// notice got lost, so often.
+/// Where Redis tells that there is news, an idle node looks after its own sessions so often, and into the stream, lest
+/// a notice got lost, so often.
 const TOLD_WAIT: Duration = Duration::from_millis(8);
 const TOLD_LOOK: Duration = Duration::from_millis(500);
 
@@ -62,8 +62,8 @@ const LAST_RETRY: Duration = Duration::from_secs(1);
 /// each soon after.
 const SETTLED: Duration = Duration::from_secs(5);
 
-/// Pause after Redis refused something, and how long it must refuse nothing to count as well again: near the limit of its
-/// memory it takes some writes and refuses others.
+/// Pause after Redis refused something, and how long it must refuse nothing to count as well again: near the limit of
+/// its memory it takes some writes and refuses others.
 const REFUSED_RETRY: Duration = Duration::from_millis(500);
 const STEADY: Duration = Duration::from_secs(1);
 
@@ -139,8 +139,8 @@ struct Agent<'a> {
 }
 
 impl Engine {
-    /// Serves as this node's agent until `stop` is set. While another process is the agent, it waits for that one's end.
-    /// Without a transport it keeps the ring, for nodes that see no client for longer than keys are made ahead.
+    /// Serves as this node's agent until `stop` is set. While another process is the agent, it waits for that one's
+    /// end. Without a transport it keeps the ring, for nodes that see no client for longer than keys are made ahead.
     pub fn serve_agent(&self, stop: &AtomicBool) {
         while !stop.load(Ordering::Acquire) {
             self.serve_if_free(0, stop);

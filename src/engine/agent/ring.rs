@@ -26,8 +26,8 @@ const MAKING_LOOK: Duration = Duration::from_millis(100);
 /// A copy that is not what it should be after so many exchanges in a row is left alone until the next poll.
 const MOST_IN_VAIN: u32 = 8;
 
-/// A copy of which something was refused is looked at again after so long though it is the same: what is refused for the
-/// clock's sake may be right by then, or the clock.
+/// A copy of which something was refused is looked at again after so long though it is the same: what is refused for
+/// the clock's sake may be right by then, or the clock.
 const LOOK_AGAIN: Duration = Duration::from_secs(10);
 
 /// How long one node makes the keys for all, unless it renews that.
@@ -331,9 +331,9 @@ impl Agent<'_> {
         self.engine.open_sealed(self.cluster, label, id, sealed)
     }
 
-    /// The parts of the copy that an older secret of ours sealed: once that is deleted, a node that joins could not read
-    /// them. Done once in an agent's life, lest two nodes whose files differ in their order do it in turns; the last one
-    /// that is restarted sees to all of them.
+    /// The parts of the copy that an older secret of ours sealed: once that is deleted, a node that joins could not
+    /// read them. Done once in an agent's life, lest two nodes whose files differ in their order do it in turns; the
+    /// last one that is restarted sees to all of them.
     fn to_reseal(
         &self,
         copy: &Copy,
@@ -375,8 +375,8 @@ impl Agent<'_> {
     }
 
     /// Entries that were cut off before they were read are noticed here: at a new connection, and now and then while
-    /// there are some left to read. A stream that ends before what we have read began anew, or lost its end with a master
-    /// that failed.
+    /// there are some left to read. A stream that ends before what we have read began anew, or lost its end with a
+    /// master that failed.
     pub(super) fn look_at_stream(&mut self) -> Pass<()> {
         let newest = self.link()?.newest()?;
         let cursor = self.engine.store.stream_cursor();
@@ -392,9 +392,9 @@ impl Agent<'_> {
     }
 }
 
-/// Where to go on in a stream that ends before the cursor. Masters are replaced with the loss of seconds, not of minutes:
-/// what was read before that is not fetched by all nodes at once from the one that has just become master. But a cursor
-/// that no clock came to says nothing of when that was.
+/// Where to go on in a stream that ends before the cursor. Masters are replaced with the loss of seconds, not of
+/// minutes: what was read before that is not fetched by all nodes at once from the one that has just become master. But
+/// a cursor that no clock came to says nothing of when that was.
 fn read_again_from(newest: (u64, u64), cursor: (u64, u64), now: UnixMillis) -> (u64, u64) {
     // Ids begin with the time, in milliseconds.
     let (newest, read) = (UnixMillis(newest.0), UnixMillis(cursor.0));

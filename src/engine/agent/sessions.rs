@@ -156,8 +156,8 @@ impl Agent<'_> {
         }
     }
 
-    /// The stream was cut off behind what was read: how many entries are gone, nobody knows. Told once a minute at most,
-    /// and of each gap once.
+    /// The stream was cut off behind what was read: how many entries are gone, nobody knows. Told once a minute at
+    /// most, and of each gap once.
     pub(super) fn note_gap(&mut self, cursor: (u64, u64)) {
         self.gap = cursor;
         self.engine.counters().count(Counter::TransportDropped);

@@ -1,7 +1,8 @@
 //! When a process of the server becomes the agent, and when it stops being it.
 //!
-//! No thread is started before a fork: the first callback of a process that finds no agent starts one, and only after the
-//! process has lived for a while, lest short-lived children take turns; unless the node has no ring of the cluster's yet.
+//! No thread is started before a fork: the first callback of a process that finds no agent starts one, and only after
+//! the process has lived for a while, lest short-lived children take turns; unless the node has no ring of the
+//! cluster's yet.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -70,8 +71,8 @@ struct Running {
 static RUNNING: Mutex<Vec<Arc<Running>>> = Mutex::new(Vec::new());
 
 impl Engine {
-    /// Sees to it that the node has an agent and, before its first handshake, the ring of the cluster. Costs a comparison
-    /// of times but for a few times a second.
+    /// Sees to it that the node has an agent and, before its first handshake, the ring of the cluster. Costs a
+    /// comparison of times but for a few times a second.
     pub(in crate::engine) fn attend_agent(&self, now: UnixMillis) {
         if self.shared.get().is_none() {
             // No server: whoever this is waits for nothing and starts nothing.
@@ -136,7 +137,8 @@ impl Engine {
         }
     }
 
-    /// Whether a server's first handshake is still to come, which waits for the ring of the cluster before it makes keys.
+    /// Whether a server's first handshake is still to come, which waits for the ring of the cluster before it makes
+    /// keys.
     pub(in crate::engine) fn awaits_first_copy(&self) -> bool {
         self.cluster.is_some() && self.shared.get().is_some() && !self.store.has_first_copy()
     }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::support::*;
 use crate::clock::UnixMillis;
 use crate::config::Bind;
-use crate::engine::{Engine, Lookup, NewSession, Policy, Visit, open_store};
+use crate::engine::{Engine, Lookup, Policy, Visit, open_store};
 use crate::ring::file::{self, Format};
 use crate::ring::{Age, Digest, KeyName, Ring, TicketKey};
 use crate::secret::Secret;
@@ -70,17 +70,7 @@ fn revoking_all_ends_every_ticket_and_session_and_new_ones_take_their_place() {
     let (first, second) = (place.engine(), place.engine());
     let ticket = issue(&first, now);
     let id = first.new_session_id(first.new_family(now), now).unwrap();
-    let session = NewSession {
-        id: &id,
-        name: SHOP.name,
-        policy: Policy::PUBLIC,
-        began: now,
-        authenticated: now,
-        expires: now + HOUR,
-        value: b"session",
-        note: 0,
-    };
-    first.keep_session(&session, now, PATIENT);
+    first.keep_session(&session(&id, b"session", now), now, PATIENT);
     assert!(first.find_session(&id, &SHOP, Lookup::Keep, now).is_some());
     second.revoke_keys(None).unwrap();
     assert!(opening(&first, &ticket, now).is_none());

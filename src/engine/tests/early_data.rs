@@ -2,7 +2,7 @@
 
 use super::support::*;
 use crate::clock::UnixMillis;
-use crate::engine::{Engine, NewSession};
+use crate::engine::Engine;
 use crate::stats::Counter;
 
 const WINDOW: u64 = 20;
@@ -63,17 +63,7 @@ fn sessions_take_no_room_from_strikes() {
     assert!(asks(&engine, &[1; 32], now));
     for _ in 0..20 {
         let id = engine.new_session_id(engine.new_family(now), now).unwrap();
-        let session = NewSession {
-            id: &id,
-            name: SHOP.name,
-            policy: SHOP.accepting,
-            began: now,
-            authenticated: now,
-            expires: now + HOUR,
-            value: &[7; 60_000],
-            note: 0,
-        };
-        engine.keep_session(&session, now, PATIENT);
+        engine.keep_session(&session(&id, &[7; 60_000], now), now, PATIENT);
     }
     assert!(engine.counters().value(Counter::SessionsEvicted) > 0);
     assert!(!asks(&engine, &[1; 32], now), "the replay");

@@ -7,7 +7,7 @@ use super::support::*;
 use crate::engine::Engine;
 use crate::stats::{Counter, Gauge};
 
-/// Every series of DESIGN 3.7.
+/// Every series of docs/metrics.md.
 const SERIES: &[&str] = &[
     "tlsresume_tickets_issued_total",
     "tlsresume_tickets_accepted_total{key=\"current\"}",

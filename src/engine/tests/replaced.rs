@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileExt, PermissionsExt};
 use siphasher::sip::SipHasher13;
 
 use super::support::*;
-use crate::engine::{Engine, Lookup, NewSession};
+use crate::engine::{Engine, Lookup};
 
 /// Gives the file the layout version after ours, with a header that is whole.
 fn forge(place: &Place) {
@@ -29,16 +29,7 @@ fn tickets_go_on_both_ways_and_stored_sessions_and_early_data_do_not() {
     let old = place.engine();
     let ticket = issue(&old, now);
     let id = old.new_session_id(old.new_family(now), now).unwrap();
-    let session = NewSession {
-        id: &id,
-        name: SHOP.name,
-        policy: SHOP.accepting,
-        began: now,
-        authenticated: now,
-        expires: now + HOUR,
-        value: b"session",
-        note: 0,
-    };
+    let session = session(&id, b"session", now);
     old.keep_session(&session, now, PATIENT);
     assert!(old.find_session(&id, &SHOP, Lookup::Keep, now).is_some());
     let later = now + HOUR;

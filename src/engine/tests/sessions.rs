@@ -23,10 +23,9 @@ fn keep_under(
     now: UnixMillis,
     value: &[u8],
 ) {
-    let (name, expires) = (SHOP.name, authenticated + HOUR);
-    let began = now;
-    let session = NewSession { id, name, policy, began, authenticated, expires, value, note: 77 };
-    engine.keep_session(&session, now, PATIENT);
+    let expires = authenticated + HOUR;
+    let new = NewSession { policy, authenticated, expires, note: 77, ..session(id, value, now) };
+    engine.keep_session(&new, now, PATIENT);
 }
 
 fn find(engine: &Engine, id: &[u8], now: UnixMillis) -> Option<Vec<u8>> {

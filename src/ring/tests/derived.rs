@@ -90,7 +90,8 @@ fn keys_are_known_values_so_that_releases_agree() {
     assert_eq!(ring.id_key(START).unwrap().name().to_string(), KNOWN_ID_KEY);
 }
 
-/// Names by another implementation of HKDF, under the secret of 32 bytes 05 in "realm", at 2023-11-14T22:13:20Z with hourly keys.
+/// Names by another implementation of HKDF, under the secret of 32 bytes 05 in "realm", at 2023-11-14T22:13:20Z with
+/// hourly keys.
 const KNOWN_TICKET_KEY: &str = "e1773fed973cb5dce8ee06f79cd2c673";
 const KNOWN_ID_KEY: &str = "9ee80016b86ba7de0d348c470f1962c9";
 

@@ -79,8 +79,8 @@ proptest! {
     }
 }
 
-/// The rule of the design, written down once more: the greatest of those that are active and not over, else the least of
-/// all.
+/// The rule of the design, written down once more: the greatest of those that are active and not over, else the least
+/// of all.
 fn expected_in_use(ring: &Ring, now: UnixMillis) -> Option<KeyName> {
     let of = |record: &Arc<Record>| (record.activates, record.name());
     let active = ring.tickets.iter().filter(|record| record.activates <= now);

@@ -1,8 +1,8 @@
 //! Which command lines of servers only test a configuration, print something or send a signal. Such a process makes
 //! contexts, but serves nobody: it must not create, replace or change the memory of those that do.
 //!
-//! Pure. Called by `ffi`, once in a process under the preload. Failure: a command line that is not understood is one of a
-//! server that serves.
+//! Pure. Called by `ffi`, once in a process under the preload. Failure: a command line that is not understood is one of
+//! a server that serves.
 
 #![forbid(unsafe_code)]
 

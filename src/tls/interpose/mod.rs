@@ -1,5 +1,5 @@
-//! What the preload puts in place of libssl's functions: contexts are attached when the application has configured them,
-//! and what it asks of an attached context for the same purpose is remembered and read back, but not carried out.
+//! What the preload puts in place of libssl's functions: contexts are attached when the application has configured
+//! them, and what it asks of an attached context for the same purpose is remembered and read back, but not carried out.
 //!
 //! A context that is not attached, or whose application disabled resumption, behaves as without the library.
 

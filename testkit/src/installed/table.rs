@@ -99,8 +99,8 @@ impl Row {
         let [one, other] = net::one_port_of_two_addresses()?;
         let (mut one, mut other) = (start(one)?, start(other)?);
         let mut clients = Visits::start()?;
-        // Contexts without a certificate of their own (lighttpd's) have rules: there, the first visit to an address makes
-        // its name known to the node.
+        // Contexts without a certificate of their own (lighttpd's) have rules: there, the first visit to an address
+        // makes its name known to the node.
         for server in [&one, &other] {
             clients.visit(server, Mode::Tls12Id, None)?;
         }

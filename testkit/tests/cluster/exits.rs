@@ -11,7 +11,7 @@ use crate::nodes::{Cluster, LIMIT, Sharing, addresses};
 const KIND: Kind = Kind::Tls13Stateful;
 const WORKERS: usize = 2;
 
-/// How long an exit waits for the agent (DESIGN 4.5), and how late it may wake up from that.
+/// How long an exit waits for the agent, and how late it may wake up from that.
 const AGENT_GETS: Duration = Duration::from_millis(100 + 20);
 
 /// Starts a server, has it serve clients, ends it while it does, and says how long that took. Each

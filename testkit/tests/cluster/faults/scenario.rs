@@ -61,8 +61,8 @@ const STATELESS: &[Kind] = &[Kind::Tls12Id, Kind::Tls12Ticket, Kind::Tls13Statel
 const STATEFUL: &[Kind] = &[Kind::Tls13Stateful];
 
 impl Manner {
-    /// With single use, push and pull are one: every ticket is looked up. Its times are those of pull, and not measured:
-    /// each agent more that tries to reach Redis costs all others time, where they share a host.
+    /// With single use, push and pull are one: every ticket is looked up. Its times are those of pull, and not
+    /// measured: each agent more that tries to reach Redis costs all others time, where they share a host.
     fn all() -> Vec<Manner> {
         let manner = |sharing, kinds| Manner { sharing, single_use: false, kinds };
         let mut all = vec![
