@@ -33,13 +33,21 @@ SAME(CRYPTO_EX_INDEX_SSL_SESSION, 2);
 SAME(ERR_LIB_SSL, 20);
 SAME(SSL_CB_ACCEPT_LOOP, 0x2001);
 SAME(SSL_CB_HANDSHAKE_DONE, 0x20);
+SAME(TLS_ST_BEFORE, 0);
 SAME(TLS_ST_SR_CLNT_HELLO, 20);
 SAME(BIO_CTRL_FLUSH, 11);
+SAME(BIO_C_GET_FD, 105);
+SAME(BIO_TYPE_DESCRIPTOR, 0x0100);
+SAME(BIO_TYPE_SOURCE_SINK, 0x0400);
 SAME(SSL_VERIFY_PEER, 1);
 SAME(SSL_SENT_SHUTDOWN, 1);
+SAME(SSL_RECEIVED_SHUTDOWN, 2);
+SAME(SSL_CTRL_CERT_FLAGS, 99);
+#ifdef SSL_R_UNEXPECTED_EOF_WHILE_READING
+SAME(SSL_R_UNEXPECTED_EOF_WHILE_READING, 294);
+#endif
 SAME(X509_V_OK, 0);
 SAME(TLS1_3_VERSION, 0x0304);
-SAME(SSL_CTRL_GET_NUM_RENEGOTIATIONS, 10);
 SAME(SSL_CTRL_SET_TLS_EXT_SRP_USERNAME_CB, 75);
 SAME(SSL_CTRL_GET_MAX_PROTO_VERSION, 131);
 SAME(NID_kx_psk, 1043);
@@ -76,10 +84,12 @@ typedef int PskFindSessionCallback(SSL *, const unsigned char *, size_t, SSL_SES
 typedef EVP_MAC_CTX MacCtx;
 typedef uint64_t Options;
 typedef const X509_STORE ReadStore;
+typedef const X509 AuxX509;
 #else
 typedef HMAC_CTX MacCtx;
 typedef unsigned long Options;
 typedef X509_STORE ReadStore;
+typedef X509 AuxX509;
 #endif
 typedef int TicketKeyCallback(SSL *, unsigned char *, unsigned char *, EVP_CIPHER_CTX *, MacCtx *,
                               int);
@@ -108,6 +118,11 @@ static const struct {
     void (*ssl_set0_wbio)(SSL *, BIO *);
     void (*ssl_set0_rbio)(SSL *, BIO *);
     int (*bio_up_ref)(BIO *);
+    BIO *(*bio_find_type)(BIO *, int);
+    int (*bio_method_type)(const BIO *);
+    int (*bio_test_flags)(const BIO *, int);
+    int (*bio_get_new_index)(void);
+    int (*i2d_x509_aux)(AuxX509 *, unsigned char **);
     STACK_OF(SSL_CIPHER) *(*ssl_get_ciphers)(const SSL *);
     STACK_OF(SSL_CIPHER) *(*ctx_get_ciphers)(const SSL_CTX *);
     int (*cipher_get_kx_nid)(const SSL_CIPHER *);
@@ -201,6 +216,11 @@ static const struct {
     SSL_set0_wbio,
     SSL_set0_rbio,
     BIO_up_ref,
+    BIO_find_type,
+    BIO_method_type,
+    BIO_test_flags,
+    BIO_get_new_index,
+    i2d_X509_AUX,
     SSL_get_ciphers,
     SSL_CTX_get_ciphers,
     SSL_CIPHER_get_kx_nid,

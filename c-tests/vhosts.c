@@ -494,8 +494,8 @@ static int error_of_ended(struct visitor *visitor, SSL_CTX *server)
     return error;
 }
 
-/* To the application it is as if the client had gone: no error of OpenSSL's, which servers log as their own fault. */
-static void an_ended_handshake_looks_as_if_the_client_had_gone(void)
+/* To the application it is as if the client had closed: no error of OpenSSL's, which servers log as their own fault. */
+static void an_ended_handshake_looks_as_if_the_client_had_closed(void)
 {
     TLSRESUME *tr = realm_of(tried_kind, "");
     SSL_CTX *server = server_new();
@@ -504,15 +504,15 @@ static void an_ended_handshake_looks_as_if_the_client_had_gone(void)
     CHECK(tlsresume_attach(tr, server) == 1);
     struct visitor visitor = visitor_new(tried_kind, "a.example");
     CHECK(!visit(&visitor, server));
-    CHECK_EQUAL(error_of_ended(&visitor, server), SSL_ERROR_SYSCALL);
+    CHECK_EQUAL(error_of_ended(&visitor, server), SSL_ERROR_ZERO_RETURN);
     visitor_free(&visitor);
     SSL_CTX_free(server);
     tlsresume_free(tr);
 }
 
-static void a_handshake_that_is_ended_looks_as_if_the_client_had_gone(void)
+static void a_handshake_that_is_ended_looks_as_if_the_client_had_closed(void)
 {
-    for_each_kind_apart(an_ended_handshake_looks_as_if_the_client_had_gone);
+    for_each_kind_apart(an_ended_handshake_looks_as_if_the_client_had_closed);
 }
 
 /* An OpenSSL client whose session is renewed in TLS 1.2 forgets it, if it takes sessions from its new-session callback
@@ -1157,7 +1157,7 @@ int main(int argc, char **argv)
     CLAIM(a_session_from_before_verification_was_turned_on_is_not_resumed);
     CLAIM(contexts_with_the_same_policy_share_sessions);
     CLAIM(a_verify_mode_set_per_connection_never_takes_over_unverified_sessions);
-    CLAIM(a_handshake_that_is_ended_looks_as_if_the_client_had_gone);
+    CLAIM(a_handshake_that_is_ended_looks_as_if_the_client_had_closed);
     CLAIM(a_tls12_ticket_is_renewed_under_rules_only_until_the_info_callback_was_seen);
     CLAIM(who_replaces_the_info_callback_in_the_servername_callback_is_judged_under_rules);
     CLAIM(verification_switched_on_later_counts_at_once);

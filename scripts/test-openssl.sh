@@ -1,7 +1,7 @@
 #!/bin/bash
 # test-openssl.sh 1.1.1|3.5|4.0: builds that OpenSSL from the source that the crate openssl-src carries, the library against
 # it, and runs the C tests with both. Takes about ten minutes the first time; what it builds stays in
-# target/openssl-VERSION. The crate leaves out the files that modules are made from.
+# target/openssl-VERSION. The crate leaves out files that modules and shared libraries are made from.
 set -eu
 cd "$(dirname "$0")/.."
 version=${1:?usage: test-openssl.sh 1.1.1|3.5|4.0}
@@ -32,6 +32,8 @@ END
     cp -r "$work/fetch/vendor/openssl-src/openssl" "$work/source"
     cd "$work/source"
     chmod +x config Configure
+    # What the linker shall export: everything, without versions.
+    [ -e util/mkdef.pl ] || echo 'print "{ global: *; };\n";' > util/mkdef.pl
     ./Configure linux-x86_64 shared no-tests $options --prefix="$prefix" --libdir=lib
     make -j"$(nproc)"
     make install_sw

@@ -231,12 +231,11 @@ impl Engine {
 
     /// Whether a family was forgotten.
     pub(super) fn is_removed(&self, family: Family, now: UnixMillis) -> bool {
-        self.store.has_removals(now)
-            && self.store.is_removed(&family.removal_key(), family.ends(), now)
+        self.store.has_removals(now) && self.store.is_removed(&family.removal_key(), family.ends())
     }
 
-    /// The family of a session id of ours.
-    fn family_of(&self, id: &[u8; SESSION_ID_LEN], now: UnixMillis) -> Option<Family> {
+    /// The family of a session id, if this realm made it.
+    pub fn family_of(&self, id: &[u8; SESSION_ID_LEN], now: UnixMillis) -> Option<Family> {
         let view = self.current(now);
         let maker = view.ring.maker_of(id, now)?;
         Some(Family::of_session_key(maker.mask(), session_key(id)))

@@ -44,26 +44,40 @@ impl Engine {
 
     /// Whether a session of `policy` may be resumed on this visit, as far as the node knows: always while it knows no
     /// rules; else where the same policy was the last to serve the name at this place, and the place is not marked as
-    /// mixed. A place that is not known costs a full handshake, and is known from then on.
+    /// mixed. A place that is not known costs a full handshake, and is known from then on. At a port where the name was
+    /// not served yet, other ports of the same address count: FTP servers have a new port for each transfer, and some
+    /// refuse one that does not resume.
     pub fn may_resume(&self, visit: &Visit<'_>, policy: Policy, now: UnixMillis) -> bool {
         if !self.has_rules() || self.config.resumption.bind == Bind::Off {
             return true;
         }
-        match self.store.served(self.place(visit), now) {
-            Served::By(print) => print == policy.print(),
-            Served::Nothing | Served::Mixed | Served::NoRoom => false,
-        }
+        let served = match self.store.served(self.place(visit), now) {
+            Served::Nothing | Served::NoRoom => self.store.served(self.address(visit), now),
+            known => known,
+        };
+        matches!(served, Served::By(print) if print == policy.print())
     }
 
-    /// Remembers which policy served.
+    /// Remembers which policy served. As long as it is the same one at all ports of an address, the port does not count.
     pub fn note_served(&self, visit: &Visit<'_>, policy: Policy, now: UnixMillis) {
         if !policy.is_public() {
             self.note_rules();
         }
-        if self.has_rules() {
-            let keep = self.config.resumption.lifetime;
-            self.store.note_served(self.place(visit), policy.print(), now, keep);
+        if !self.has_rules() {
+            return;
         }
+        let (keep, print) = (self.config.resumption.lifetime, policy.print());
+        let (place, address) = (self.place(visit), self.address(visit));
+        let is_unknown = |served| matches!(served, Served::Nothing | Served::NoRoom);
+        let elsewhere = self.store.served(address, now);
+        let is_alike = is_unknown(elsewhere) || elsewhere == Served::By(print);
+        if is_alike && is_unknown(self.store.served(place, now)) {
+            return self.store.note_served(address, print, now, keep);
+        }
+        if !is_alike {
+            self.store.note_mixed(address, now, keep);
+        }
+        self.store.note_served(place, print, now, keep);
     }
 
     /// A server with rules is there, although it has served nobody yet.
@@ -73,30 +87,21 @@ impl Engine {
         }
     }
 
-    /// As [`Engine::note_served`]. If the accepting context is not known any more, only remembers that there are rules.
-    pub fn note_served_at(
-        &self,
-        name: &[u8],
-        accepting: Option<(Policy, Listener)>,
-        policy: Policy,
-        now: UnixMillis,
-    ) {
-        match accepting {
-            Some((accepting, listener)) => {
-                self.note_served(&Visit { name, accepting, listener }, policy, now);
-            }
-            None if policy.is_public() => {}
-            None => self.note_rules(),
-        }
-    }
-
     /// Remembers that several policies serve a name: a handshake had to be ended.
     pub fn note_mixed(&self, visit: &Visit<'_>, now: UnixMillis) {
         self.store.note_restricted();
-        self.store.note_mixed(self.place(visit), now, self.config.resumption.lifetime);
+        for hash in [self.place(visit), self.address(visit)] {
+            self.store.note_mixed(hash, now, self.config.resumption.lifetime);
+        }
     }
 
     fn place(&self, visit: &Visit<'_>) -> u64 {
         self.store.name_hash(&[&visit.accepting.to_bytes(), &visit.listener, visit.name])
+    }
+
+    /// The place without its port.
+    fn address(&self, visit: &Visit<'_>) -> u64 {
+        let [_, _, address @ ..] = &visit.listener;
+        self.store.name_hash(&[&visit.accepting.to_bytes(), address, visit.name])
     }
 }

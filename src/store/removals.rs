@@ -33,14 +33,11 @@ use crate::clock::UnixMillis;
 /// A change that others get in the way of so often raises the watermark instead.
 const ATTEMPTS: usize = 100;
 
-/// Nothing ends later than this from now: `resumption.lifetime` is a week at most; and a day for clocks that differ.
-const LONGEST: Duration = Duration::from_secs(8 * 24 * 60 * 60);
-
 /// A bucket of words, and the table's watermark.
 pub(super) struct Removals<'a> {
     pub(super) bucket: &'a [AtomicU64],
     pub(super) watermark: &'a AtomicU64,
-    /// When nothing can end any more. A watermark or an end beyond it is damage, and says nothing.
+    /// Until when any removal counts. A watermark or an end beyond it is damage, and says nothing.
     pub(super) latest: u32,
 }
 
@@ -132,7 +129,7 @@ impl Store {
         patience: Duration,
     ) -> Result<Evicted, NotInserted> {
         self.region.word(word::REMOVALS_UNTIL).fetch_max(until.0, Ordering::AcqRel);
-        let (removals, print) = self.removals_of(key, now);
+        let (removals, print) = self.removals_of(key);
         removals.note(print, seconds(until));
         self.log_removal(&removal(key, until, origin, now), now, patience)
     }
@@ -171,8 +168,8 @@ impl Store {
     /// Whether what the key stands for, which ends at `ends`, was removed for all. After very many removals it may
     /// answer yes for what was not removed, but never no for what was. Reads two cache lines, and waits for nobody.
     /// Superseded memory answers from its own table.
-    pub fn is_removed(&self, key: &Key, ends: UnixMillis, now: UnixMillis) -> bool {
-        let (removals, print) = self.removals_of(key, now);
+    pub fn is_removed(&self, key: &Key, ends: UnixMillis) -> bool {
+        let (removals, print) = self.removals_of(key);
         removals.contains(print, seconds(ends))
     }
 
@@ -184,7 +181,7 @@ impl Store {
     }
 
     /// Where the table has a key's word, and its fingerprint.
-    fn removals_of(&self, key: &Key, now: UnixMillis) -> (Removals<'_>, u32) {
+    fn removals_of(&self, key: &Key) -> (Removals<'_>, u32) {
         let [k0, k1] = self.region.seed();
         let hash = SipHasher13::new_with_keys(k0, k1).hash(key);
         let [_, _, _, _, a, b, c, d] = hash.to_le_bytes();
@@ -194,7 +191,8 @@ impl Store {
         let at = geometry.removals_at() + index * REMOVAL_BUCKET * WORD;
         let bucket = self.region.units(at, REMOVAL_BUCKET);
         let watermark = self.region.word(word::REMOVED_UNTIL);
-        let latest = seconds(now + LONGEST);
+        let until = self.region.word(word::REMOVALS_UNTIL).load(Ordering::Acquire);
+        let latest = seconds(UnixMillis(until));
         (Removals { bucket, watermark, latest }, u32::from_le_bytes([a, b, c, d]))
     }
 }

@@ -43,8 +43,8 @@ pub(crate) struct Attachment {
     id_context: AtomicU8,
     configured: AtomicBool,
     ready: AtomicBool,
-    /// An info callback that we set on one of its connections was called: the application leaves it in place.
-    leaves_info_callback: AtomicBool,
+    /// The application was last seen to put an info callback in the place of ours, or nobody knows.
+    replaces_info_callback: AtomicBool,
     /// SSL_CTX_free(3) was seen to free the context.
     is_being_freed: AtomicBool,
     /// What the application asked for, which the library's settings cover.
@@ -115,7 +115,7 @@ pub(super) unsafe fn attach_then(
             id_context: AtomicU8::new(NOT_SEEN),
             configured: AtomicBool::new(false),
             ready: AtomicBool::new(false),
-            leaves_info_callback: AtomicBool::new(false),
+            replaces_info_callback: AtomicBool::new(false),
             is_being_freed: AtomicBool::new(false),
             wishes: Wishes::of(ctx),
         }));
@@ -211,14 +211,15 @@ impl Attachment {
         self.id_context.load(Ordering::Relaxed) == NAMED
     }
 
-    /// The application has left an info callback of ours on a connection that this context accepted.
-    pub(super) fn note_left_info_callback(&self) {
-        self.leaves_info_callback.store(true, Ordering::Relaxed);
+    /// The application left our info callback on a connection that this context accepted, or it did not, or nobody knows.
+    pub(super) fn note_callback_left(&self, is_left: bool) {
+        self.replaces_info_callback.store(!is_left, Ordering::Relaxed);
     }
 
-    /// Whether the application was seen to leave our info callbacks in place.
-    pub(super) fn leaves_info_callback(&self) -> bool {
-        self.leaves_info_callback.load(Ordering::Relaxed)
+    /// Whether what a session of this context resumes can be judged, as far as this process has seen: the application
+    /// leaves our info callback in place.
+    pub(super) fn may_judge(&self) -> bool {
+        !self.replaces_info_callback.load(Ordering::Relaxed)
     }
 
     /// Whether attaching is over: until then, connections would copy settings that are half ours.

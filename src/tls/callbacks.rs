@@ -14,7 +14,7 @@ use openssl_sys::{EVP_CIPHER_CTX, SSL, SSL_CTX, SSL_SESSION};
 
 use super::attach::Attachment;
 use super::client;
-use super::connection::{is_stateless, is_tls13};
+use super::connection::{has_begun_to_answer, is_stateless, is_tls13};
 use super::guard::guarded;
 use super::handshake::{Handshake, Resuming};
 use super::name::ServerName;
@@ -26,7 +26,7 @@ use super::ticket::{self, Direction, IV_LEN};
 use super::{confirm, pause, policy, removal};
 use crate::clock;
 use crate::config::OnRemove;
-use crate::engine::{Engine, Issuing, NewSession, Policy};
+use crate::engine::{Engine, Issuing, NewSession, Policy, Visit};
 use crate::log::Once;
 use crate::ring::session_id::SESSION_ID_LEN;
 use crate::ring::{Age, Family, KeyName};
@@ -198,10 +198,12 @@ fn make_id(slot: Slot, ssl: *mut SSL) -> NewId {
     let (Some(handshake), Some(attachment)) = (handshake, slot.attachment_for(ssl)) else {
         return NewId::None;
     };
-    confirm::arrives(ssl, handshake);
     confirm::conclude(ssl, handshake);
     if handshake.refused {
         return NewId::EndHandshake;
+    }
+    if attachment.engine.has_rules() && !has_begun_to_answer(ssl) {
+        confirm::ask(ssl, handshake);
     }
     keep_remaining_lifetime(ssl, handshake);
     let family = family(&attachment.engine, ssl, handshake);
@@ -260,9 +262,15 @@ unsafe fn open_ticket(
         engine.counters().count(Counter::TicketsOverLimit);
         return NO_TICKET;
     }
+    handshake.secret = None;
     let server_name = ServerName::in_client_hello(ssl);
     let visit = handshake.arrives(slot, ssl, attachment, &server_name);
-    let Some(opening) = engine.opening_key(&name, vector, &visit, now) else {
+    let has_rules = engine.has_rules();
+    let opening = engine.opening_key(&name, vector, &visit, now);
+    if has_rules {
+        confirm::ask(ssl, handshake);
+    }
+    let Some(opening) = opening.filter(|_| !has_rules || attachment.may_judge()) else {
         return NO_TICKET;
     };
     if opening.policy.is_public() && ends_without_id_context(attachment, ssl) {
@@ -280,12 +288,8 @@ unsafe fn open_ticket(
     handshake.resuming =
         Some(Resuming { policy, family, authenticated: None, engine: Arc::clone(engine) });
     confirm::ask(ssl, handshake);
-    // In TLS 1.3 a client uses a ticket once: without a new one it could resume every second time only. Where there are
-    // rules the new one is another occasion to judge, if the application puts a callback in the place of ours.
-    let renews = tls13
-        || opening.age == Age::Older
-        || engine.knows_rules(policy) && !confirm::is_reliable(attachment);
-    if renews { TICKET_AND_RENEW } else { TICKET }
+    // In TLS 1.3 a client uses a ticket once: without a new one it could resume every second time only.
+    if tls13 || opening.age == Age::Older { TICKET_AND_RENEW } else { TICKET }
 }
 
 /// # Safety
@@ -302,11 +306,11 @@ unsafe fn issue_ticket(
     let mut handshake = unsafe { Handshake::of(ssl, clock::now()) };
     if let Some(handshake) = &mut handshake {
         handshake.settle(ssl);
-        confirm::learn(ssl, handshake);
         confirm::conclude(ssl, handshake);
         if handshake.refused {
             return END_HANDSHAKE;
         }
+        handshake.has_passed = true;
     }
     let issuing = slot
         .attachment_for(ssl)
@@ -371,18 +375,39 @@ fn session_binding(
         return Some((name, serving));
     }
     handshake.accepted_by(slot);
-    let accepting = handshake.accepting(ssl);
-    engine.note_served_at(name.as_bytes(), accepting, serving, clock::now());
+    note_served(engine, ssl, handshake, name.as_bytes(), serving);
     Some((name, serving))
+}
+
+/// Remembers which policy serves a name, where that will be looked at: a name under which the application puts an info
+/// callback in the place of ours does not resume.
+fn note_served(
+    engine: &Engine,
+    ssl: *mut SSL,
+    handshake: &Handshake,
+    name: &[u8],
+    serving: Policy,
+) {
+    let now = clock::now();
+    let attachment = handshake.slot().attachment();
+    let is_left = confirm::leaves_callback(ssl, handshake, attachment);
+    if let Some(attachment) = attachment {
+        attachment.note_callback_left(is_left == Some(true));
+    }
+    let accepting =
+        handshake.accepting(ssl).map(|(accepting, listener)| Visit { name, accepting, listener });
+    match (accepting, is_left) {
+        (Some(visit), Some(true)) => engine.note_served(&visit, serving, now),
+        (Some(visit), Some(false)) => engine.note_mixed(&visit, now),
+        _ if !serving.is_public() => engine.note_rules(),
+        _ => {}
+    }
 }
 
 /// The family of a connection: that of the session which it resumed, or one of its own.
 fn family(engine: &Engine, ssl: *mut SSL, handshake: &mut Handshake) -> Family {
-    if let Some(family) = handshake.family {
-        return family;
-    }
     let resumed = handshake.resumed(ssl).and_then(|resumed| resumed.family);
-    let family = resumed.unwrap_or_else(|| {
+    let family = resumed.or(handshake.family).unwrap_or_else(|| {
         handshake.connection.began_with(ssl);
         engine.new_family(handshake.connection.began)
     });
@@ -425,11 +450,11 @@ fn keep_session(attachment: &Attachment, slot: Slot, ssl: *mut SSL, session: Ses
     };
     // What was consumed is replaced now: a handshake that begins anew must not find it.
     handshake.consumed = None;
-    confirm::learn(ssl, handshake);
     confirm::conclude(ssl, handshake);
     if handshake.over || handshake.refused {
         return;
     }
+    handshake.has_passed = true;
     let binding = session_binding(attachment, slot, ssl, handshake);
     let Some((name, policy)) = binding.filter(|_| !bears_no_copy(session)) else {
         return engine.counters().count(Counter::SessionsDropped);

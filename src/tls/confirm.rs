@@ -8,17 +8,15 @@
 //! force: the handshake is ended ([`super::cut`]), and the node remembers that the name is served by several.
 //!
 //! The policy may still change later, or the application may put an info callback in the place of ours. So the callbacks
-//! that make the next ticket, id or session judge again. Where there are rules, each further step is judged too, and a TLS
-//! 1.2 session that is found by its id does not have its secret until it was judged. A TLS 1.2 ticket is renewed until it
-//! is known that the application leaves our callback in place ([`is_reliable`]): not always, for OpenSSL's clients forget
-//! the session when a new ticket comes, and do not give the next one to their new-session callback.
+//! that make the next ticket, id or session judge again; where there are rules, each further step is judged too, and a TLS
+//! 1.2 session that is found by its id does not have its secret until it was judged. Where there are rules, a session is
+//! only looked at under a name that was served with our info callback in place ([`leaves_callback`]).
 //!
 //! Owns: nothing; what is remembered of a handshake is in [`Handshake`]. Called by: the ticket and session callbacks, and
 //! OpenSSL. Threads and forks: as for every callback. Failure: what cannot be judged does not come into force.
 
 use std::ffi::c_int;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use openssl_sys::{SSL, SSL_SESSION};
 use zeroize::Zeroizing;
@@ -30,15 +28,17 @@ use super::connection::{
 use super::cut::Cut;
 use super::guard::{contained, guarded};
 use super::handshake::{Handshake, NOWHERE, Resuming};
-use super::policy;
-use super::session::{MASTER_KEY_LEN, Session};
+use super::session::{self, MASTER_KEY_LEN, Session};
 use super::sys::{self, InfoCallback, SSL_CB_ACCEPT_LOOP, SSL_CB_HANDSHAKE_DONE};
+use super::{policy, removal};
 use crate::clock;
 use crate::engine::{Engine, Policy, Visit};
 use crate::log::Once;
+use crate::ring::session_id::SESSION_ID_LEN;
 
 /// From now on this handshake is judged, first when the ServerHello is due.
 pub(super) fn ask(ssl: *mut SSL, handshake: &mut Handshake) {
+    handshake.is_asked = true;
     // SAFETY: `ssl` is the connection whose callback is running; the function has the signature that OpenSSL documents.
     unsafe {
         let current = sys::SSL_get_info_callback(ssl);
@@ -49,42 +49,37 @@ pub(super) fn ask(ssl: *mut SSL, handshake: &mut Handshake) {
     }
 }
 
-/// Whether the info callback of a connection that this context accepted will be called, as far as this process has seen.
-pub(super) fn is_reliable(accepting: &Attachment) -> bool {
-    accepting.leaves_info_callback() && !is_replaced()
-}
-
-/// Whether this process has seen the application put an info callback in the place of ours.
-pub(super) fn is_replaced() -> bool {
-    IS_REPLACED.load(Ordering::Relaxed)
-}
-
-/// A ClientHello has come. No callback of the application's that could set an info callback has run since.
-pub(super) fn arrives(ssl: *mut SSL, handshake: &mut Handshake) {
-    if !has_begun_to_answer(ssl) {
-        // SAFETY: `ssl` is the connection whose callback is running.
-        let current = unsafe { sys::SSL_get_info_callback(ssl) };
-        handshake.arrived_with.get_or_insert(current);
+/// Whether the application left our info callback in place when it chose the virtual host, or would have. `None` where that
+/// is not known: the connection has another one than the context that accepted it, and got none of ours.
+pub(super) fn leaves_callback(
+    ssl: *mut SSL,
+    handshake: &Handshake,
+    accepting: Option<&Attachment>,
+) -> Option<bool> {
+    if handshake.is_asked {
+        return Some(handshake.is_watched);
     }
+    // SAFETY: `ssl` is the connection whose callback is running, which keeps both contexts alive.
+    let (current, inherited) = unsafe {
+        let ctx = accepting.map_or_else(|| openssl_sys::SSL_get_SSL_CTX(ssl), Attachment::ctx);
+        (sys::SSL_get_info_callback(ssl), sys::SSL_CTX_get_info_callback(ctx))
+    };
+    is_same(current, inherited).then_some(true)
 }
 
-/// Once the ServerHello is made, a handshake has shown whether the application leaves info callbacks in place.
-pub(super) fn learn(ssl: *mut SSL, handshake: &Handshake) {
-    if handshake.is_watched || !has_begun_to_answer(ssl) {
+/// A session was resumed and never judged, for the application put an info callback in the place of ours: that shall not
+/// happen again.
+pub(super) fn connection_is_freed(ssl: *mut SSL, handshake: &Handshake) {
+    if !handshake.is_asked || handshake.is_watched || handshake.has_passed || !is_finished(ssl) {
         return;
     }
-    // SAFETY: the connection is valid in every callback, and its fields still are in the one that frees it.
-    let current = unsafe { sys::SSL_get_info_callback(ssl) };
-    let is_left = match handshake.arrived_with {
-        _ if handshake.resumed(ssl).is_some() => false,
-        Some(before) => is_same(before, current),
-        None if current.is_none() => true,
-        None => return,
-    };
-    if !is_left {
-        IS_REPLACED.store(true, Ordering::Relaxed);
-    } else if let Some(accepting) = handshake.slot().attachment() {
-        accepting.note_left_info_callback();
+    let Some(resuming) = handshake.resumed(ssl) else { return };
+    if let Some(attachment) = handshake.slot().attachment() {
+        attachment.note_callback_left(false);
+    }
+    if let Some((accepting, listener)) = handshake.accepting(ssl) {
+        let visit = Visit { name: handshake.name.as_bytes(), accepting, listener };
+        resuming.engine.note_mixed(&visit, clock::now());
     }
 }
 
@@ -95,9 +90,6 @@ fn is_same(one: Option<InfoCallback>, other: Option<InfoCallback>) -> bool {
     }
 }
 
-/// The application has put an info callback in the place of ours, once at least.
-static IS_REPLACED: AtomicBool = AtomicBool::new(false);
-
 /// One address for the function, to know it again by.
 static JUDGE: InfoCallback = judge;
 
@@ -105,12 +97,32 @@ fn is_judge(callback: Option<InfoCallback>) -> bool {
     callback.is_some_and(|callback| std::ptr::fn_addr_eq(callback, JUDGE))
 }
 
-/// Keeps the secret of a session, of TLS 1.2 or older, until it was judged.
-pub(super) fn withhold_secret(session: NonNull<SSL_SESSION>, handshake: &mut Handshake) {
-    // SAFETY: the session is new, and nobody else has it yet.
-    if let Some(session) = unsafe { Session::borrow(session.as_ptr()) } {
-        handshake.secret = Some(Box::new(session.master_key()));
-        session.replace_master_key(&random_secret());
+/// The secret of a session that was handed out, of TLS 1.2 or older. The session itself is kept: another one may have its
+/// address later.
+pub(super) struct Withheld {
+    session: NonNull<SSL_SESSION>,
+    secret: Zeroizing<[u8; MASTER_KEY_LEN]>,
+}
+
+impl Withheld {
+    /// Takes the secret out of a session, which is new, until it was judged. `None`: it has it still.
+    pub(super) fn of(session: NonNull<SSL_SESSION>) -> Option<Self> {
+        // SAFETY: the session is valid, and nobody else has it yet.
+        unsafe {
+            let found = Session::borrow(session.as_ptr())?;
+            if openssl_sys::SSL_SESSION_up_ref(session.as_ptr()) != 1 {
+                return None;
+            }
+            let secret = found.master_key();
+            found.replace_master_key(&random_secret());
+            Some(Withheld { session, secret })
+        }
+    }
+}
+
+impl Drop for Withheld {
+    fn drop(&mut self) {
+        session::free(self.session);
     }
 }
 
@@ -119,21 +131,27 @@ pub(super) fn fits(engine: &Engine, ssl: *mut SSL, resuming: &Resuming) -> bool 
     policy::serving(engine, ssl) == resuming.policy
 }
 
-/// The application's own callback comes first, for it may change what is judged.
+/// The application's own callback comes first, for it may change what is judged. One that passes on to ours what it is
+/// told itself gets no second word.
 unsafe extern "C" fn judge(ssl: *const SSL, position: c_int, value: c_int) {
     let ssl = ssl.cast_mut();
     // SAFETY: `ssl` is the connection whose callback is running, and each reference to its handshake is the only one while
     // it is used. The application's callback gets the arguments that OpenSSL gave.
     unsafe {
+        if let Some(handshake) = Handshake::current(ssl) {
+            if handshake.is_in_callback {
+                return;
+            }
+            handshake.is_in_callback = true;
+        }
         if let Some(callback) = application_callback(ssl) {
             callback(ssl, position, value);
         }
-        if matches!(position, SSL_CB_ACCEPT_LOOP | SSL_CB_HANDSHAKE_DONE) {
-            contained(|| {
-                if let Some(handshake) = Handshake::current(ssl) {
-                    look(ssl, handshake, position);
-                }
-            });
+        if let Some(handshake) = Handshake::current(ssl) {
+            handshake.is_in_callback = false;
+            if matches!(position, SSL_CB_ACCEPT_LOOP | SSL_CB_HANDSHAKE_DONE) {
+                contained(|| look(ssl, handshake, position));
+            }
         }
     }
 }
@@ -154,36 +172,39 @@ fn application_callback(ssl: *mut SSL) -> Option<InfoCallback> {
     }
 }
 
-/// Judges, and looks no more once it can make no difference.
+/// Judges, and takes our callback off when no later step can change the result.
 fn look(ssl: *mut SSL, handshake: &mut Handshake, position: c_int) {
-    note_watched(ssl, handshake);
+    // SAFETY: `ssl` is the connection whose callback is running.
+    let is_in_place = is_judge(unsafe { sys::SSL_get_info_callback(ssl) });
+    // An application's callback in the place of ours may call ours.
+    handshake.is_watched |= is_in_place;
     if !has_begun_to_answer(ssl) && resumes_a_shared_key(ssl) {
         handshake.resuming = None;
     }
     conclude(ssl, handshake);
-    let has_rules = handshake.resuming.as_ref().is_some_and(Resuming::knows_rules);
-    if has_rules && position != SSL_CB_HANDSHAKE_DONE && !handshake.refused {
-        return;
+    if handshake.has_borrowed_id && has_begun_to_answer(ssl) {
+        handshake.has_borrowed_id = false;
+        give_own_id(ssl);
     }
-    // SAFETY: `ssl` is the connection whose callback is running.
-    unsafe {
-        if is_judge(sys::SSL_get_info_callback(ssl)) {
-            sys::SSL_set_info_callback(ssl, handshake.info_callback);
-        }
+    let has_rules = handshake.resuming.as_ref().is_some_and(Resuming::knows_rules);
+    let goes_on = has_rules || handshake.refused || handshake.has_borrowed_id;
+    if is_in_place && (position == SSL_CB_HANDSHAKE_DONE || !goes_on) {
+        // SAFETY: as above.
+        unsafe { sys::SSL_set_info_callback(ssl, handshake.info_callback) };
     }
 }
 
-fn note_watched(ssl: *mut SSL, handshake: &mut Handshake) {
-    if handshake.is_watched {
-        return;
-    }
-    handshake.is_watched = true;
-    // An application's callback in the place of ours may call ours.
-    // SAFETY: `ssl` is the connection whose callback is running.
-    if is_judge(unsafe { sys::SSL_get_info_callback(ssl) })
-        && let Some(accepting) = handshake.slot().attachment()
-    {
-        accepting.note_left_info_callback();
+/// Gives a session that a TLS 1.2 ticket held an id that is nobody's. OpenSSL takes over what the client sent beside the
+/// ticket, which may be the id of a session of somebody else's, and the ServerHello has to repeat it.
+fn give_own_id(ssl: *mut SSL) {
+    let mut id = [0; SESSION_ID_LEN];
+    // SAFETY: `ssl` is the connection whose callback is running, and its session is its own: OpenSSL made it of a ticket.
+    unsafe {
+        if let Some(session) = Session::borrow(openssl_sys::SSL_get_session(ssl))
+            && crate::sys::random(&mut id)
+        {
+            session.set_id(&id);
+        }
     }
 }
 
@@ -198,12 +219,16 @@ fn resumes_a_shared_key(ssl: *mut SSL) -> bool {
 /// Judges the session that a handshake resumes, by what serves it now. Whether the handshake must not go on is in
 /// [`Handshake::refused`].
 pub(super) fn conclude(ssl: *mut SSL, handshake: &mut Handshake) {
+    if handshake.refused {
+        // SAFETY: the connection's callback is running, and it is the one whose handshake was ended.
+        return handshake.cut.iter().for_each(|cut| unsafe { cut.again(ssl) });
+    }
     let accepting = handshake.slot().attachment();
     let Some(resuming) = handshake.resumed(ssl) else { return };
     // Where nobody knows rules, what serves is read without touching the error queue.
     if !resuming.knows_rules() && policy::is_public(&resuming.engine, accepting, ssl) {
         handshake.connection.keeps_to(Policy::PUBLIC);
-        return give_secret_back(ssl, handshake);
+        return admit(ssl, handshake);
     }
     guarded(|| compare(ssl, handshake));
 }
@@ -215,13 +240,18 @@ fn compare(ssl: *mut SSL, handshake: &mut Handshake) {
     let visit = Visit { name: handshake.name.as_bytes(), accepting, listener };
     if fits(engine, ssl, resuming) {
         if handshake.connection.policy.is_none() {
-            engine.note_served(&visit, policy, now);
+            if handshake.is_watched {
+                engine.note_served(&visit, policy, now);
+            } else {
+                engine.note_mixed(&visit, now);
+            }
         }
         handshake.connection.keeps_to(policy);
-        return give_secret_back(ssl, handshake);
+        return admit(ssl, handshake);
     }
-    // After the handshake the connection is what it is; nothing more is made of it.
-    if handshake.refused || is_finished(ssl) {
+    // After the handshake the connection is what it is, also where the client's certificate is asked for then (TLS 1.3);
+    // nothing more is made of it.
+    if handshake.has_passed || is_finished(ssl) {
         return;
     }
     engine.note_mixed(&visit, now);
@@ -248,11 +278,20 @@ fn end(ssl: *mut SSL, handshake: &mut Handshake) {
     }
 }
 
-fn give_secret_back(ssl: *mut SSL, handshake: &mut Handshake) {
-    let Some(secret) = handshake.secret.take() else { return };
-    // SAFETY: as in `end`.
-    if let Some(session) = unsafe { Session::borrow(openssl_sys::SSL_get_session(ssl)) } {
-        session.replace_master_key(&secret);
+/// The session may be in force.
+fn admit(ssl: *mut SSL, handshake: &mut Handshake) {
+    // SAFETY: the connection's callback is running, and so is its session valid.
+    let Some(session) = (unsafe { Session::borrow(openssl_sys::SSL_get_session(ssl)) }) else {
+        return;
+    };
+    if let Some(withheld) = handshake.secret.take()
+        && withheld.session == session.as_non_null()
+    {
+        session.replace_master_key(&withheld.secret);
+    }
+    if !has_begun_to_answer(ssl) {
+        removal::session_is_given(session.id());
+        handshake.has_borrowed_id = !is_tls13(ssl) && handshake.has_id_of_others(session.id());
     }
 }
 

@@ -4,8 +4,7 @@
 //! for every callback. Failure: none. Each function requires that `ssl` is the connection whose callback is running,
 //! or, where it only reads fields, the one that is being freed; callers in `tls` hold that by construction.
 
-use std::ffi::{c_int, c_long};
-use std::ptr;
+use std::ffi::c_int;
 
 use openssl_sys::SSL;
 
@@ -40,7 +39,8 @@ pub(super) fn is_tls(ssl: *mut SSL) -> bool {
 /// Whether the server has gone further in this handshake than to read the ClientHello.
 pub(super) fn has_begun_to_answer(ssl: *mut SSL) -> bool {
     // SAFETY: the connection is valid in its callback.
-    unsafe { sys::SSL_get_state(ssl) != sys::TLS_ST_SR_CLNT_HELLO }
+    let state = unsafe { sys::SSL_get_state(ssl) };
+    ![sys::TLS_ST_BEFORE, sys::TLS_ST_SR_CLNT_HELLO].contains(&state)
 }
 
 /// Whether the connection's handshake is over.
@@ -59,12 +59,30 @@ pub(super) fn listener(ssl: *mut SSL) -> Listener {
     crate::sys::local_address(unsafe { sys::SSL_get_rfd(ssl) })
 }
 
-/// Whether this is not the connection's first handshake (TLS 1.2 and older).
+/// Bytes of a Finished message that are looked at: all of TLS 1.2.
+pub(super) const FINISHED_LEN: usize = 12;
+
+/// The server's last Finished message, the beginning of it; zeros before the first one and after SSL_clear(3).
+pub(super) fn last_finished(ssl: *mut SSL) -> [u8; FINISHED_LEN] {
+    let mut finished = [0; FINISHED_LEN];
+    // SAFETY: the connection is valid in its callback, and the buffer as long as said.
+    unsafe { openssl_sys::SSL_get_finished(ssl, finished.as_mut_ptr().cast(), FINISHED_LEN) };
+    finished
+}
+
+/// Whether a ClientHello of this handshake was answered already: the server's random is chosen once it is read, and gone
+/// after SSL_clear(3).
+pub(super) fn has_server_random(ssl: *mut SSL) -> bool {
+    const LEN: usize = 32;
+    let mut random = [0; LEN];
+    // SAFETY: the connection is valid in its callback, and the buffer as long as said.
+    unsafe { openssl_sys::SSL_get_server_random(ssl, random.as_mut_ptr(), LEN) };
+    random != [0; LEN]
+}
+
+/// Whether a ClientHello that is being read is not the connection's first (TLS 1.2 and older), whoever asked for it.
 pub(super) fn is_renegotiated(ssl: *mut SSL) -> bool {
-    let command = sys::SSL_CTRL_GET_NUM_RENEGOTIATIONS;
-    // SAFETY: the connection is valid in its callback.
-    let count: c_long = unsafe { openssl_sys::SSL_ctrl(ssl, command, 0, ptr::null_mut()) };
-    count > 0
+    last_finished(ssl) != [0; FINISHED_LEN]
 }
 
 /// Whether the tickets of this connection carry the session themselves, so that there is nothing to keep: what its own

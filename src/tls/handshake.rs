@@ -12,16 +12,20 @@ use openssl_sys::{CRYPTO_EX_DATA, SSL};
 use zeroize::Zeroizing;
 
 use super::attach::Attachment;
-use super::connection::{is_quic, is_renegotiated, is_resumed, listener};
+use super::confirm::Withheld;
+use super::connection::{
+    FINISHED_LEN, has_begun_to_answer, has_server_random, is_quic, is_renegotiated, is_resumed,
+    last_finished, listener,
+};
 use super::cut::Cut;
 use super::ex_data::{Place, marked, unmarked};
 use super::guard::contained;
 use super::name::ServerName;
-use super::session::{MASTER_KEY_LEN, Session};
+use super::session::Session;
 use super::slots::Slot;
 use super::sys::{self, InfoCallback};
 use super::{confirm, policy, removal};
-use crate::clock::UnixMillis;
+use crate::clock::{self, UnixMillis};
 use crate::engine::{Engine, Listener, Policy, Visit, Waited};
 use crate::ring::{Age, Family};
 use crate::stats::Counter;
@@ -30,12 +34,14 @@ use crate::stats::Counter;
 const MAX_TICKETS: u8 = 8;
 const MAX_LOOKUPS: u8 = 4;
 
-/// Bytes of a ClientHello's random, which tells one handshake of a connection from the next.
+/// Bytes of a ClientHello's random.
 const RANDOM_LEN: usize = 32;
 
 /// One handshake.
 pub(super) struct Handshake {
-    random: [u8; RANDOM_LEN],
+    id: Id,
+    /// The server's random was there at the last look.
+    has_server_random: bool,
     tickets: u8,
     lookups: u8,
     /// For the cluster's answers.
@@ -59,16 +65,21 @@ pub(super) struct Handshake {
     /// A session that was consumed: after a HelloRetryRequest it is asked for again.
     pub(super) consumed: Option<Box<Consumed>>,
     /// The secret of the session that the client asks to resume, which the session gets back when it is found to fit.
-    pub(super) secret: Option<Box<Zeroizing<[u8; MASTER_KEY_LEN]>>>,
+    pub(super) secret: Option<Box<Withheld>>,
     /// What ends the connection where the session must not come into force.
     pub(super) cut: Option<Cut>,
     /// The application's own info callback, while ours stands in its place.
     pub(super) info_callback: Option<InfoCallback>,
-    /// The connection's info callback when the ClientHello came; outer `None` where no callback of ours ran before the
-    /// application could set another.
-    pub(super) arrived_with: Option<Option<InfoCallback>>,
+    /// This handshake got our info callback.
+    pub(super) is_asked: bool,
     /// Our info callback was called in this handshake.
     pub(super) is_watched: bool,
+    /// Our info callback is calling the application's.
+    pub(super) is_in_callback: bool,
+    /// The client has finished, and what it resumed was found to fit then.
+    pub(super) has_passed: bool,
+    /// The client chose the id of the session that its TLS 1.2 ticket holds: that of a session of others.
+    pub(super) has_borrowed_id: bool,
     pub(super) connection: Connection,
     /// Its inner connection may be gone before it.
     is_quic: bool,
@@ -95,6 +106,13 @@ impl Resuming {
     }
 }
 
+/// What tells one handshake of an SSL object from the next: the client's random alone does not, for the client chooses it.
+struct Id {
+    random: [u8; RANDOM_LEN],
+    /// The Finished message of the handshake before, on the same connection. `None` once that may be this one's.
+    finished: Option<[u8; FINISHED_LEN]>,
+}
+
 /// What all handshakes of a connection have in common.
 #[derive(Clone, Copy)]
 pub(super) struct Connection {
@@ -118,49 +136,81 @@ pub(super) struct Consumed {
     pub(super) note: u8,
 }
 
+/// What lies at our index of a connection.
+enum Stored<'a> {
+    Ours(&'a mut Handshake),
+    /// At this index.
+    Nothing(c_int),
+    /// Data of others, or there is no index.
+    Others,
+}
+
 impl Handshake {
     /// The state of the handshake that `ssl` is in, made if need be. `None` when memory or OpenSSL fails.
     ///
     /// # Safety
     /// `ssl` is the connection whose callback is running, and no other reference from this function is in use.
     pub(super) unsafe fn of<'a>(ssl: *mut SSL, now: UnixMillis) -> Option<&'a mut Handshake> {
-        let index = index()?;
-        let mut random = [0; RANDOM_LEN];
-        // SAFETY: the connection is valid (caller), `random` writable for its length. What bears our mark is a Handshake
-        // that `of` put there and only the connection's end frees. Callbacks of one connection never run at the same time
-        // (SSL objects are not thread safe), so the reference is unique.
-        unsafe {
-            openssl_sys::SSL_get_client_random(ssl, random.as_mut_ptr(), RANDOM_LEN);
-            let stored = openssl_sys::SSL_get_ex_data(ssl, index);
-            let state = match unmarked::<Handshake>(stored) {
-                Some(state) => &mut *state.as_ptr(),
-                None if stored.is_null() => Handshake::store(ssl, index, random, now)?,
-                None => return None,
-            };
-            if state.random != random {
-                state.settle(ssl);
-                let connection =
-                    if is_renegotiated(ssl) { state.connection } else { Connection::new(now) };
-                let info_callback = state.info_callback.take();
-                if let Some(cut) = state.cut.take() {
-                    cut.undo(ssl);
-                }
-                let is_quic = state.is_quic;
-                *state = Handshake { info_callback, is_quic, ..Handshake::new(random, connection) };
-            }
-            Some(state)
+        // SAFETY: as the caller promises.
+        let state = match unsafe { Handshake::stored(ssl) } {
+            Stored::Ours(state) => state,
+            // SAFETY: as above; nothing is stored yet.
+            Stored::Nothing(index) => unsafe { Handshake::store(ssl, index, now)? },
+            Stored::Others => return None,
+        };
+        if !state.is_that_of(ssl) {
+            state.begin_anew(ssl, now);
         }
+        state.look_at_server_random(ssl);
+        Some(state)
+    }
+
+    /// # Safety
+    /// As for [`Handshake::of`].
+    unsafe fn stored<'a>(ssl: *mut SSL) -> Stored<'a> {
+        let Some(index) = index() else { return Stored::Others };
+        // SAFETY: the connection is valid (caller). What bears our mark is a Handshake that `store` put there and only the
+        // connection's end frees. Callbacks of one connection never run at the same time (SSL objects are not thread
+        // safe), so the reference is unique.
+        unsafe {
+            let stored = openssl_sys::SSL_get_ex_data(ssl, index);
+            match unmarked::<Handshake>(stored) {
+                Some(state) => Stored::Ours(&mut *state.as_ptr()),
+                None if stored.is_null() => Stored::Nothing(index),
+                None => Stored::Others,
+            }
+        }
+    }
+
+    /// Whether `ssl` is still in this handshake. A second ClientHello after a HelloRetryRequest has the same random, and
+    /// the server's is known by then; an object that is used again (SSL_clear(3)) has forgotten that.
+    fn is_that_of(&self, ssl: *mut SSL) -> bool {
+        let now = Id::of(ssl);
+        self.id.random == now.random
+            && (has_begun_to_answer(ssl)
+                || self.id.finished == now.finished
+                    && (has_server_random(ssl) || !self.has_server_random))
+    }
+
+    fn begin_anew(&mut self, ssl: *mut SSL, now: UnixMillis) {
+        self.settle(ssl);
+        let connection = if is_renegotiated(ssl) { self.connection } else { Connection::new(now) };
+        let (info_callback, is_quic) = (self.info_callback.take(), self.is_quic);
+        if let Some(cut) = self.cut.take() {
+            // SAFETY: the connection's callback is running, and it is the one whose handshake was ended.
+            unsafe { cut.undo(ssl) };
+        }
+        *self = Handshake { info_callback, is_quic, ..Handshake::new(Id::of(ssl), connection) };
+    }
+
+    fn look_at_server_random(&mut self, ssl: *mut SSL) {
+        self.has_server_random = self.has_server_random || has_server_random(ssl);
     }
 
     /// # Safety
     /// As for [`Handshake::of`]; nothing is stored under our index yet.
-    unsafe fn store<'a>(
-        ssl: *mut SSL,
-        index: c_int,
-        random: [u8; RANDOM_LEN],
-        now: UnixMillis,
-    ) -> Option<&'a mut Handshake> {
-        let handshake = Handshake::new(random, Connection::new(now));
+    unsafe fn store<'a>(ssl: *mut SSL, index: c_int, now: UnixMillis) -> Option<&'a mut Handshake> {
+        let handshake = Handshake::new(Id::of(ssl), Connection::new(now));
         let state = Box::into_raw(Box::new(Handshake { is_quic: is_quic(ssl), ..handshake }));
         // SAFETY: the connection is valid (caller), the state our own until it is stored, and the connection's then.
         unsafe {
@@ -179,14 +229,19 @@ impl Handshake {
     /// # Safety
     /// As for [`Handshake::of`].
     pub(super) unsafe fn current<'a>(ssl: *mut SSL) -> Option<&'a mut Handshake> {
-        let index = index()?;
-        // SAFETY: as in `of`.
-        unsafe { Some(&mut *unmarked(openssl_sys::SSL_get_ex_data(ssl, index))?.as_ptr()) }
+        // SAFETY: as the caller promises.
+        let Stored::Ours(state) = (unsafe { Handshake::stored(ssl) }) else { return None };
+        if !state.is_that_of(ssl) {
+            state.begin_anew(ssl, clock::now());
+        }
+        state.look_at_server_random(ssl);
+        Some(state)
     }
 
-    fn new(random: [u8; RANDOM_LEN], connection: Connection) -> Self {
+    fn new(id: Id, connection: Connection) -> Self {
         Handshake {
-            random,
+            id,
+            has_server_random: false,
             tickets: 0,
             lookups: 0,
             waited: Waited::default(),
@@ -202,8 +257,11 @@ impl Handshake {
             secret: None,
             cut: None,
             info_callback: None,
-            arrived_with: None,
+            is_asked: false,
             is_watched: false,
+            is_in_callback: false,
+            has_passed: false,
+            has_borrowed_id: false,
             connection,
             is_quic: false,
         }
@@ -224,7 +282,6 @@ impl Handshake {
         name: &'a ServerName,
     ) -> Visit<'a> {
         self.slot = slot;
-        confirm::arrives(ssl, self);
         if attachment.engine.has_rules() {
             self.accepting = Some((policy::accepting(attachment), listener(ssl)));
         }
@@ -247,6 +304,15 @@ impl Handshake {
     /// What was resumed, if it is a session of ours.
     pub(super) fn resumed(&self, ssl: *mut SSL) -> Option<&Resuming> {
         self.resuming.as_ref().filter(|_| is_resumed(ssl))
+    }
+
+    /// Whether the session of this id, which a client resumes by a ticket, is by its id another one of ours.
+    pub(super) fn has_id_of_others(&self, id: &[u8]) -> bool {
+        let Some(Resuming { engine, family, authenticated: None, .. }) = &self.resuming else {
+            return false;
+        };
+        let named = id.try_into().ok().and_then(|id| engine.family_of(id, clock::now()));
+        named.is_some() && named != *family
     }
 
     /// Whether one more ticket may be tried.
@@ -280,6 +346,16 @@ impl Handshake {
             (true, Age::Current) => Counter::TicketsAcceptedCurrent,
             (true, Age::Older) => Counter::TicketsAcceptedOlder,
         });
+    }
+}
+
+impl Id {
+    fn of(ssl: *mut SSL) -> Self {
+        let mut random = [0; RANDOM_LEN];
+        // SAFETY: the connection is valid in its callback, and the buffer as long as said.
+        unsafe { openssl_sys::SSL_get_client_random(ssl, random.as_mut_ptr(), RANDOM_LEN) };
+        let finished = (!has_begun_to_answer(ssl)).then(|| last_finished(ssl));
+        Id { random, finished }
     }
 }
 
@@ -352,7 +428,7 @@ unsafe extern "C" fn free(
         if !state.is_quic {
             // SAFETY: the connection's ex_data is being freed.
             unsafe { removal::connection_is_freed(ssl.cast()) };
-            confirm::learn(ssl.cast(), &state);
+            confirm::connection_is_freed(ssl.cast(), &state);
         }
         // In TLS 1.3 (and QUIC, whose inner connection may be gone by now) the next ticket has told already.
         if state.pending.as_ref().is_some_and(|pending| !pending.tls13) {

@@ -5,26 +5,34 @@
 //! good as before. SSL_free(3) frees a connection's ex_data first and removes its session then, on the same thread: so
 //! the removal that follows is known by its session id.
 //!
-//! It also removes the session that a failed handshake was about to resume. Ids of TLS 1.2 are readable on the way, and
-//! whoever reads one can send nonsense with it: such a removal is known by the id that this thread looked up last and
-//! by the error that OpenSSL has just raised. Every other removal counts as the application's, also that of a fatal
-//! alert on an established connection, after which a session must not be resumed (RFC 5246, section 7.2.2).
+//! It also removes the session that a failed handshake was about to resume, and that of a connection whose client went
+//! away without a close_notify alert. Who saw a ClientHello can send it with nonsense behind it: such a removal is known
+//! by the id, which is among those that handshakes are resuming, and by the error that OpenSSL has just raised. Every
+//! other removal counts as the application's, also that of a fatal alert on an established connection, after which a
+//! session must not be resumed (RFC 5246, section 7.2.2).
 //!
-//! Owns: two session ids for each thread. Called by: the callbacks, and when a connection is freed. Threads: what is
-//! known is the thread's own. Forks: inherited by the child's one thread. Failure: a removal that is not known to be
-//! OpenSSL's counts as the application's.
+//! Owns: what is remembered of sessions that are given or freed. Called by: the callbacks. Threads and forks: any; the
+//! table of given sessions has no lock. Failure: a session that pushed another out of the table lets that one's removal
+//! count as the application's.
 
 use std::cell::Cell;
+use std::hash::BuildHasher;
+use std::sync::atomic::{AtomicU64, Ordering};
 
+use once_cell::race::OnceBox;
 use openssl_sys::SSL;
 
 use super::session::Session;
 use super::sys;
 use crate::ring::session_id::SESSION_ID_LEN;
 
+/// How many sessions are remembered that handshakes resume.
+const MOST_GIVEN: usize = 4096;
+
+/// Hashes of their ids, each at its place.
+static GIVEN: [AtomicU64; MOST_GIVEN] = [const { AtomicU64::new(0) }; MOST_GIVEN];
+
 thread_local! {
-    /// The session that this thread gave OpenSSL last.
-    static GIVEN: Cell<Option<[u8; SESSION_ID_LEN]>> = const { Cell::new(None) };
     /// The session of the connection that this thread frees.
     static FREED: Cell<Option<[u8; SESSION_ID_LEN]>> = const { Cell::new(None) };
 }
@@ -47,7 +55,8 @@ pub(super) unsafe fn connection_is_freed(ssl: *mut SSL) {
 
 /// A handshake is to resume the session of that id.
 pub(super) fn session_is_given(id: &[u8]) {
-    GIVEN.set(id.try_into().ok());
+    let (place, hash) = given(id);
+    place.store(hash, Ordering::Relaxed);
 }
 
 /// Whether OpenSSL removes this session by itself. To be called before anything changes the error queue.
@@ -58,6 +67,19 @@ pub(super) fn is_of_openssl(session: Session) -> bool {
         return true;
     }
     // SAFETY: reads this thread's queue.
-    let library = openssl_sys::ERR_GET_LIB(unsafe { openssl_sys::ERR_peek_last_error() });
-    library == sys::ERR_LIB_SSL && GIVEN.get().as_ref().is_some_and(is)
+    let error = unsafe { openssl_sys::ERR_peek_last_error() };
+    if openssl_sys::ERR_GET_LIB(error) != sys::ERR_LIB_SSL {
+        return false;
+    }
+    let (place, hash) = given(session.id());
+    openssl_sys::ERR_GET_REASON(error) == sys::SSL_R_UNEXPECTED_EOF_WHILE_READING
+        || place.load(Ordering::Relaxed) == hash
+}
+
+/// The place of an id, and what is there if it was given last. Clients choose ids, and know neither.
+fn given(id: &[u8]) -> (&'static AtomicU64, u64) {
+    static SEED: OnceBox<std::hash::RandomState> = OnceBox::new();
+    let hash = SEED.get_or_init(Box::default).hash_one(id);
+    let at = usize::try_from(hash).unwrap_or(0) % MOST_GIVEN;
+    (&GIVEN[at], hash)
 }

@@ -68,6 +68,7 @@ pub(super) unsafe fn digest(place: &Place, attachment: Option<&Attachment>) -> [
     unsafe {
         let source = Source::of(place);
         rules.number(i64::from(source.security_level));
+        rules.number(source.certificate_flags);
         rules.security_callback(&source, attachment);
         rules.code(source.verify_callback, attachment);
         rules.parameters(source.parameters);
@@ -137,6 +138,8 @@ pub(super) unsafe fn ciphers(list: *mut c_void) -> impl Iterator<Item = *const S
 /// What a connection has of its own, from the context that accepted it or set for it alone; or what a context has.
 struct Source {
     security_level: c_int,
+    /// Suite B among them (SSL_CTX_set_cert_flags(3)).
+    certificate_flags: c_long,
     security_callback: *const c_void,
     security_data: *mut c_void,
     verify_callback: *const c_void,
@@ -151,7 +154,7 @@ impl Source {
     unsafe fn of(place: &Place) -> Self {
         let mut verify_store: *mut X509_STORE = ptr::null_mut();
         let out = (&raw mut verify_store).cast();
-        let command = sys::SSL_CTRL_GET_VERIFY_CERT_STORE;
+        let (command, flags) = (sys::SSL_CTRL_GET_VERIFY_CERT_STORE, sys::SSL_CTRL_CERT_FLAGS);
         // SAFETY: as the caller promises; OpenSSL without this request leaves the pointer as it is, NULL.
         unsafe {
             let cert_store = openssl_sys::SSL_CTX_get_cert_store(place.ctx);
@@ -160,6 +163,7 @@ impl Source {
                     openssl_sys::SSL_ctrl(ssl, command, 0, out);
                     Source {
                         security_level: openssl_sys::SSL_get_security_level(ssl),
+                        certificate_flags: openssl_sys::SSL_ctrl(ssl, flags, 0, ptr::null_mut()),
                         security_callback: sys::SSL_get_security_callback(ssl),
                         security_data: sys::SSL_get0_security_ex_data(ssl),
                         verify_callback: sys::SSL_get_verify_callback(ssl),
@@ -172,6 +176,12 @@ impl Source {
                     (real::libssl().ctx_ctrl)(place.ctx, command, 0, out);
                     Source {
                         security_level: openssl_sys::SSL_CTX_get_security_level(place.ctx),
+                        certificate_flags: (real::libssl().ctx_ctrl)(
+                            place.ctx,
+                            flags,
+                            0,
+                            ptr::null_mut(),
+                        ),
                         security_callback: sys::SSL_CTX_get_security_callback(place.ctx),
                         security_data: sys::SSL_CTX_get0_security_ex_data(place.ctx),
                         verify_callback: sys::SSL_CTX_get_verify_callback(place.ctx),

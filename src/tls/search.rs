@@ -12,6 +12,7 @@ use std::sync::Arc;
 use openssl_sys::{SSL, SSL_SESSION};
 
 use super::attach::Attachment;
+use super::confirm::Withheld;
 use super::connection::is_tls13;
 use super::handshake::{Consumed, Handshake, Resuming};
 use super::name::ServerName;
@@ -90,6 +91,9 @@ impl Wanted {
         let attachment = slot.attachment_for(ssl)?;
         let name = ServerName::in_client_hello(ssl);
         let Visit { accepting, listener, .. } = handshake.arrives(slot, ssl, attachment, &name);
+        if attachment.engine.has_rules() {
+            confirm::ask(ssl, handshake);
+        }
         // TLS 1.2 ids are visible on the wire and reused by design.
         let single_use = attachment.engine.config().resumption.single_use && is_tls13(ssl);
         let lookup = if single_use { Lookup::Consume } else { Lookup::Keep };
@@ -129,14 +133,14 @@ impl Wanted {
             counters.count(Counter::SessionsParse);
             return None;
         };
-        let withholds = !is_tls13(ssl) && self.attachment.engine.knows_rules(stored.policy);
-        // Who puts an info callback in the place of ours would never see the secret again.
-        if self.ends_the_handshake(session, ssl) || withholds && confirm::is_replaced() {
+        let is_judged = !self.attachment.engine.has_rules() || self.attachment.may_judge();
+        if self.ends_the_handshake(session, ssl) || !is_judged {
             session::free(session);
             counters.count(Counter::SessionsBinding);
             return None;
         }
         counters.count(Counter::SessionsHit);
+        handshake.secret = None;
         removal::session_is_given(id);
         let StoredSession { value, note, policy, family, authenticated } = stored;
         handshake.name = self.name;
@@ -147,8 +151,8 @@ impl Wanted {
             engine: Arc::clone(&self.attachment.engine),
         });
         confirm::ask(ssl, handshake);
-        if withholds {
-            confirm::withhold_secret(session, handshake);
+        if !is_tls13(ssl) && self.attachment.engine.knows_rules(policy) {
+            handshake.secret = Withheld::of(session).map(Box::new);
         }
         if self.lookup == Lookup::Consume
             && let Ok(id) = id.try_into()

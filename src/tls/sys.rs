@@ -3,7 +3,7 @@
 use std::ffi::{c_char, c_int, c_long, c_uchar, c_uint, c_void};
 
 use openssl_sys::{
-    BIO, CRYPTO_EX_DATA, EVP_CIPHER_CTX, SSL_CIPHER, SSL_SESSION, X509_OBJECT, X509_STORE,
+    BIO, CRYPTO_EX_DATA, EVP_CIPHER_CTX, SSL_CIPHER, SSL_SESSION, X509, X509_OBJECT, X509_STORE,
     X509_STORE_CTX, X509_VERIFY_PARAM, stack_st_X509_OBJECT,
 };
 pub(super) use openssl_sys::{SSL, SSL_CTX, SSL_METHOD, stack_st_X509_NAME};
@@ -49,13 +49,20 @@ pub(super) const ERR_LIB_SSL: c_int = 20;
 pub(super) const SSL_CB_ACCEPT_LOOP: c_int = 0x2001;
 pub(super) const SSL_CB_HANDSHAKE_DONE: c_int = 0x20;
 /// A member of OSSL_HANDSHAKE_STATE.
+pub(super) const TLS_ST_BEFORE: c_int = 0;
+/// A member of OSSL_HANDSHAKE_STATE.
 pub(super) const TLS_ST_SR_CLNT_HELLO: c_int = 20;
 pub(super) const BIO_CTRL_FLUSH: c_int = 11;
+pub(super) const BIO_C_GET_FD: c_int = 105;
+pub(super) const BIO_TYPE_DESCRIPTOR: c_int = 0x0100;
+pub(super) const BIO_TYPE_SOURCE_SINK: c_int = 0x0400;
 pub(super) const SSL_VERIFY_PEER: c_int = 1;
 pub(super) const SSL_SENT_SHUTDOWN: c_int = 1;
+pub(super) const SSL_RECEIVED_SHUTDOWN: c_int = 2;
+pub(super) const SSL_CTRL_CERT_FLAGS: c_int = 99;
+pub(super) const SSL_R_UNEXPECTED_EOF_WHILE_READING: c_int = 294;
 pub(super) const X509_V_OK: c_long = 0;
 pub(super) const TLS1_3_VERSION: c_int = 0x0304;
-pub(super) const SSL_CTRL_GET_NUM_RENEGOTIATIONS: c_int = 10;
 pub(super) const SSL_CTRL_SET_TLS_EXT_SRP_USERNAME_CB: c_int = 75;
 pub(super) const SSL_CTRL_GET_MAX_PROTO_VERSION: c_int = 131;
 pub(super) const NID_KX_PSK: c_int = 1043;
@@ -153,6 +160,11 @@ unsafe extern "C" {
     pub(super) fn SSL_set0_wbio(ssl: *mut SSL, bio: *mut BIO);
     pub(super) fn SSL_set0_rbio(ssl: *mut SSL, bio: *mut BIO);
     pub(super) fn BIO_up_ref(bio: *mut BIO) -> c_int;
+    pub(super) fn BIO_find_type(bio: *mut BIO, kind: c_int) -> *mut BIO;
+    pub(super) fn BIO_method_type(bio: *const BIO) -> c_int;
+    pub(super) fn BIO_test_flags(bio: *const BIO, flags: c_int) -> c_int;
+    pub(super) fn BIO_get_new_index() -> c_int;
+    pub(super) fn i2d_X509_AUX(certificate: *const X509, out: *mut *mut c_uchar) -> c_int;
     pub(super) fn SSL_get_info_callback(ssl: *const SSL) -> Option<InfoCallback>;
     pub(super) fn SSL_set_info_callback(ssl: *mut SSL, callback: Option<InfoCallback>);
     pub(super) fn SSL_CTX_get_info_callback(ctx: *mut SSL_CTX) -> Option<InfoCallback>;
@@ -214,7 +226,7 @@ unsafe extern "C" {
         len: usize,
     ) -> c_int;
     pub(super) fn SSL_SESSION_set_time(session: *mut SSL_SESSION, seconds: c_long) -> c_long;
-    pub(super) fn SSL_SESSION_get0_peer(session: *mut SSL_SESSION) -> *mut openssl_sys::X509;
+    pub(super) fn SSL_SESSION_get0_peer(session: *mut SSL_SESSION) -> *mut X509;
     pub(super) fn SSL_SESSION_get_ex_data(session: *const SSL_SESSION, index: c_int)
     -> *mut c_void;
     pub(super) fn SSL_SESSION_set_ex_data(

@@ -228,6 +228,24 @@ pub(super) unsafe fn certificate_digest(certificate: *mut X509) -> Option<Vec<u8
     sha256(|method, out, len| unsafe { openssl_sys::X509_digest(certificate, method, out, len) })
 }
 
+/// Digest of a certificate with the trust settings that go with it (X509_add1_trust_object(3)); `None` without one.
+///
+/// # Safety
+/// `anchor` is NULL or valid.
+unsafe fn anchor_digest(anchor: *mut X509) -> Option<Vec<u8>> {
+    if anchor.is_null() {
+        return None;
+    }
+    // SAFETY: as the caller promises; without an output i2d only measures, and then writes as many bytes as it measured.
+    unsafe {
+        let len = sys::i2d_X509_AUX(anchor, ptr::null_mut());
+        let mut der = vec![0; usize::try_from(len).ok().filter(|len| *len > 0)?];
+        let mut end = der.as_mut_ptr();
+        sys::i2d_X509_AUX(anchor, &raw mut end);
+        Some(Sha256::digest(der).to_vec())
+    }
+}
+
 /// Digest of a certificate or a revocation list.
 ///
 /// # Safety
@@ -237,7 +255,7 @@ unsafe fn object_digest(object: *const X509_OBJECT) -> Option<Vec<u8>> {
     unsafe {
         let list = sys::X509_OBJECT_get0_X509_CRL(object);
         if list.is_null() {
-            return certificate_digest(openssl_sys::X509_OBJECT_get0_X509(object));
+            return anchor_digest(openssl_sys::X509_OBJECT_get0_X509(object));
         }
         sha256(|method, out, len| openssl_sys::X509_CRL_digest(list, method, out, len))
     }
