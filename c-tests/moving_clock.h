@@ -8,6 +8,7 @@
 #include "check.h"
 
 #include <sys/syscall.h>
+#include <sys/time.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -30,6 +31,17 @@ time_t time(time_t *out)
     if (out != NULL)
         *out = now.tv_sec;
     return now.tv_sec;
+}
+
+/* The clock of OpenSSL since 3.1. */
+int gettimeofday(struct timeval *out, void *zone)
+{
+    struct timespec now;
+    (void)zone;
+    clock_gettime(CLOCK_REALTIME, &now);
+    out->tv_sec = now.tv_sec;
+    out->tv_usec = (suseconds_t)(now.tv_nsec / 1000);
+    return 0;
 }
 
 static void server_clock_is_at(long long seconds)

@@ -34,7 +34,6 @@ SAME(ERR_LIB_SSL, 20);
 SAME(SSL_CB_ACCEPT_LOOP, 0x2001);
 SAME(SSL_CB_HANDSHAKE_DONE, 0x20);
 SAME(TLS_ST_BEFORE, 0);
-SAME(TLS_ST_SR_CLNT_HELLO, 20);
 SAME(BIO_CTRL_FLUSH, 11);
 SAME(BIO_C_GET_FD, 105);
 SAME(BIO_TYPE_DESCRIPTOR, 0x0100);
@@ -113,6 +112,7 @@ static const struct {
     InfoCallback *(*ctx_get_info_callback)(SSL_CTX *);
     int (*ssl_get_rfd)(const SSL *);
     OSSL_HANDSHAKE_STATE (*ssl_get_state)(const SSL *);
+    int (*ssl_up_ref)(SSL *);
     int (*ssl_in_init)(const SSL *);
     int (*ssl_is_init_finished)(const SSL *);
     void (*ssl_set0_wbio)(SSL *, BIO *);
@@ -211,6 +211,7 @@ static const struct {
     SSL_CTX_get_info_callback,
     SSL_get_rfd,
     SSL_get_state,
+    SSL_up_ref,
     SSL_in_init,
     SSL_is_init_finished,
     SSL_set0_wbio,

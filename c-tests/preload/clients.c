@@ -64,6 +64,9 @@ static void a_connection_that_wants_no_tickets_takes_none(void)
 
 static void lists_may_be_checked_without_a_context(void)
 {
+    /* Later versions of OpenSSL follow the pointer. */
+    if (OpenSSL_version_num() >= 0x30200000UL)
+        return;
     SSL_CTX *server = server_new();
     CHECK(SSL_CTX_set1_sigalgs_list(NULL, "RSA+SHA256") == 1);
     CHECK(SSL_CTX_set1_sigalgs_list(NULL, "nonsense") == 0);

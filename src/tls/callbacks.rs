@@ -311,6 +311,10 @@ unsafe fn issue_ticket(
             return END_HANDSHAKE;
         }
         handshake.has_passed = true;
+        // SAFETY: the connection's callback is running, and so is its session valid.
+        if let Some(session) = unsafe { Session::borrow(openssl_sys::SSL_get_session(ssl)) } {
+            handshake.held.change(ssl, session);
+        }
     }
     let issuing = slot
         .attachment_for(ssl)
@@ -455,6 +459,7 @@ fn keep_session(attachment: &Attachment, slot: Slot, ssl: *mut SSL, session: Ses
         return;
     }
     handshake.has_passed = true;
+    handshake.held.change(ssl, session);
     let binding = session_binding(attachment, slot, ssl, handshake);
     let Some((name, policy)) = binding.filter(|_| !bears_no_copy(session)) else {
         return engine.counters().count(Counter::SessionsDropped);

@@ -28,9 +28,9 @@ use super::connection::{
 use super::cut::Cut;
 use super::guard::{contained, guarded};
 use super::handshake::{Handshake, NOWHERE, Resuming};
+use super::policy;
 use super::session::{self, MASTER_KEY_LEN, Session};
 use super::sys::{self, InfoCallback, SSL_CB_ACCEPT_LOOP, SSL_CB_HANDSHAKE_DONE};
-use super::{policy, removal};
 use crate::clock;
 use crate::engine::{Engine, Policy, Visit};
 use crate::log::Once;
@@ -290,7 +290,7 @@ fn admit(ssl: *mut SSL, handshake: &mut Handshake) {
         session.replace_master_key(&withheld.secret);
     }
     if !has_begun_to_answer(ssl) {
-        removal::session_is_given(session.id());
+        handshake.held.change(ssl, session);
         handshake.has_borrowed_id = !is_tls13(ssl) && handshake.has_id_of_others(session.id());
     }
 }

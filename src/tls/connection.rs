@@ -38,9 +38,18 @@ pub(super) fn is_tls(ssl: *mut SSL) -> bool {
 
 /// Whether the server has gone further in this handshake than to read the ClientHello.
 pub(super) fn has_begun_to_answer(ssl: *mut SSL) -> bool {
+    /// What SSL_state_string(3) says while the ClientHello is read. The number of that state differs between versions of
+    /// OpenSSL that have one ABI.
+    const READS_CLIENT_HELLO: [u8; 4] = *b"TRCH";
+    // SAFETY: the connection is valid in its callback; the text is a constant of OpenSSL's, four letters long at least.
+    let state = unsafe { openssl_sys::SSL_state_string(ssl).cast::<[u8; 4]>().read_unaligned() };
+    state != READS_CLIENT_HELLO && !is_before_handshake(ssl)
+}
+
+/// Whether the connection's handshake has not begun.
+pub(super) fn is_before_handshake(ssl: *mut SSL) -> bool {
     // SAFETY: the connection is valid in its callback.
-    let state = unsafe { sys::SSL_get_state(ssl) };
-    ![sys::TLS_ST_BEFORE, sys::TLS_ST_SR_CLNT_HELLO].contains(&state)
+    unsafe { sys::SSL_get_state(ssl) == sys::TLS_ST_BEFORE }
 }
 
 /// Whether the connection's handshake is over.
@@ -86,11 +95,17 @@ pub(super) fn is_renegotiated(ssl: *mut SSL) -> bool {
 }
 
 /// Whether the tickets of this connection carry the session themselves, so that there is nothing to keep: what its own
-/// options say, which the application may have changed.
+/// options say, which the application may have changed. Those of a QUIC connection cannot be asked for: its engine, which
+/// makes the callback, holds the lock that SSL_get_options(3) takes. There the context's count.
 pub(super) fn is_stateless(ssl: *mut SSL) -> bool {
-    // SAFETY: the connection is valid in its callback.
-    let (options, early_data) =
-        unsafe { (sys::SSL_get_options(ssl), openssl_sys::SSL_get_max_early_data(ssl)) };
+    // SAFETY: the connection is valid in its callback, and keeps its context alive.
+    let (options, early_data) = unsafe {
+        let options = match is_quic(ssl) {
+            true => sys::SSL_CTX_get_options(openssl_sys::SSL_get_SSL_CTX(ssl)),
+            false => sys::SSL_get_options(ssl),
+        };
+        (options, openssl_sys::SSL_get_max_early_data(ssl))
+    };
     let replay_protected = early_data > 0 && options & sys::SSL_OP_NO_ANTI_REPLAY == 0;
     is_tls13(ssl) && options & sys::SSL_OP_NO_TICKET == 0 && !replay_protected
 }

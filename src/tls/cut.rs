@@ -20,6 +20,7 @@ use std::sync::{Arc, OnceLock};
 
 use openssl_sys::{BIO, BIO_METHOD, SSL};
 
+use super::connection::is_before_handshake;
 use super::sys;
 
 /// A fatal alert, handshake_failure, as a record of its own.
@@ -155,8 +156,8 @@ impl Gate {
     /// first step.
     fn opened(&self) -> Option<NonNull<BIO>> {
         let ssl = self.ssl.load(Ordering::Acquire);
-        // SAFETY: the connection is gone when the pointer is NULL; who reads or writes for it is on its thread.
-        if !ssl.is_null() && unsafe { sys::SSL_get_state(ssl) } == sys::TLS_ST_BEFORE {
+        // The connection is gone when the pointer is NULL; who reads or writes for it is on its thread.
+        if !ssl.is_null() && is_before_handshake(ssl) {
             self.is_open.store(true, Ordering::Relaxed);
         }
         NonNull::new(self.behind).filter(|_| self.is_open.load(Ordering::Relaxed))

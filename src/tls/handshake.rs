@@ -21,10 +21,11 @@ use super::cut::Cut;
 use super::ex_data::{Place, marked, unmarked};
 use super::guard::contained;
 use super::name::ServerName;
+use super::removal::{self, Held};
 use super::session::Session;
 use super::slots::Slot;
 use super::sys::{self, InfoCallback};
-use super::{confirm, policy, removal};
+use super::{confirm, policy};
 use crate::clock::{self, UnixMillis};
 use crate::engine::{Engine, Listener, Policy, Visit, Waited};
 use crate::ring::{Age, Family};
@@ -81,6 +82,8 @@ pub(super) struct Handshake {
     /// The client chose the id of the session that its TLS 1.2 ticket holds: that of a session of others.
     pub(super) has_borrowed_id: bool,
     pub(super) connection: Connection,
+    /// The session that the connection has.
+    pub(super) held: Held,
     /// Its inner connection may be gone before it.
     is_quic: bool,
 }
@@ -263,6 +266,7 @@ impl Handshake {
             has_passed: false,
             has_borrowed_id: false,
             connection,
+            held: Held::default(),
             is_quic: false,
         }
     }

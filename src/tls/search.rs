@@ -18,7 +18,7 @@ use super::handshake::{Consumed, Handshake, Resuming};
 use super::name::ServerName;
 use super::session::Session;
 use super::slots::Slot;
-use super::{confirm, pause, policy, removal, session};
+use super::{confirm, pause, policy, session};
 use crate::clock;
 use crate::engine::{self, Listener, Lookup, Policy, StoredSession, Visit};
 use crate::stats::Counter;
@@ -141,7 +141,10 @@ impl Wanted {
         }
         counters.count(Counter::SessionsHit);
         handshake.secret = None;
-        removal::session_is_given(id);
+        // SAFETY: the session was just decoded and is ours.
+        if let Some(session) = unsafe { Session::borrow(session.as_ptr()) } {
+            handshake.held.change(ssl, session);
+        }
         let StoredSession { value, note, policy, family, authenticated } = stored;
         handshake.name = self.name;
         handshake.resuming = Some(Resuming {

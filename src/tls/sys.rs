@@ -50,8 +50,6 @@ pub(super) const SSL_CB_ACCEPT_LOOP: c_int = 0x2001;
 pub(super) const SSL_CB_HANDSHAKE_DONE: c_int = 0x20;
 /// A member of OSSL_HANDSHAKE_STATE.
 pub(super) const TLS_ST_BEFORE: c_int = 0;
-/// A member of OSSL_HANDSHAKE_STATE.
-pub(super) const TLS_ST_SR_CLNT_HELLO: c_int = 20;
 pub(super) const BIO_CTRL_FLUSH: c_int = 11;
 pub(super) const BIO_C_GET_FD: c_int = 105;
 pub(super) const BIO_TYPE_DESCRIPTOR: c_int = 0x0100;
@@ -155,6 +153,7 @@ unsafe extern "C" {
 
     pub(super) fn SSL_get_rfd(ssl: *const SSL) -> c_int;
     pub(super) fn SSL_get_state(ssl: *const SSL) -> c_int;
+    pub(super) fn SSL_up_ref(ssl: *mut SSL) -> c_int;
     pub(super) fn SSL_in_init(ssl: *const SSL) -> c_int;
     pub(super) fn SSL_is_init_finished(ssl: *const SSL) -> c_int;
     pub(super) fn SSL_set0_wbio(ssl: *mut SSL, bio: *mut BIO);
