@@ -45,7 +45,7 @@ END
 OPENSSL_DIR=$prefix CARGO_TARGET_DIR=$work/rust cargo build --release --package tlsresume
 ln -sf libtlsresume.so "$work/rust/release/libtlsresume.so.0"
 programs=$(ls c-tests/*.c | sed 's|c-tests/\(.*\)\.c|\1|' | grep -vx -e check -e realm)
-CPPFLAGS="-I$prefix/include -DOPENSSL_SUPPRESS_DEPRECATED" make --silent -C c-tests OUT="$work/c" LIBDIR="$work/rust/release" \
+CPPFLAGS="-I$prefix/include -Wno-deprecated-declarations" make --silent -C c-tests OUT="$work/c" LIBDIR="$work/rust/release" \
     OPENSSL="-L$prefix/lib -Wl,-rpath,$prefix/lib -lssl -lcrypto" \
     $(for program in $programs; do echo "$work/c/plain/$program"; done)
 

@@ -123,7 +123,7 @@ impl Ring {
         let room = MAX_RECORDS.saturating_sub(self.records().count());
         let mut make = |keys: &[Arc<Record>], schedule: &Schedule, record: MakeRecord| {
             let mut end = last_retires(keys);
-            while end.is_none_or(|end| end < now + schedule.reach()) && made.len() < room {
+            while end.is_none_or(|end| end <= now + schedule.reach()) && made.len() < room {
                 let earliest = now + schedule.activation_delay;
                 let activates = end.map_or(earliest, |end| end.max(earliest));
                 made.push(Arc::new(record(schedule, making, activates, random)));

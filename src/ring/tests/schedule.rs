@@ -47,6 +47,16 @@ fn keys_are_made_ahead_and_take_over_when_their_predecessor_retires() {
 }
 
 #[test]
+fn in_the_millisecond_in_which_a_key_is_due_it_is_made() {
+    let mut node = Node::started(HOURLY, 1, START);
+    let due = node.ring.maintenance_due(&HOURLY, START);
+    let before = tickets(&node.ring).len();
+    node.maintain(due);
+    assert_eq!(tickets(&node.ring).len(), before + 1);
+    assert!(node.ring.maintenance_due(&HOURLY, due) > due);
+}
+
+#[test]
 fn a_replaced_key_is_older_and_still_accepted_until_its_last_ticket_ends() {
     let mut node = Node::started(HOURLY, 1, START);
     let first = node.encrypting(START);
