@@ -36,6 +36,10 @@ impl<'a> Draft<'a> {
         if text.len() > MAX_CONFIG_SIZE {
             return Err(mistake(self.origin, "is longer than 1 MiB"));
         }
+        if let Some(at) = too_deep(text) {
+            let place = format!("{}:{}", self.origin, line_and_column(text, at));
+            return Err(mistake(&place, "is nested too deeply"));
+        }
         let document = DeTable::parse(text).map_err(|error| {
             let at = error.span().map_or(0, |span| span.start);
             let place = format!("{}:{}", self.origin, line_and_column(text, at));
@@ -93,7 +97,7 @@ impl<'a> Draft<'a> {
 
     /// Adds the settings of the log, of a document and then of the environment, as far as they can be read.
     pub(super) fn read_log(&mut self, text: &str, env: Environment<'_>) {
-        let document = DeTable::parse(text).ok();
+        let document = too_deep(text).is_none().then(|| DeTable::parse(text).ok()).flatten();
         let section = document.as_ref().and_then(|it| it.get_ref().get(LOG)?.get_ref().as_table());
         for setting in ENVIRONMENT.iter().filter(|setting| setting.path().0 == LOG) {
             if let Some(value) = section.and_then(|entries| entries.get(setting.path().1)) {
@@ -120,6 +124,22 @@ impl<'a> Draft<'a> {
             }
         }
     }
+}
+
+/// Where more brackets are open than any configuration needs: the parser's stack grows with them, and servers have threads
+/// with little of it. Brackets in strings and comments count too.
+fn too_deep(text: &str) -> Option<usize> {
+    const DEEPEST: usize = 32;
+    let mut depth = 0_usize;
+    let opens_too_many = |(_, byte): &(usize, u8)| {
+        match byte {
+            b'[' | b'{' => depth += 1,
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            _ => {}
+        }
+        depth > DEEPEST
+    };
+    text.bytes().enumerate().find(opens_too_many).map(|(at, _)| at)
 }
 
 /// An error on one line, whatever control characters the names in it have.

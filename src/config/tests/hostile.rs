@@ -147,3 +147,24 @@ proptest! {
         prop_assert!(is_civil(Config::load(Some(file.path()), &unset)));
     }
 }
+
+#[test]
+fn nesting_needs_little_stack() {
+    let dotted = "a.".repeat(300_000);
+    let texts = [
+        format!("realm = {}", "[".repeat(65_000)),
+        format!("realm = {}", "{a=".repeat(65_000)),
+        format!("realm = {}1{}", "[".repeat(32), "]".repeat(32)),
+        format!("{dotted}a = 1"),
+        format!("[{dotted}a]"),
+        format!("realm = {{ {dotted}a = 1 }}"),
+    ];
+    for text in texts {
+        let start = text[..20].to_owned();
+        let read = move || message(toml(&text));
+        // A thread of a server may have 64 KiB; a build without optimization needs more.
+        let reader = std::thread::Builder::new().stack_size(192 * 1024);
+        let said = reader.spawn(read).unwrap().join().unwrap();
+        assert!(said.starts_with("t.toml:1"), "{start}: {said}");
+    }
+}
