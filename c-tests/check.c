@@ -235,9 +235,23 @@ X509 *own_certificate(void)
     return certificate;
 }
 
+#if OPENSSL_VERSION_NUMBER >= 0x30000000L
+OSSL_LIB_CTX *library_context;
+
+static SSL_CTX *context_new(const SSL_METHOD *method)
+{
+    return SSL_CTX_new_ex(library_context, NULL, method);
+}
+#else
+static SSL_CTX *context_new(const SSL_METHOD *method)
+{
+    return SSL_CTX_new(method);
+}
+#endif
+
 SSL_CTX *server_new(void)
 {
-    SSL_CTX *server = SSL_CTX_new(TLS_server_method());
+    SSL_CTX *server = context_new(TLS_server_method());
     CHECK(server != NULL);
     CHECK(SSL_CTX_use_certificate(server, own_certificate()) == 1);
     CHECK(SSL_CTX_use_PrivateKey(server, own_key) == 1);
@@ -269,7 +283,7 @@ static int got_session(SSL *client, SSL_SESSION *session)
 
 struct visitor visitor_new(const struct kind *kind, const char *name)
 {
-    struct visitor visitor = {.ctx = SSL_CTX_new(TLS_client_method()), .name = name};
+    struct visitor visitor = {.ctx = context_new(TLS_client_method()), .name = name};
     CHECK(visitor.ctx != NULL);
     CHECK(SSL_CTX_set_min_proto_version(visitor.ctx, kind->version) == 1);
     CHECK(SSL_CTX_set_max_proto_version(visitor.ctx, kind->version) == 1);

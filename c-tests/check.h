@@ -104,6 +104,11 @@ EVP_PKEY *new_key(void);
 X509 *new_certificate(const char *name, EVP_PKEY *key, X509 *issuer, EVP_PKEY *issuer_key,
                       size_t extension_len);
 
+#if OPENSSL_VERSION_NUMBER >= 0x30000000L
+/* That of the contexts of servers and clients that are made from now on; NULL: OpenSSL's default one. */
+extern OSSL_LIB_CTX *library_context;
+#endif
+
 /* A configured context with a session id context, not attached. */
 SSL_CTX *server_new(void);
 /* Asks clients for a certificate of this authority. */

@@ -1,6 +1,10 @@
 /* What resumes in which mode, and what a mode, or an application that disables resumption, prevents. */
 #include "check.h"
 
+#if OPENSSL_VERSION_NUMBER >= 0x30000000L
+#include <openssl/provider.h>
+#endif
+
 #include <stdio.h>
 #include <string.h>
 
@@ -340,6 +344,28 @@ static void the_client_bit_of_the_cache_mode_stays(void)
     }
 }
 
+/* Programs that keep apart what they load, as with a FIPS provider, leave OpenSSL's default library context without
+ * anything. */
+static void a_library_context_of_the_application_resumes_too(void)
+{
+#if OPENSSL_VERSION_NUMBER >= 0x30000000L
+    own_certificate();
+    CHECK(OSSL_PROVIDER_load(NULL, "null") != NULL);
+    CHECK((library_context = OSSL_LIB_CTX_new()) != NULL);
+    CHECK(OSSL_PROVIDER_load(library_context, "default") != NULL);
+    for (int k = 0; k < KINDS; k++) {
+        TLSRESUME *tr = realm_of(&KIND[k], "");
+        SSL_CTX *server = attached_server(tr);
+        struct visitor visitor = visitor_new(&KIND[k], "a.example");
+        CHECK(!visit(&visitor, server));
+        CHECK_SAYING(visit(&visitor, server), "%s", KIND[k].name);
+        visitor_free(&visitor);
+        SSL_CTX_free(server);
+        tlsresume_free(tr);
+    }
+#endif
+}
+
 int main(int argc, char **argv)
 {
     check_begin(argc, argv);
@@ -358,5 +384,6 @@ int main(int argc, char **argv)
     CLAIM(a_cache_mode_alone_is_no_opt_out);
     CLAIM(the_client_bit_of_the_cache_mode_stays);
     CLAIM_APART(a_session_with_data_of_the_application_is_not_kept);
+    CLAIM_APART(a_library_context_of_the_application_resumes_too);
     return check_end();
 }

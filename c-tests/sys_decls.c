@@ -298,6 +298,8 @@ static SSL_SESSION *(*const SESSION_DUP)(const SSL_SESSION *) = SSL_SESSION_dup;
 static STACK_OF(X509_OBJECT) *(*const STORE_GET0_OBJECTS)(const X509_STORE *) =
     X509_STORE_get0_objects;
 static X509_CRL *(*const OBJECT_GET0_CRL)(const X509_OBJECT *) = X509_OBJECT_get0_X509_CRL;
+static SSL_CTX *(*const NEW_CONTEXT_EX)(OSSL_LIB_CTX *, const char *, const SSL_METHOD *) =
+    SSL_CTX_new_ex;
 static int (*const SET_TICKET_KEY)(SSL_CTX *, TicketKeyCallback *) =
     SSL_CTX_set_tlsext_ticket_key_evp_cb;
 static OSSL_PARAM (*const CONSTRUCT_UTF8)(const char *, char *, size_t) =
@@ -335,7 +337,8 @@ static void declarations_are_those_of_the_headers(void)
     CHECK(DECLARED.err_set_mark != NULL && SESSION_DUP != NULL && STORE_GET0_OBJECTS != NULL);
     CHECK(FREE_DATA != NULL && OBJECT_GET0_CRL != NULL);
 #if OPENSSL_VERSION_NUMBER >= 0x30000000L
-    CHECK(CONSTRUCT_UTF8 != NULL && DUP_DATA != NULL && SET_TICKET_KEY != NULL);
+    CHECK(CONSTRUCT_UTF8 != NULL && DUP_DATA != NULL && SET_TICKET_KEY != NULL &&
+          NEW_CONTEXT_EX != NULL);
     CHECK(ASYNC_GET_CALLBACK != NULL && PARAM_GET0_HOST != NULL && PARAM_GET0_EMAIL != NULL);
     CHECK(PARAM_GET1_IP != NULL && MEMORY_FREE != NULL);
     /* The names of parameters are text in src/tls/ticket.rs. */

@@ -22,7 +22,7 @@ use super::sys::{
     SSL_SESS_CACHE_NO_INTERNAL_LOOKUP, SSL_SESS_CACHE_SERVER,
 };
 use super::trust::Trust;
-use super::{callbacks, handshake, hidden, policy, real, rules};
+use super::{callbacks, handshake, hidden, policy, real, rules, ticket};
 use crate::config::{Mode, OnRemove, Resumption};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -34,6 +34,7 @@ pub(crate) struct Attachment {
     pub(super) trust: Trust,
     /// Whether its ciphers let anybody in.
     pub(super) ciphers: Ciphers,
+    pub(super) ticket_ciphers: ticket::Ciphers,
     /// Stands for rules that cannot be known.
     pub(super) private_number: [u8; 16],
     /// Never followed after the context is gone: the attachment goes with it.
@@ -109,6 +110,7 @@ pub(super) unsafe fn attach_then(
             engine,
             trust: Trust::default(),
             ciphers: Ciphers::default(),
+            ticket_ciphers: ticket::Ciphers::new(),
             private_number,
             ctx,
             slot: Slot::SHARED,

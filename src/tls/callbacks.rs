@@ -278,7 +278,16 @@ unsafe fn open_ticket(
         return NO_TICKET;
     }
     // SAFETY: both contexts are those of the running callback.
-    if !unsafe { ticket::set_keys(opening.key.key(), vector, cipher, mac, Direction::Decrypt) } {
+    if !unsafe {
+        ticket::set_keys(
+            Some(attachment),
+            opening.key.key(),
+            vector,
+            cipher,
+            mac,
+            Direction::Decrypt,
+        )
+    } {
         return NO_TICKET;
     }
     let tls13 = is_tls13(ssl);
@@ -316,8 +325,8 @@ unsafe fn issue_ticket(
             handshake.held.change(ssl, session);
         }
     }
-    let issuing = slot
-        .attachment_for(ssl)
+    let attachment = slot.attachment_for(ssl);
+    let issuing = attachment
         .zip(handshake)
         .and_then(|(attachment, handshake)| issuing_key(attachment, slot, ssl, handshake));
     let (issuing, family) = issuing.map_or((None, None), |(key, family)| (Some(key), Some(family)));
@@ -332,8 +341,9 @@ unsafe fn issue_ticket(
     }
     *vector = issuing.key.vector(family, vector);
     // SAFETY: both contexts are those of the running callback.
-    let ready =
-        unsafe { ticket::set_keys(issuing.key.key(), vector, cipher, mac, Direction::Encrypt) };
+    let ready = unsafe {
+        ticket::set_keys(attachment, issuing.key.key(), vector, cipher, mac, Direction::Encrypt)
+    };
     if ready { TICKET } else { NO_TICKET }
 }
 

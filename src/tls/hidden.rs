@@ -12,7 +12,7 @@
 //! forked before. Failure: `None`.
 
 use std::ffi::{c_char, c_int, c_uchar, c_uint, c_void};
-use std::ptr;
+use std::ptr::{self, NonNull};
 
 use once_cell::race::OnceBox;
 use openssl_sys::{SSL, SSL_CTX, SSL_SESSION, X509_STORE_CTX, X509_VERIFY_PARAM};
@@ -78,6 +78,37 @@ fn members() -> Option<&'static Members> {
 /// Whether a security callback is the one that OpenSSL has for all contexts.
 pub(super) fn is_default_security_callback(callback: *const c_void) -> bool {
     members().is_some_and(|members| members.default_security_callback == callback.addr())
+}
+
+/// The library context of a context (OSSL_LIB_CTX(3)); NULL for OpenSSL's default one, and where it cannot be known. Finding
+/// out makes a library context, once in a process.
+///
+/// # Safety
+/// `ctx` is a valid context.
+#[cfg(ossl300)]
+pub(super) unsafe fn library_context(ctx: *mut SSL_CTX) -> *mut openssl_sys::OSSL_LIB_CTX {
+    static PLACE: OnceBox<Option<usize>> = OnceBox::new();
+    let find = || {
+        let (sample, own) = Sample::in_own_library_context()?;
+        let words = sample.words();
+        only((0..CONTEXT_WORDS).filter(|at| words[*at] == own))
+    };
+    let place = PLACE.get_or_init(|| Box::new(find()));
+    // SAFETY: the context is valid (caller) and of the type that the place was found out on.
+    place.map_or(ptr::null_mut(), |at| unsafe { word_at(ctx, at).cast_mut().cast() })
+}
+
+/// A library context that no application has.
+#[cfg(ossl300)]
+fn own_library_context() -> Option<NonNull<c_void>> {
+    // SAFETY: no precondition.
+    NonNull::new(unsafe { openssl_sys::OSSL_LIB_CTX_new() }.cast())
+}
+
+/// OpenSSL 1.1.1 has none.
+#[cfg(not(ossl300))]
+fn own_library_context() -> Option<NonNull<c_void>> {
+    None
 }
 
 /// The purpose that a certificate must serve; 0 where none was set, and where it cannot be known.
@@ -153,10 +184,22 @@ fn find_members() -> Option<Members> {
 struct Sample(*mut SSL_CTX);
 
 impl Sample {
+    /// In OpenSSL's default library context, or, where that has no provider, in one of its own.
     fn new() -> Option<Self> {
         // SAFETY: no precondition; the method is a constant.
         let ctx = unsafe { (libssl().ctx_new)(openssl_sys::TLS_server_method()) };
-        (!ctx.is_null()).then_some(Sample(ctx))
+        NonNull::new(ctx)
+            .map(|ctx| Sample(ctx.as_ptr()))
+            .or_else(|| Some(Sample::in_own_library_context()?.0))
+    }
+
+    /// The library context lives as long as the process.
+    fn in_own_library_context() -> Option<(Self, *const c_void)> {
+        let new = libssl().ctx_new_ex?;
+        let own = own_library_context()?.as_ptr();
+        // SAFETY: the library context is valid, the method a constant, and no properties are asked for.
+        let ctx = unsafe { new(own, ptr::null(), openssl_sys::TLS_server_method()) };
+        (!ctx.is_null()).then_some((Sample(ctx), own.cast_const()))
     }
 
     /// The one word that holds `value` after `set`, and did not before.
@@ -164,16 +207,18 @@ impl Sample {
         let before = self.words();
         set();
         let after = self.words();
-        let mut places =
-            (0..CONTEXT_WORDS).filter(|at| after[*at] == value && before[*at] != value);
-        let place = places.next()?;
-        places.next().is_none().then_some(place)
+        only((0..CONTEXT_WORDS).filter(|at| after[*at] == value && before[*at] != value))
     }
 
     fn words(&self) -> [*const c_void; CONTEXT_WORDS] {
         // SAFETY: the sample is valid, and a context has more words than are looked at.
         std::array::from_fn(|at| unsafe { word_at(self.0, at) })
     }
+}
+
+fn only(mut places: impl Iterator<Item = usize>) -> Option<usize> {
+    let place = places.next()?;
+    places.next().is_none().then_some(place)
 }
 
 impl Drop for Sample {
@@ -198,10 +243,8 @@ fn find_purpose() -> Option<usize> {
         };
         let (one, other) = (units(CLIENT), units(SERVER));
         openssl_sys::X509_VERIFY_PARAM_free(sample);
-        let mut places = (0..PARAMETER_UNITS).filter(|at| one[*at] != other[*at]);
-        let place = places.next()?;
-        let is_it = one[place] == CLIENT && other[place] == SERVER && places.next().is_none();
-        is_it.then_some(place)
+        let place = only((0..PARAMETER_UNITS).filter(|at| one[*at] != other[*at]))?;
+        (one[place] == CLIENT && other[place] == SERVER).then_some(place)
     }
 }
 

@@ -113,7 +113,7 @@ unsafe fn lets_anybody_in(place: &Place, attachment: Option<&Attachment>) -> boo
     unsafe {
         if place.verify_mode & SSL_VERIFY_PEER != 0
             || !has_certificate(place.ctx)
-            || Hidden::of(place.ctx).is_some_and(|it| it.accepts_secrets())
+            || Hidden::of(place.ctx).is_none_or(|it| it.accepts_secrets())
         {
             return false;
         }

@@ -15,6 +15,9 @@ static BEHIND: AtomicPtr<Functions> = AtomicPtr::new(ptr::null_mut());
 /// As the linker has them.
 static LINKED: Functions = Functions {
     ctx_new: sys::SSL_CTX_new,
+    #[cfg(ossl300)]
+    ctx_new_ex: Some(sys::SSL_CTX_new_ex),
+    #[cfg(not(ossl300))]
     ctx_new_ex: None,
     new: sys::SSL_new,
     set_ssl_ctx: sys::SSL_set_SSL_CTX,

@@ -272,6 +272,12 @@ unsafe extern "C" {
 // The functions that the preload interposes: called through `real::libssl`, by nobody directly.
 #[rustfmt::skip]
 unsafe extern "C" {
+    #[cfg(ossl300)]
+    pub(super) fn SSL_CTX_new_ex(
+        library_context: *mut c_void,
+        properties: *const c_char,
+        method: *const SSL_METHOD,
+    ) -> *mut SSL_CTX;
     pub(super) fn SSL_CTX_new(method: *const SSL_METHOD) -> *mut SSL_CTX;
     pub(super) fn SSL_new(ctx: *mut SSL_CTX) -> *mut SSL;
     pub(super) fn SSL_set_SSL_CTX(ssl: *mut SSL, ctx: *mut SSL_CTX) -> *mut SSL_CTX;

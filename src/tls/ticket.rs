@@ -1,10 +1,21 @@
 //! Ticket keys into OpenSSL's cipher and MAC contexts.
 
+#[cfg(ossl300)]
+use std::ffi::CStr;
 use std::ptr;
+#[cfg(ossl300)]
+use std::ptr::NonNull;
 
-use openssl_sys::{EVP_CIPHER, EVP_CIPHER_CTX};
+#[cfg(ossl300)]
+use once_cell::sync::OnceCell;
+use openssl_sys::{EVP_CIPHER, EVP_CIPHER_CTX, SSL_CTX};
 
+use super::attach::Attachment;
+#[cfg(ossl300)]
+use super::hidden;
 use super::sys::MacCtx;
+#[cfg(ossl300)]
+use crate::log::Once;
 use crate::ring::{Digest, TicketKey};
 
 /// Bytes of a ticket's initialisation vector: the block of AES.
@@ -17,18 +28,26 @@ pub(super) enum Direction {
     Decrypt,
 }
 
-/// Readies both contexts for a ticket.
+/// Readies both contexts for a ticket of a connection that the attachment's context accepted; `None` where that is not
+/// known.
 ///
 /// # Safety
 /// `cipher` and `mac` are the contexts that OpenSSL gave to the running callback.
 pub(super) unsafe fn set_keys(
+    attachment: Option<&Attachment>,
     key: &TicketKey,
     iv: &[u8; IV_LEN],
     cipher: *mut EVP_CIPHER_CTX,
     mac: *mut MacCtx,
     direction: Direction,
 ) -> bool {
-    let Some(algorithm) = algorithm(key.aes().len()) else {
+    static OF_NOBODY: Ciphers = Ciphers::new();
+    let (ciphers, ctx) = match attachment {
+        Some(attachment) => (&attachment.ticket_ciphers, attachment.ctx()),
+        None => (&OF_NOBODY, ptr::null_mut()),
+    };
+    // SAFETY: the context lives in callbacks of its connections.
+    let Some(algorithm) = (unsafe { ciphers.get(ctx, key.aes().len()) }) else {
         return false;
     };
     let (aes, iv) = (key.aes().expose().as_ptr(), iv.as_ptr());
@@ -95,33 +114,99 @@ unsafe fn set_mac_key(key: &TicketKey, mac: *mut MacCtx) -> bool {
     }
 }
 
-/// AES-CBC for a key of that many bytes: the only kind of cipher that OpenSSL can make tickets with.
+/// AES-CBC for keys of 128 and 256 bits: the only kind of cipher that OpenSSL can make tickets with. Fetched once for a
+/// context: EVP_aes_256_cbc() would be looked up by every single ticket.
 #[cfg(ossl300)]
-fn algorithm(key_len: usize) -> Option<*const EVP_CIPHER> {
-    use std::sync::atomic::{AtomicPtr, Ordering};
-
-    static AES_128: AtomicPtr<EVP_CIPHER> = AtomicPtr::new(ptr::null_mut());
-    static AES_256: AtomicPtr<EVP_CIPHER> = AtomicPtr::new(ptr::null_mut());
-    let (fetched, name) = match key_len {
-        16 => (&AES_128, c"AES-128-CBC"),
-        _ => (&AES_256, c"AES-256-CBC"),
-    };
-    // Fetched once: EVP_aes_256_cbc() would be looked up by every single ticket.
-    let mut cipher = fetched.load(Ordering::Acquire);
-    if cipher.is_null() {
-        // SAFETY: the default library context and a C string.
-        cipher =
-            unsafe { openssl_sys::EVP_CIPHER_fetch(ptr::null_mut(), name.as_ptr(), ptr::null()) };
-        fetched.store(cipher, Ordering::Release);
-    }
-    (!cipher.is_null()).then_some(cipher.cast_const())
+pub(super) struct Ciphers {
+    aes_128: OnceCell<Option<Fetched>>,
+    aes_256: OnceCell<Option<Fetched>>,
 }
 
-/// AES-CBC for a key of that many bytes: the only kind of cipher that OpenSSL can make tickets with.
+#[cfg(ossl300)]
+struct Fetched(NonNull<EVP_CIPHER>);
+
+// SAFETY: a fetched cipher does not change, and OpenSSL counts its references atomically.
+#[cfg(ossl300)]
+unsafe impl Send for Fetched {}
+// SAFETY: as above.
+#[cfg(ossl300)]
+unsafe impl Sync for Fetched {}
+
+#[cfg(ossl300)]
+impl Drop for Fetched {
+    fn drop(&mut self) {
+        // SAFETY: the reference that fetching gave.
+        unsafe { openssl_sys::EVP_CIPHER_free(self.0.as_ptr()) };
+    }
+}
+
+#[cfg(ossl300)]
+impl Ciphers {
+    pub(super) const fn new() -> Self {
+        Ciphers { aes_128: OnceCell::new(), aes_256: OnceCell::new() }
+    }
+
+    /// # Safety
+    /// `ctx` is the context that has these, and valid, or NULL.
+    unsafe fn get(&self, ctx: *mut SSL_CTX, key_len: usize) -> Option<*const EVP_CIPHER> {
+        let (cell, name) = match key_len {
+            16 => (&self.aes_128, c"AES-128-CBC"),
+            _ => (&self.aes_256, c"AES-256-CBC"),
+        };
+        // SAFETY: as the caller promises.
+        let fetched = cell.get_or_init(|| unsafe { Fetched::of(ctx, name) });
+        fetched.as_ref().map(|cipher| cipher.0.as_ptr().cast_const())
+    }
+}
+
+#[cfg(ossl300)]
+impl Fetched {
+    /// From OpenSSL's default library context, or where that has no such cipher, from that of the context.
+    ///
+    /// # Safety
+    /// `ctx` is a valid context or NULL.
+    unsafe fn of(ctx: *mut SSL_CTX, name: &CStr) -> Option<Self> {
+        static SAID: Once = Once::new();
+        // SAFETY: NULL, or the library context of a valid context; a C string; no properties.
+        let fetch = |library_context| unsafe {
+            let cipher = openssl_sys::EVP_CIPHER_fetch(library_context, name.as_ptr(), ptr::null());
+            NonNull::new(cipher).map(Fetched)
+        };
+        // SAFETY: as the caller promises.
+        let own =
+            || if ctx.is_null() { None } else { fetch(unsafe { hidden::library_context(ctx) }) };
+        let fetched = fetch(ptr::null_mut()).or_else(own);
+        if fetched.is_none() && SAID.first() {
+            log::warn!(
+                "OpenSSL has no AES-CBC here, so tickets are neither made nor opened (said once); load a provider that has \
+                 it, as the default one"
+            );
+        }
+        fetched
+    }
+}
+
+/// AES-CBC for keys of 128 and 256 bits: the only kind of cipher that OpenSSL can make tickets with.
 #[cfg(not(ossl300))]
-fn algorithm(key_len: usize) -> Option<*const EVP_CIPHER> {
-    // SAFETY: both return a static object.
-    Some(unsafe {
-        if key_len == 16 { openssl_sys::EVP_aes_128_cbc() } else { openssl_sys::EVP_aes_256_cbc() }
-    })
+pub(super) struct Ciphers;
+
+#[cfg(not(ossl300))]
+impl Ciphers {
+    pub(super) const fn new() -> Self {
+        Ciphers
+    }
+
+    /// # Safety
+    /// None here.
+    #[allow(clippy::unused_self, reason = "see the other one")]
+    unsafe fn get(&self, _ctx: *mut SSL_CTX, key_len: usize) -> Option<*const EVP_CIPHER> {
+        // SAFETY: both return a static object.
+        Some(unsafe {
+            if key_len == 16 {
+                openssl_sys::EVP_aes_128_cbc()
+            } else {
+                openssl_sys::EVP_aes_256_cbc()
+            }
+        })
+    }
 }
