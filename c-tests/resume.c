@@ -350,7 +350,9 @@ static void a_library_context_of_the_application_resumes_too(void)
 {
 #if OPENSSL_VERSION_NUMBER >= 0x30000000L
     own_certificate();
-    CHECK(OSSL_PROVIDER_load(NULL, "null") != NULL);
+    OSSL_LIB_CTX *empty = OSSL_LIB_CTX_new();
+    CHECK(OSSL_PROVIDER_load(empty, "null") != NULL);
+    OSSL_LIB_CTX_set0_default(empty);
     CHECK((library_context = OSSL_LIB_CTX_new()) != NULL);
     CHECK(OSSL_PROVIDER_load(library_context, "default") != NULL);
     for (int k = 0; k < KINDS; k++) {

@@ -20,6 +20,7 @@
 
 use std::cell::Cell;
 use std::collections::HashMap;
+use std::ffi::c_ulong;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -55,7 +56,7 @@ static HOLDERS: [Shard; SHARDS] = [const {
 const PATIENCE: Duration = Duration::from_secs(1);
 
 /// OpenSSL 3.2.0, by OpenSSL_version_num(3).
-const FREES_SESSIONS_FIRST: u64 = 0x3020_0000;
+const FREES_SESSIONS_FIRST: c_ulong = 0x3020_0000;
 
 thread_local! {
     /// The session of the connection that this thread frees.
@@ -141,7 +142,7 @@ impl Hasher for Addresses {
 pub(super) unsafe fn connection_is_freed(ssl: *mut SSL) {
     // SAFETY: no precondition; and as the caller promises.
     unsafe {
-        if u64::from(openssl_sys::OpenSSL_version_num()) >= FREES_SESSIONS_FIRST {
+        if openssl_sys::OpenSSL_version_num() >= FREES_SESSIONS_FIRST {
             return;
         }
         let is_unclean = openssl_sys::SSL_get_shutdown(ssl) & sys::SSL_SENT_SHUTDOWN == 0;

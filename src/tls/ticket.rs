@@ -173,9 +173,9 @@ impl Fetched {
             NonNull::new(cipher).map(Fetched)
         };
         // SAFETY: as the caller promises.
-        let own =
-            || if ctx.is_null() { None } else { fetch(unsafe { hidden::library_context(ctx) }) };
-        let fetched = fetch(ptr::null_mut()).or_else(own);
+        let own = |ctx| unsafe { fetch(hidden::library_context(ctx)) };
+        let fetched =
+            fetch(ptr::null_mut()).or_else(|| Some(ctx).filter(|ctx| !ctx.is_null()).and_then(own));
         if fetched.is_none() && SAID.first() {
             log::warn!(
                 "OpenSSL has no AES-CBC here, so tickets are neither made nor opened (said once); load a provider that has \
