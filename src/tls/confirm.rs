@@ -30,7 +30,9 @@ use super::guard::{contained, guarded};
 use super::handshake::{Handshake, NOWHERE, Resuming};
 use super::policy;
 use super::session::{self, MASTER_KEY_LEN, Session};
-use super::sys::{self, InfoCallback, SSL_CB_ACCEPT_LOOP, SSL_CB_HANDSHAKE_DONE};
+use super::sys::{
+    self, InfoCallback, SSL_CB_ACCEPT_LOOP, SSL_CB_HANDSHAKE_DONE, SSL_CB_HANDSHAKE_START,
+};
 use crate::clock;
 use crate::engine::{Engine, Policy, Visit};
 use crate::log::Once;
@@ -138,13 +140,18 @@ unsafe extern "C" fn judge(ssl: *const SSL, position: c_int, value: c_int) {
     // SAFETY: `ssl` is the connection whose callback is running, and each reference to its handshake is the only one while
     // it is used. The application's callback gets the arguments that OpenSSL gave.
     unsafe {
+        let mut saved = None;
         if let Some(handshake) = Handshake::current(ssl) {
             if handshake.is_in_callback {
                 return;
             }
+            if position == SSL_CB_HANDSHAKE_START {
+                contained(|| handshake.begins(ssl));
+            }
+            saved = handshake.info_callback;
             handshake.is_in_callback = true;
         }
-        if let Some(callback) = application_callback(ssl) {
+        if let Some(callback) = application_callback(ssl, saved) {
             callback(ssl, position, value);
         }
         if let Some(handshake) = Handshake::current(ssl) {
@@ -159,17 +166,16 @@ unsafe extern "C" fn judge(ssl: *const SSL, position: c_int, value: c_int) {
 /// What OpenSSL would call without us. It goes on calling ours until it returns to the application, also when the
 /// connection has the application's back; and an application that puts a callback of its own in the place of ours may
 /// call ours from there.
-fn application_callback(ssl: *mut SSL) -> Option<InfoCallback> {
-    // SAFETY: `ssl` is the connection whose callback is running; the getters touch nothing else.
-    unsafe {
-        let saved = Handshake::current(ssl).and_then(|handshake| handshake.info_callback);
-        let current = sys::SSL_get_info_callback(ssl);
-        let is_replaced = current.is_some() && !is_judge(current) && saved.is_none();
-        saved.or_else(|| {
+fn application_callback(ssl: *mut SSL, saved: Option<InfoCallback>) -> Option<InfoCallback> {
+    saved.or_else(|| {
+        // SAFETY: `ssl` is the connection whose callback is running; the getters touch nothing else.
+        unsafe {
+            let current = sys::SSL_get_info_callback(ssl);
+            let is_replaced = current.is_some() && !is_judge(current);
             let ctx = openssl_sys::SSL_get_SSL_CTX(ssl);
             if is_replaced { None } else { sys::SSL_CTX_get_info_callback(ctx) }
-        })
-    }
+        }
+    })
 }
 
 /// Judges, and takes our callback off when no later step can change the result.
@@ -178,6 +184,7 @@ fn look(ssl: *mut SSL, handshake: &mut Handshake, position: c_int) {
     let is_in_place = is_judge(unsafe { sys::SSL_get_info_callback(ssl) });
     // An application's callback in the place of ours may call ours.
     handshake.is_watched |= is_in_place;
+    handshake.is_answered();
     if !has_begun_to_answer(ssl) && resumes_a_shared_key(ssl) {
         handshake.resuming = None;
     }

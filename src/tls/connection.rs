@@ -5,6 +5,7 @@
 //! or, where it only reads fields, the one that is being freed; callers in `tls` hold that by construction.
 
 use std::ffi::c_int;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use openssl_sys::SSL;
 
@@ -38,12 +39,27 @@ pub(super) fn is_tls(ssl: *mut SSL) -> bool {
 
 /// Whether the server has gone further in this handshake than to read the ClientHello.
 pub(super) fn has_begun_to_answer(ssl: *mut SSL) -> bool {
-    /// What SSL_state_string(3) says while the ClientHello is read. The number of that state differs between versions of
-    /// OpenSSL that have one ABI.
-    const READS_CLIENT_HELLO: [u8; 4] = *b"TRCH";
+    // SAFETY: the connection is valid in its callback.
+    let state = unsafe { sys::SSL_get_state(ssl) };
+    state != sys::TLS_ST_BEFORE && !reads_client_hello(ssl, state)
+}
+
+/// Whether that is the state in which a server reads the ClientHello. Its number differs between versions of OpenSSL that
+/// have one ABI, its name does not: once the name was seen, the number is known.
+fn reads_client_hello(ssl: *mut SSL, state: c_int) -> bool {
+    const UNKNOWN: c_int = -1;
+    static NUMBER: AtomicI32 = AtomicI32::new(UNKNOWN);
+    let known = NUMBER.load(Ordering::Relaxed);
+    if known != UNKNOWN {
+        return state == known;
+    }
     // SAFETY: the connection is valid in its callback; the text is a constant of OpenSSL's, four letters long at least.
-    let state = unsafe { openssl_sys::SSL_state_string(ssl).cast::<[u8; 4]>().read_unaligned() };
-    state != READS_CLIENT_HELLO && !is_before_handshake(ssl)
+    let name = unsafe { openssl_sys::SSL_state_string(ssl).cast::<[u8; 4]>().read_unaligned() };
+    let is_it = name == *b"TRCH";
+    if is_it {
+        NUMBER.store(state, Ordering::Relaxed);
+    }
+    is_it
 }
 
 /// Whether the connection's handshake has not begun.

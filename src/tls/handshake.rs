@@ -40,7 +40,10 @@ const RANDOM_LEN: usize = 32;
 
 /// One handshake.
 pub(super) struct Handshake {
-    id: Id,
+    /// That of the client, who chooses it: so it alone does not tell one handshake of an SSL object from the next.
+    random: [u8; RANDOM_LEN],
+    /// The Finished message of the handshake before, on the same connection. `None` once that may be this one's.
+    finished: Option<[u8; FINISHED_LEN]>,
     /// The server's random was there at the last look.
     has_server_random: bool,
     tickets: u8,
@@ -107,13 +110,6 @@ impl Resuming {
     pub(super) fn knows_rules(&self) -> bool {
         self.engine.knows_rules(self.policy)
     }
-}
-
-/// What tells one handshake of an SSL object from the next: the client's random alone does not, for the client chooses it.
-struct Id {
-    random: [u8; RANDOM_LEN],
-    /// The Finished message of the handshake before, on the same connection. `None` once that may be this one's.
-    finished: Option<[u8; FINISHED_LEN]>,
 }
 
 /// What all handshakes of a connection have in common.
@@ -188,11 +184,11 @@ impl Handshake {
     /// Whether `ssl` is still in this handshake. A second ClientHello after a HelloRetryRequest has the same random, and
     /// the server's is known by then; an object that is used again (SSL_clear(3)) has forgotten that.
     fn is_that_of(&self, ssl: *mut SSL) -> bool {
-        let now = Id::of(ssl);
-        self.id.random == now.random
+        let random = client_random(ssl);
+        self.random == random
             && (has_begun_to_answer(ssl)
-                || self.id.finished == now.finished
-                    && (has_server_random(ssl) || !self.has_server_random))
+                || self.finished == Some(last_finished(ssl))
+                    && (!self.has_server_random || has_server_random(ssl)))
     }
 
     fn begin_anew(&mut self, ssl: *mut SSL, now: UnixMillis) {
@@ -203,7 +199,7 @@ impl Handshake {
             // SAFETY: the connection's callback is running, and it is the one whose handshake was ended.
             unsafe { cut.undo(ssl) };
         }
-        *self = Handshake { info_callback, is_quic, ..Handshake::new(Id::of(ssl), connection) };
+        *self = Handshake { info_callback, is_quic, ..Handshake::new(ssl, connection) };
     }
 
     fn look_at_server_random(&mut self, ssl: *mut SSL) {
@@ -213,7 +209,7 @@ impl Handshake {
     /// # Safety
     /// As for [`Handshake::of`]; nothing is stored under our index yet.
     unsafe fn store<'a>(ssl: *mut SSL, index: c_int, now: UnixMillis) -> Option<&'a mut Handshake> {
-        let handshake = Handshake::new(Id::of(ssl), Connection::new(now));
+        let handshake = Handshake::new(ssl, Connection::new(now));
         let state = Box::into_raw(Box::new(Handshake { is_quic: is_quic(ssl), ..handshake }));
         // SAFETY: the connection is valid (caller), the state our own until it is stored, and the connection's then.
         unsafe {
@@ -234,16 +230,25 @@ impl Handshake {
     pub(super) unsafe fn current<'a>(ssl: *mut SSL) -> Option<&'a mut Handshake> {
         // SAFETY: as the caller promises.
         let Stored::Ours(state) = (unsafe { Handshake::stored(ssl) }) else { return None };
-        if !state.is_that_of(ssl) {
-            state.begin_anew(ssl, clock::now());
-        }
-        state.look_at_server_random(ssl);
         Some(state)
     }
 
-    fn new(id: Id, connection: Connection) -> Self {
+    /// The connection begins a handshake, or goes on with one that began before our callback was set.
+    pub(super) fn begins(&mut self, ssl: *mut SSL) {
+        if !self.is_that_of(ssl) {
+            self.begin_anew(ssl, clock::now());
+        }
+    }
+
+    /// The server is about to answer.
+    pub(super) fn is_answered(&mut self) {
+        self.has_server_random = true;
+    }
+
+    fn new(ssl: *mut SSL, connection: Connection) -> Self {
         Handshake {
-            id,
+            random: client_random(ssl),
+            finished: (!has_begun_to_answer(ssl)).then(|| last_finished(ssl)),
             has_server_random: false,
             tickets: 0,
             lookups: 0,
@@ -353,14 +358,11 @@ impl Handshake {
     }
 }
 
-impl Id {
-    fn of(ssl: *mut SSL) -> Self {
-        let mut random = [0; RANDOM_LEN];
-        // SAFETY: the connection is valid in its callback, and the buffer as long as said.
-        unsafe { openssl_sys::SSL_get_client_random(ssl, random.as_mut_ptr(), RANDOM_LEN) };
-        let finished = (!has_begun_to_answer(ssl)).then(|| last_finished(ssl));
-        Id { random, finished }
-    }
+fn client_random(ssl: *mut SSL) -> [u8; RANDOM_LEN] {
+    let mut random = [0; RANDOM_LEN];
+    // SAFETY: the connection is valid in its callback, and the buffer as long as said.
+    unsafe { openssl_sys::SSL_get_client_random(ssl, random.as_mut_ptr(), RANDOM_LEN) };
+    random
 }
 
 impl Connection {

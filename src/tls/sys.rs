@@ -47,6 +47,7 @@ pub(super) const SSL_CTRL_SET_TLSEXT_TICKET_KEY_CB: c_int = 72;
 
 pub(super) const ERR_LIB_SSL: c_int = 20;
 pub(super) const SSL_CB_ACCEPT_LOOP: c_int = 0x2001;
+pub(super) const SSL_CB_HANDSHAKE_START: c_int = 0x10;
 pub(super) const SSL_CB_HANDSHAKE_DONE: c_int = 0x20;
 /// A member of OSSL_HANDSHAKE_STATE.
 pub(super) const TLS_ST_BEFORE: c_int = 0;
