@@ -13,6 +13,7 @@ use std::time::Duration;
 use openssl_sys::{EVP_CIPHER_CTX, SSL, SSL_CTX, SSL_SESSION};
 
 use super::attach::Attachment;
+use super::binding::{family, session_binding};
 use super::client;
 use super::connection::{has_begun_to_answer, is_stateless, is_tls13};
 use super::guard::guarded;
@@ -26,7 +27,7 @@ use super::ticket::{self, Direction, IV_LEN};
 use super::{confirm, pause, policy, removal};
 use crate::clock;
 use crate::config::OnRemove;
-use crate::engine::{Engine, Issuing, NewSession, Policy, Visit};
+use crate::engine::{Engine, Issuing, NewSession};
 use crate::log::Once;
 use crate::ring::session_id::SESSION_ID_LEN;
 use crate::ring::{Age, Family, KeyName};
@@ -363,69 +364,6 @@ fn issuing_key(
     let began = handshake.connection.began;
     let issuing = engine.issuing_key(name.as_bytes(), policy, began, clock::now())?;
     Some((issuing, family))
-}
-
-/// What a new ticket or session is tied to: for a renewal, what the resumed session was tied to; else the server name
-/// and the policy that serves now. `None`: it must not be resumable.
-fn session_binding(
-    attachment: &Attachment,
-    slot: Slot,
-    ssl: *mut SSL,
-    handshake: &mut Handshake,
-) -> Option<(ServerName, Policy)> {
-    let engine = &attachment.engine;
-    let serving = policy::serving(engine, ssl);
-    let resumed = handshake.resumed(ssl);
-    let bound = resumed.map(|resumed| (handshake.name, resumed.policy));
-    let keeps_to = handshake.connection.keeps_to(serving);
-    if !keeps_to || !policy::admits_resumption(ssl, bound.is_some()) {
-        return None;
-    }
-    if bound.is_some() {
-        return bound;
-    }
-    let name = ServerName::negotiated(ssl);
-    if serving.is_public() && !engine.has_rules() {
-        return Some((name, serving));
-    }
-    handshake.accepted_by(slot);
-    note_served(engine, ssl, handshake, name.as_bytes(), serving);
-    Some((name, serving))
-}
-
-/// Remembers which policy serves a name, where that will be looked at: a name under which the application puts an info
-/// callback in the place of ours does not resume.
-fn note_served(
-    engine: &Engine,
-    ssl: *mut SSL,
-    handshake: &Handshake,
-    name: &[u8],
-    serving: Policy,
-) {
-    let now = clock::now();
-    let attachment = handshake.slot().attachment();
-    let is_left = confirm::leaves_callback(ssl, handshake, attachment);
-    if let Some(attachment) = attachment {
-        attachment.note_callback_left(is_left == Some(true));
-    }
-    let accepting =
-        handshake.accepting(ssl).map(|(accepting, listener)| Visit { name, accepting, listener });
-    match (accepting, is_left) {
-        (Some(visit), Some(true)) => engine.note_served(&visit, serving, now),
-        (Some(visit), Some(false)) => engine.note_mixed(&visit, now),
-        _ if !serving.is_public() => engine.note_rules(),
-        _ => {}
-    }
-}
-
-/// The family of a connection: that of the session which it resumed, or one of its own.
-fn family(engine: &Engine, ssl: *mut SSL, handshake: &mut Handshake) -> Family {
-    let resumed = handshake.resumed(ssl).and_then(|resumed| resumed.family);
-    let family = resumed.or(handshake.family).unwrap_or_else(|| {
-        handshake.connection.began_with(ssl);
-        engine.new_family(handshake.connection.began)
-    });
-    *handshake.family.insert(family)
 }
 
 /// Whether this connection verifies its client while the application named no session id context: OpenSSL ends the

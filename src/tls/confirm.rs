@@ -23,7 +23,7 @@ use zeroize::Zeroizing;
 
 use super::attach::Attachment;
 use super::connection::{
-    has_begun_to_answer, is_finished, is_quic, is_renegotiated, is_tls, is_tls13,
+    has_begun_to_answer, is_finished, is_quic, is_renegotiated, is_resumed, is_tls, is_tls13,
 };
 use super::cut::Cut;
 use super::guard::{contained, guarded};
@@ -159,7 +159,29 @@ unsafe extern "C" fn judge(ssl: *const SSL, position: c_int, value: c_int) {
             if matches!(position, SSL_CB_ACCEPT_LOOP | SSL_CB_HANDSHAKE_DONE) {
                 contained(|| look(ssl, handshake, position));
             }
+        } else {
+            contained(|| give_up(ssl));
         }
+    }
+}
+
+/// The application has written over what was remembered of this handshake: nothing can be judged. Where there are rules,
+/// nothing that was resumed comes into force, and nothing more is resumed at this context.
+fn give_up(ssl: *mut SSL) {
+    // SAFETY: `ssl` is the connection whose callback is running, which keeps its context alive.
+    unsafe {
+        let ctx = openssl_sys::SSL_get_SSL_CTX(ssl);
+        sys::SSL_set_info_callback(ssl, sys::SSL_CTX_get_info_callback(ctx));
+    }
+    let Some(attachment) = Attachment::serving(ssl).filter(|it| it.engine.has_rules()) else {
+        return;
+    };
+    attachment.note_callback_left(false);
+    if is_resumed(ssl) && !is_quic(ssl) && !is_finished(ssl) {
+        let with_alert = is_tls(ssl) && !is_renegotiated(ssl) && !has_begun_to_answer(ssl);
+        // SAFETY: as above. Without the mark, its BIOs stay closed.
+        drop(unsafe { Cut::end(ssl, with_alert) });
+        note_ended();
     }
 }
 

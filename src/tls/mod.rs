@@ -7,6 +7,7 @@
 
 mod application;
 mod attach;
+mod binding;
 mod callbacks;
 mod client;
 mod code;
