@@ -39,6 +39,7 @@ macro_rules! programs {
 }
 
 programs! {
+    again: what_is_used_again_or_ended_is_judged_as_everything_else,
     api: every_function_refuses_bad_arguments_and_says_why,
     async: a_handshake_that_waits_for_another_host_is_paused,
     early_data: early_data_is_accepted_at_most_once,
