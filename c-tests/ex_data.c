@@ -158,6 +158,51 @@ static void what_is_written_over_ours_on_connections_stays_and_handshakes_succee
     on_connections_of_either_sort();
 }
 
+static SSL_CTX *strict;
+
+/* Goes to the strict host, and writes over what is ours. */
+static int goes_to_the_strict_host(SSL *ssl, int *alert, void *arg)
+{
+    (void)alert, (void)arg;
+    writes_to_connection(ssl, things);
+    SSL_set_SSL_CTX(ssl, strict);
+    SSL_set_verify(ssl, SSL_CTX_get_verify_mode(strict), NULL);
+    return SSL_TLSEXT_ERR_OK;
+}
+
+static const struct kind *tried_kind;
+
+static void a_stranger_comes_to_the_strict_host(void)
+{
+    TLSRESUME *tr = realm_of(tried_kind, "");
+    SSL_CTX *lax = attached_server(tr), *front = server_new();
+    strict = server_new();
+    SSL_CTX_set_tlsext_servername_callback(front, goes_to_the_strict_host);
+    server_verifies(strict, own_certificate());
+    CHECK(tlsresume_attach(tr, front) == 1 && tlsresume_attach(tr, strict) == 1);
+    struct visitor stranger = visitor_new(tried_kind, "a.example");
+    CHECK(!visit(&stranger, lax) && visit(&stranger, lax));
+    for (int again = 0; again < 3; again++) {
+        struct pair pair = pair_new(&stranger, front);
+        CHECK_SAYING(!pair_shakes(&pair), "%s, time %d", tried_kind->name, again);
+        puts_back_on_connection(pair.server);
+        pair_free(&pair, true);
+        ERR_clear_error();
+    }
+    visitor_free(&stranger);
+    SSL_CTX_free(lax);
+    SSL_CTX_free(front);
+    SSL_CTX_free(strict);
+    tlsresume_free(tr);
+}
+
+static void who_writes_over_ours_in_the_servername_callback_lets_nobody_in(void)
+{
+    uses_all = true;
+    for (tried_kind = KIND; tried_kind < KIND + KINDS; tried_kind++)
+        check_apart(a_stranger_comes_to_the_strict_host);
+}
+
 /* ---- Contexts ---- */
 
 static void serves_and_finds(SSL_CTX *server, const struct kind *kind, bool resumes)
@@ -227,6 +272,7 @@ int main(int argc, char **argv)
     own_certificate();
     CLAIM(what_freeradius_writes_on_connections_is_its_own_and_costs_no_resumption);
     CLAIM(what_is_written_over_ours_on_connections_stays_and_handshakes_succeed);
+    CLAIM(who_writes_over_ours_in_the_servername_callback_lets_nobody_in);
     CLAIM_APART(what_freeradius_writes_on_contexts_is_its_own_and_costs_no_resumption);
     CLAIM_APART(a_context_with_data_of_others_in_our_place_is_refused_and_serves);
     CLAIM_APART(what_is_written_over_ours_on_contexts_stays_and_handshakes_succeed);
