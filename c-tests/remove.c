@@ -36,6 +36,32 @@ static void an_unclean_close_costs_no_session(void)
     }
 }
 
+/* OpenSSL 3 says "unexpected eof while reading" of it, and takes it for a fatal error. */
+static void a_client_that_closes_without_close_notify_resumes(void)
+{
+    for (const struct kind *kind = KIND; kind < KIND + KINDS; kind++) {
+        TLSRESUME *tr = realm_of(kind, "");
+        SSL_CTX *server = attached_server(tr);
+        struct visitor visitor = visitor_new(kind, NULL);
+        CHECK(!visit(&visitor, server));
+        for (int i = 0; i < 5; i++) {
+            struct pair pair = pair_new(&visitor, server);
+            char byte;
+            CHECK(pair_shakes(&pair));
+            CHECK_SAYING(SSL_session_reused(pair.server), "%s, time %d", kind->name, i);
+            visitor_leaves(&visitor, &pair);
+            CHECK(BIO_shutdown_wr(SSL_get_wbio(pair.client)) == 1);
+            int result = SSL_read(pair.server, &byte, 1), error = SSL_get_error(pair.server, result);
+            CHECK(error == SSL_ERROR_SSL || error == SSL_ERROR_SYSCALL);
+            pair_free(&pair, false);
+            ERR_clear_error();
+        }
+        visitor_free(&visitor);
+        SSL_CTX_free(server);
+        tlsresume_free(tr);
+    }
+}
+
 static void with_forget_an_unclean_close_ends_a_stored_session(void)
 {
     for (int k = 0; k < KINDS; k++) {
@@ -292,10 +318,133 @@ static void a_ticket_that_is_given_after_a_flush_or_a_revocation_does_not_resume
 }
 #endif
 
+/* ---- What strangers on the way can do ---- */
+
+enum { MOST_HELLO = 4096 };
+
+struct hello {
+    unsigned char bytes[MOST_HELLO];
+    int len;
+};
+
+/* A visit whose ClientHello somebody sees. */
+static struct hello is_seen(struct visitor *visitor, SSL_CTX *server)
+{
+    struct pair pair = pair_new(visitor, server);
+    struct hello hello = {.len = 0};
+    char *bytes = NULL;
+    CHECK(SSL_do_handshake(pair.client) != 1);
+    hello.len = BIO_nread0(SSL_get_rbio(pair.server), &bytes);
+    CHECK(hello.len > 0 && hello.len <= MOST_HELLO);
+    memcpy(hello.bytes, bytes, (size_t)hello.len);
+    CHECK(pair_shakes(&pair) && SSL_session_reused(pair.server));
+    visitor_leaves(visitor, &pair);
+    pair_free(&pair, true);
+    return hello;
+}
+
+static void sends(SSL *server, const unsigned char *bytes, int len)
+{
+    CHECK_EQUAL(BIO_write(SSL_get_rbio(server), bytes, len), len);
+    CHECK(SSL_do_handshake(server) != 1);
+}
+
+/* Somebody sends again what another one sent. */
+static SSL *is_sent_again(const struct hello *hello, SSL_CTX *ctx)
+{
+    SSL *server = SSL_new(ctx);
+    CHECK(server != NULL);
+    SSL_set_bio(server, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
+    BIO_set_mem_eof_return(SSL_get_rbio(server), -1);
+    SSL_set_accept_state(server);
+    sends(server, hello->bytes, hello->len);
+    CHECK(SSL_session_reused(server));
+    return server;
+}
+
+static const unsigned char ALERT[] = {21, 3, 3, 0, 2, 2, 40};
+static const unsigned char GARBAGE[] = {22, 3, 3, 0, 12, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
+
+static void sends_nonsense(SSL *server, bool is_alert)
+{
+    ERR_clear_error();
+    if (is_alert)
+        sends(server, ALERT, sizeof ALERT);
+    else
+        sends(server, GARBAGE, sizeof GARBAGE);
+    CHECK(ERR_peek_error() != 0);
+    SSL_free(server);
+    ERR_clear_error();
+}
+
+static void who_sends_a_client_hello_again_with_nonsense_removes_no_session(void)
+{
+    for (const struct kind *kind = KIND; kind < KIND + KINDS; kind++)
+        for (int is_alert = 0; is_alert < 2; is_alert++)
+            for (int others = 0; others < 2; others++) {
+                TLSRESUME *tr = realm_of(kind, "");
+                SSL_CTX *server = attached_server(tr);
+                struct visitor visitor = visitor_new(kind, NULL), other = visitor_new(kind, NULL);
+                CHECK(!visit(&visitor, server) && !visit(&other, server));
+                struct hello hello = is_seen(&visitor, server), next = is_seen(&other, server);
+                SSL *bad = is_sent_again(&hello, server);
+                /* Another handshake of the same thread may be in between. */
+                SSL *between = others ? is_sent_again(&next, server) : NULL;
+                sends_nonsense(bad, is_alert);
+                SSL_free(between);
+                CHECK_SAYING(visit(&visitor, server), "%s, alert %d, others %d", kind->name,
+                             is_alert, others);
+                CHECK_SAYING(visit(&other, server), "%s, alert %d, others %d: another's",
+                             kind->name, is_alert, others);
+                visitor_free(&visitor);
+                visitor_free(&other);
+                SSL_CTX_free(server);
+                tlsresume_free(tr);
+            }
+}
+
+/* OpenSSL takes over the id that comes beside a TLS 1.2 ticket. */
+static void who_sends_the_id_of_another_beside_its_own_ticket_does_not_remove_that_one(void)
+{
+    TLSRESUME *tr = realm_of(&KIND[TLS12_ID], "");
+    SSL_CTX *server = attached_server(tr);
+    struct visitor victim = visitor_new(&KIND[TLS12_ID], NULL);
+    struct visitor attacker = visitor_new(&KIND[TLS12_TICKET], NULL);
+    CHECK(!visit(&victim, server) && !visit(&attacker, server));
+    unsigned len = 0;
+    const unsigned char *id = SSL_SESSION_get_id(victim.session, &len);
+    for (int is_alert = 0; is_alert < 2; is_alert++)
+        for (int finishes = 0; finishes < 2; finishes++) {
+            struct visitor copy = visitor_new(&KIND[TLS12_TICKET], NULL);
+            visitor_takes(&copy, attacker.session);
+            CHECK(SSL_SESSION_set1_id(copy.session, id, len) == 1);
+            struct pair pair = pair_new(&copy, server);
+            if (finishes)
+                CHECK(pair_shakes(&pair));
+            else
+                CHECK(!pair_steps(&pair));
+            CHECK(SSL_session_reused(pair.server));
+            const unsigned char *bytes = is_alert ? ALERT : GARBAGE;
+            int most = is_alert ? (int)sizeof ALERT : (int)sizeof GARBAGE;
+            char byte;
+            CHECK_EQUAL(BIO_write(SSL_get_rbio(pair.client), bytes, most), most);
+            CHECK(SSL_read(pair.server, &byte, 1) <= 0 && ERR_peek_error() != 0);
+            pair_free(&pair, false);
+            ERR_clear_error();
+            CHECK_SAYING(visit(&victim, server), "alert %d, finished %d", is_alert, finishes);
+            visitor_free(&copy);
+        }
+    visitor_free(&victim);
+    visitor_free(&attacker);
+    SSL_CTX_free(server);
+    tlsresume_free(tr);
+}
+
 int main(int argc, char **argv)
 {
     check_begin(argc, argv);
     CLAIM(an_unclean_close_costs_no_session);
+    CLAIM(a_client_that_closes_without_close_notify_resumes);
     CLAIM(with_forget_an_unclean_close_ends_a_stored_session);
     CLAIM(a_session_that_was_removed_does_not_resume);
     CLAIM(removing_what_never_was_a_session_does_nothing);
@@ -304,6 +453,8 @@ int main(int argc, char **argv)
     CLAIM(the_key_that_encrypts_can_be_revoked_again_and_again);
     CLAIM(when_every_key_is_revoked_no_ticket_opens_and_new_ones_do);
     CLAIM(a_removal_covers_the_whole_handshake);
+    CLAIM(who_sends_a_client_hello_again_with_nonsense_removes_no_session);
+    CLAIM(who_sends_the_id_of_another_beside_its_own_ticket_does_not_remove_that_one);
 #if OPENSSL_VERSION_NUMBER >= 0x30000000L
     CLAIM(a_ticket_that_is_given_after_a_flush_or_a_revocation_does_not_resume);
 #endif

@@ -696,6 +696,66 @@ static void verification_switched_on_where_the_name_was_served_without_counts_at
     for_each_kind_apart(switched_on_here);
 }
 
+/* ---- Certificates that are asked for after the handshake (TLS 1.3) ---- */
+
+static bool has_certificate;
+
+static void says(SSL *from, SSL *to)
+{
+    char byte = 0;
+    CHECK(SSL_write(from, "x", 1) == 1);
+    CHECK(SSL_read(to, &byte, 1) == 1 && byte == 'x');
+}
+
+/* As Apache does for a part of a public site. */
+static void asks_on_a_connection_that_resumed(void)
+{
+    /* Clients of OpenSSL 1.1.1 show none where they resumed. */
+    const bool shows_it = has_certificate && OPENSSL_VERSION_NUMBER >= 0x30000000L;
+    TLSRESUME *tr = realm_of(tried_kind, "");
+    SSL_CTX *server = attached_server(tr);
+    CHECK(X509_STORE_add_cert(SSL_CTX_get_cert_store(server), ours.authority) == 1);
+    struct visitor asked = visitor_new(tried_kind, "a.example"), other = visitor_new(tried_kind, "a.example");
+    SSL_CTX_set_post_handshake_auth(asked.ctx, 1);
+    if (has_certificate)
+        visitor_shows(&asked, ours.client, ours.key);
+    CHECK(!visit(&asked, server) && !visit(&other, server));
+    SSL_SESSION *session = session_copy(asked.session);
+    for (int again = 0; again < 3; again++) {
+        visitor_takes(&asked, session);
+        struct pair pair = pair_new(&asked, server);
+        char byte;
+        CHECK(pair_shakes(&pair));
+        CHECK_SAYING(SSL_session_reused(pair.server), "%s, time %d", tried_kind->name, again);
+        SSL_set_verify(pair.server, SSL_VERIFY_PEER, NULL);
+        CHECK(SSL_verify_client_post_handshake(pair.server) == 1);
+        CHECK(SSL_do_handshake(pair.server) == 1);
+        CHECK(SSL_read(pair.client, &byte, 1) < 0);
+        says(pair.client, pair.server);
+        says(pair.server, pair.client);
+        bool is_known = SSL_SESSION_get0_peer(SSL_get_session(pair.server)) != NULL;
+        CHECK_SAYING(is_known == shows_it, "%s, time %d", tried_kind->name, again);
+        pair_free(&pair, true);
+        CHECK_SAYING(visit(&other, server), "%s, time %d: another client", tried_kind->name, again);
+        CHECK(tries(&asked, server) != REFUSED);
+    }
+    SSL_SESSION_free(session);
+    visitor_free(&asked);
+    visitor_free(&other);
+    SSL_CTX_free(server);
+    tlsresume_free(tr);
+}
+
+static void who_resumed_may_be_asked_for_a_certificate_later_and_others_resume_as_before(void)
+{
+    for (int certificate = 0; certificate < 2; certificate++)
+        for (int k = TLS13_STATELESS; k <= TLS13_STATEFUL; k++) {
+            has_certificate = certificate;
+            tried_kind = &KIND[k];
+            check_apart(asks_on_a_connection_that_resumed);
+        }
+}
+
 /* ---- Another policy under the same name ---- */
 
 enum difference { NO_DIFFERENCE, OTHER_MODE, OTHER_DEPTH, OTHER_NAMES, OTHER_ANCHORS, OTHER_STORE, OTHER_REVOCATIONS,
@@ -1161,6 +1221,7 @@ int main(int argc, char **argv)
     CLAIM(a_tls12_ticket_is_renewed_under_rules_only_until_the_info_callback_was_seen);
     CLAIM(who_replaces_the_info_callback_in_the_servername_callback_is_judged_under_rules);
     CLAIM(verification_switched_on_later_counts_at_once);
+    CLAIM(who_resumed_may_be_asked_for_a_certificate_later_and_others_resume_as_before);
     CLAIM(a_session_never_resumes_under_another_way_to_verify);
     CLAIM(a_ticket_given_after_an_id_keeps_its_name);
     CLAIM(contexts_that_replace_others_learn_anew);

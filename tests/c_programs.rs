@@ -39,9 +39,11 @@ macro_rules! programs {
 }
 
 programs! {
+    again: what_is_used_again_or_ended_is_judged_as_everything_else,
     api: every_function_refuses_bad_arguments_and_says_why,
     async: a_handshake_that_waits_for_another_host_is_paused,
     early_data: early_data_is_accepted_at_most_once,
+    ex_data: what_others_write_on_our_objects_breaks_nothing,
     exit: a_process_may_end_while_threads_do_handshakes,
     fork: children_share_sessions_and_never_hang,
     hostile: hostile_clients_cost_little_and_break_nothing,

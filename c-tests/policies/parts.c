@@ -81,6 +81,18 @@ static void trusts_them_alone(SSL_CTX *server)
     CHECK(SSL_CTX_add_client_CA(server, authority(MEMBER)) == 1);
 }
 
+/* The same anchors for other purposes. */
+static void trusts_one_for_no_clients(SSL_CTX *server)
+{
+    X509 *anchor = X509_dup(authority(MEMBER));
+    CHECK(anchor != NULL && X509_add1_reject_object(anchor, OBJ_nid2obj(NID_client_auth)) == 1);
+    set_verify(server, REQUIRED);
+    CHECK(X509_STORE_add_cert(store_of(server), anchor) == 1);
+    CHECK(SSL_CTX_add_client_CA(server, anchor) == 1);
+    trusts(server, FOREIGNER);
+    X509_free(anchor);
+}
+
 static void has_list(SSL_CTX *server, enum who revoked)
 {
     required(server);
@@ -147,6 +159,19 @@ static void security_level(SSL_CTX *server, int level)
 
 APPLIES(security_level_1, security_level(server, 1))
 APPLIES(security_level_2, security_level(server, 2))
+
+/* In TLS 1.2 Suite B has the cipher say which curve a client's certificate must be of. */
+static void one_cipher(SSL_CTX *server)
+{
+    required(server);
+    CHECK(SSL_CTX_set_cipher_list(server, "ECDHE-ECDSA-AES128-GCM-SHA256") == 1);
+}
+
+static void suite_b(SSL_CTX *server)
+{
+    one_cipher(server);
+    SSL_CTX_set_cert_flags(server, SSL_CERT_FLAG_SUITEB_128_LOS);
+}
 
 /* ---- What lies on the store ---- */
 
@@ -346,6 +371,8 @@ const struct part PARTS[] = {
     {"client CA names", {KNOWS("two names", names_two_authorities, NULL, MEMBER)}, STRICT},
     {"trust store", {KNOWS("two authorities", trusts_both, NULL, MEMBER)},
      {KNOWS("their authority", trusts_them_alone, NULL, FOREIGNER)}},
+    {"trust settings of an anchor", {KNOWS("two authorities", trusts_both, NULL, MEMBER)},
+     {KNOWS("one not for clients", trusts_one_for_no_clients, NULL, FOREIGNER)}},
     {"CRL check", STRICT, {KNOWS("revoked member", a_member_is_revoked, NULL, SECOND_MEMBER)}},
     {"CRL", {KNOWS("nobody revoked", nobody_is_revoked, NULL, MEMBER)},
      {KNOWS("revoked member", a_member_is_revoked, NULL, SECOND_MEMBER)}},
@@ -359,6 +386,7 @@ const struct part PARTS[] = {
      {KNOWS("auth level 3", auth_level_3, NULL, MEMBER)}},
     {"security level", {KNOWS("security level 1", security_level_1, NULL, MEMBER)},
      {KNOWS("security level 2", security_level_2, NULL, MEMBER)}},
+    {"Suite B", {KNOWS("one cipher", one_cipher, NULL, MEMBER)}, {KNOWS("Suite B", suite_b, NULL, MEMBER)}},
     {"verify callback",
      {KNOWS("verify callback lets in", verify_callback_lets_all_in, NULL, MEMBER)}, STRICT},
     {"other verify callback",
