@@ -293,6 +293,10 @@ static void site_open(unsigned long options_of_strict)
     CHECK(tlsresume_attach(site.tr, site.front) == 1);
     CHECK(tlsresume_attach(site.tr, site.strict) == 1);
     site.is_strict = false;
+    /* The first handshake of a context shows whether its application leaves info callbacks alone. */
+    struct visitor guest = visitor_new(tried_kind, "guest.example");
+    visit(&guest, site.front);
+    visitor_free(&guest);
 }
 
 static void site_close(void)

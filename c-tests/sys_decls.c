@@ -30,15 +30,15 @@ SAME(SSL_MODE_ASYNC, 0x100);
 SAME(CRYPTO_EX_INDEX_SSL, 0);
 SAME(CRYPTO_EX_INDEX_SSL_CTX, 1);
 SAME(CRYPTO_EX_INDEX_SSL_SESSION, 2);
+SAME(CRYPTO_EX_INDEX_BIO, 12);
 SAME(ERR_LIB_SSL, 20);
 SAME(SSL_CB_ACCEPT_LOOP, 0x2001);
 SAME(SSL_CB_HANDSHAKE_START, 0x10);
 SAME(SSL_CB_HANDSHAKE_DONE, 0x20);
 SAME(TLS_ST_BEFORE, 0);
 SAME(BIO_CTRL_FLUSH, 11);
-SAME(BIO_C_GET_FD, 105);
-SAME(BIO_TYPE_DESCRIPTOR, 0x0100);
-SAME(BIO_TYPE_SOURCE_SINK, 0x0400);
+SAME(BIO_CB_READ, 2);
+SAME(BIO_CB_WRITE, 3);
 SAME(SSL_VERIFY_PEER, 1);
 SAME(SSL_SENT_SHUTDOWN, 1);
 SAME(SSL_RECEIVED_SHUTDOWN, 2);
@@ -85,11 +85,13 @@ typedef EVP_MAC_CTX MacCtx;
 typedef uint64_t Options;
 typedef const X509_STORE ReadStore;
 typedef const X509 AuxX509;
+typedef const BIO AuxBio;
 #else
 typedef HMAC_CTX MacCtx;
 typedef unsigned long Options;
 typedef X509_STORE ReadStore;
 typedef X509 AuxX509;
+typedef BIO AuxBio;
 #endif
 typedef int TicketKeyCallback(SSL *, unsigned char *, unsigned char *, EVP_CIPHER_CTX *, MacCtx *,
                               int);
@@ -116,13 +118,11 @@ static const struct {
     int (*ssl_up_ref)(SSL *);
     int (*ssl_in_init)(const SSL *);
     int (*ssl_is_init_finished)(const SSL *);
-    void (*ssl_set0_wbio)(SSL *, BIO *);
-    void (*ssl_set0_rbio)(SSL *, BIO *);
     int (*bio_up_ref)(BIO *);
-    BIO *(*bio_find_type)(BIO *, int);
-    int (*bio_method_type)(const BIO *);
-    int (*bio_test_flags)(const BIO *, int);
-    int (*bio_get_new_index)(void);
+    BIO_callback_fn_ex (*bio_get_callback_ex)(const BIO *);
+    void (*bio_set_callback_ex)(BIO *, BIO_callback_fn_ex);
+    void *(*bio_get_ex_data)(AuxBio *, int);
+    int (*bio_set_ex_data)(BIO *, int, void *);
     int (*i2d_x509_aux)(AuxX509 *, unsigned char **);
     STACK_OF(SSL_CIPHER) *(*ssl_get_ciphers)(const SSL *);
     STACK_OF(SSL_CIPHER) *(*ctx_get_ciphers)(const SSL_CTX *);
@@ -215,13 +215,11 @@ static const struct {
     SSL_up_ref,
     SSL_in_init,
     SSL_is_init_finished,
-    SSL_set0_wbio,
-    SSL_set0_rbio,
     BIO_up_ref,
-    BIO_find_type,
-    BIO_method_type,
-    BIO_test_flags,
-    BIO_get_new_index,
+    BIO_get_callback_ex,
+    BIO_set_callback_ex,
+    BIO_get_ex_data,
+    BIO_set_ex_data,
     i2d_X509_AUX,
     SSL_get_ciphers,
     SSL_CTX_get_ciphers,

@@ -14,11 +14,11 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::Once;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
-pub(crate) use output::{write as write_quietly, write_stderr};
+pub(crate) use output::{remember_stderr, write as write_quietly, write_stderr};
 
 /// `CLOCK_REALTIME`; zero when it cannot be read.
 pub(crate) fn wall_clock() -> Duration {
@@ -344,6 +344,14 @@ pub(crate) fn map(file: Option<&File>, size: usize) -> io::Result<NonNull<u8>> {
         return Err(io::Error::last_os_error());
     }
     NonNull::new(address.cast()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))
+}
+
+/// Bytes that are zero, are shared with children, and live as long as the process. `None` without memory.
+pub(crate) fn shared_bytes(len: usize) -> Option<&'static [AtomicU8]> {
+    let address = map(None, len).ok()?;
+    // SAFETY: a new mapping of that length, readable and writable, which nobody ends; children write to it atomically.
+    #[allow(clippy::disallowed_methods, reason = "a mapping is not null")]
+    Some(unsafe { std::slice::from_raw_parts(address.as_ptr().cast(), len) })
 }
 
 /// Ends a mapping.

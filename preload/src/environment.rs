@@ -5,6 +5,8 @@ use core::ffi::{CStr, c_char};
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
+use crate::output;
+
 const PREFIX: &[u8] = b"TLSRESUME_";
 
 /// Copies of `NAME=VALUE`, then NULL; NULL itself when there are none.
@@ -40,6 +42,7 @@ extern "C" fn read() {
     if READ.swap(true, Ordering::AcqRel) {
         return;
     }
+    output::remember_stderr();
     // SAFETY: reading the auxiliary vector has no precondition. Programs with raised privileges take nothing from the
     // environment, as secure_getenv(3) has it.
     if unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {

@@ -48,7 +48,7 @@ impl Policy {
     pub(super) const LEN: usize = 8;
 
     /// 16 bits of it, for the node's table of names.
-    pub(super) fn print(self) -> u16 {
+    pub fn print(self) -> u16 {
         let [a, b, ..] = self.to_bytes();
         u16::from_le_bytes([a, b])
     }

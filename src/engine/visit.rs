@@ -24,6 +24,9 @@ pub struct Visit<'a> {
     pub accepting: Policy,
     /// The address that the client connected to, which does so too: see [`Listener`]. Looked at in the same cases.
     pub listener: Listener,
+    /// The fingerprint of the policy that served the name last at another port of the accepting context, if that is known:
+    /// it counts where the node does not know the place.
+    pub elsewhere: Option<u16>,
 }
 
 /// A local address as bytes: port, and address of IPv4 or IPv6; zeros where it is not known.
@@ -37,47 +40,39 @@ impl Engine {
     }
 
     /// Whether rules matter to a resumption of a session of `policy`: the session was made under rules, or the node
-    /// knows some.
+    /// knows some. Never where sessions are bound to nothing.
     pub fn knows_rules(&self, policy: Policy) -> bool {
-        !policy.is_public() || self.has_rules()
+        self.config.resumption.bind != Bind::Off && (!policy.is_public() || self.has_rules())
     }
 
     /// Whether a session of `policy` may be resumed on this visit, as far as the node knows: always while it knows no
     /// rules; else where the same policy was the last to serve the name at this place, and the place is not marked as
-    /// mixed. A place that is not known costs a full handshake, and is known from then on. At a port where the name was
-    /// not served yet, other ports of the same address count: FTP servers have a new port for each transfer, and some
-    /// refuse one that does not resume.
+    /// mixed. A place that is not known costs a full handshake, and is known from then on.
     pub fn may_resume(&self, visit: &Visit<'_>, policy: Policy, now: UnixMillis) -> bool {
         if !self.has_rules() || self.config.resumption.bind == Bind::Off {
             return true;
         }
-        let served = match self.store.served(self.place(visit), now) {
-            Served::Nothing | Served::NoRoom => self.store.served(self.address(visit), now),
-            known => known,
-        };
-        matches!(served, Served::By(print) if print == policy.print())
+        match self.store.served(self.place(visit), now) {
+            Served::By(print) => print == policy.print(),
+            Served::Nothing | Served::NoRoom => visit.elsewhere == Some(policy.print()),
+            Served::Mixed => false,
+        }
     }
 
-    /// Remembers which policy served. As long as it is the same one at all ports of an address, the port does not count.
+    /// Remembers which policy served.
     pub fn note_served(&self, visit: &Visit<'_>, policy: Policy, now: UnixMillis) {
         if !policy.is_public() {
             self.note_rules();
         }
-        if !self.has_rules() {
-            return;
+        if self.has_rules() {
+            let keep = self.config.resumption.lifetime;
+            self.store.note_served(self.place(visit), policy.print(), now, keep);
         }
-        let (keep, print) = (self.config.resumption.lifetime, policy.print());
-        let (place, address) = (self.place(visit), self.address(visit));
-        let is_unknown = |served| matches!(served, Served::Nothing | Served::NoRoom);
-        let elsewhere = self.store.served(address, now);
-        let is_alike = is_unknown(elsewhere) || elsewhere == Served::By(print);
-        if is_alike && is_unknown(self.store.served(place, now)) {
-            return self.store.note_served(address, print, now, keep);
-        }
-        if !is_alike {
-            self.store.note_mixed(address, now, keep);
-        }
-        self.store.note_served(place, print, now, keep);
+    }
+
+    /// A hash of a server name that clients can neither predict nor choose.
+    pub fn name_hash(&self, name: &[u8]) -> u64 {
+        self.store.name_hash(&[name])
     }
 
     /// A server with rules is there, although it has served nobody yet.
@@ -90,18 +85,10 @@ impl Engine {
     /// Remembers that several policies serve a name: a handshake had to be ended.
     pub fn note_mixed(&self, visit: &Visit<'_>, now: UnixMillis) {
         self.store.note_restricted();
-        for hash in [self.place(visit), self.address(visit)] {
-            self.store.note_mixed(hash, now, self.config.resumption.lifetime);
-        }
+        self.store.note_mixed(self.place(visit), now, self.config.resumption.lifetime);
     }
 
     fn place(&self, visit: &Visit<'_>) -> u64 {
         self.store.name_hash(&[&visit.accepting.to_bytes(), &visit.listener, visit.name])
-    }
-
-    /// The place without its port.
-    fn address(&self, visit: &Visit<'_>) -> u64 {
-        let [_, _, address @ ..] = &visit.listener;
-        self.store.name_hash(&[&visit.accepting.to_bytes(), address, visit.name])
     }
 }

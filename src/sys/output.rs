@@ -1,45 +1,75 @@
 //! Writing a line of log in a process that is not ours: to a descriptor that the program may use for anything.
 //!
-//! Compiled into libtlsresume_preload.so too, so it needs no standard library. Threads and forks: no state. Failure: a
+//! Compiled into libtlsresume_preload.so too, so it needs no standard library. Threads and forks: what standard error was
+//! at first is the only state, and children inherit it. Failure: a
 //! line that cannot be written is lost; no signal is raised.
 
 use core::mem::zeroed;
+use core::sync::atomic::{AtomicU64, Ordering};
 
 use libc::c_int;
 
 /// Signals of a write that fails: nobody reads the pipe any more, or the file would be longer than allowed.
 const SIGNALS: [c_int; 2] = [libc::SIGPIPE, libc::SIGXFSZ];
 
-/// Writes to standard error, unless that is a client's connection.
+/// What standard error was when the library was loaded: device and number of the file. Zero: not known.
+static DEVICE: AtomicU64 = AtomicU64::new(0);
+static NUMBER: AtomicU64 = AtomicU64::new(0);
+
+/// Remembers what standard error is now. The first call counts.
+pub(crate) fn remember_stderr() {
+    if let Some(file) = status(libc::STDERR_FILENO)
+        && NUMBER.load(Ordering::Relaxed) == 0
+    {
+        DEVICE.store(file.st_dev, Ordering::Relaxed);
+        NUMBER.store(file.st_ino, Ordering::Relaxed);
+    }
+}
+
+/// Writes to standard error, unless that is a client's connection, or may be anything else by now.
 pub(crate) fn write_stderr(text: &[u8]) {
-    if !is_clients(libc::STDERR_FILENO) {
+    if status(libc::STDERR_FILENO).is_some_and(|file| is_for_lines(&file)) {
         write(libc::STDERR_FILENO, text);
     }
 }
 
-/// Whether a descriptor is a connection of a client's: inetd(8) gives it to its servers as standard input, output and
-/// error, vsftpd does the same, and a server that closed standard error may get a connection by that number. A socket of
-/// the host is how service managers read standard error, unless it is standard input too.
-fn is_clients(descriptor: c_int) -> bool {
-    // SAFETY: the structures are plain data that the calls may write, for the length that is given.
+fn status(descriptor: c_int) -> Option<libc::stat> {
+    // SAFETY: the structure is plain data that the call may write.
     unsafe {
         let mut file = zeroed::<libc::stat>();
-        if libc::fstat(descriptor, &raw mut file) != 0
-            || file.st_mode & libc::S_IFMT != libc::S_IFSOCK
-        {
-            return false;
-        }
-        let (mut domain, mut len): (c_int, libc::socklen_t) = (0, 4);
-        let place = (&raw mut domain).cast();
-        if libc::getsockopt(descriptor, libc::SOL_SOCKET, libc::SO_DOMAIN, place, &raw mut len) != 0
-            || domain != libc::AF_UNIX
-        {
-            return true;
-        }
-        let mut input = zeroed::<libc::stat>();
-        libc::fstat(libc::STDIN_FILENO, &raw mut input) == 0
-            && (input.st_dev, input.st_ino) == (file.st_dev, file.st_ino)
+        (libc::fstat(descriptor, &raw mut file) == 0).then_some(file)
     }
+}
+
+/// Whether lines may be written to what standard error is: inetd(8) gives its servers the client's connection as standard
+/// input, output and error, vsftpd does the same, and a program that closed standard error may get anything by that
+/// number. Another file than at first is a log if it is only appended to.
+fn is_for_lines(file: &libc::stat) -> bool {
+    let first = (DEVICE.load(Ordering::Relaxed), NUMBER.load(Ordering::Relaxed));
+    let is_first = first.1 == 0 || (file.st_dev, file.st_ino) == first;
+    match file.st_mode & libc::S_IFMT {
+        libc::S_IFSOCK => is_first && is_managers(file),
+        libc::S_IFREG => is_first || is_appended_to(),
+        _ => true,
+    }
+}
+
+fn is_appended_to() -> bool {
+    // SAFETY: no precondition.
+    unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_GETFL) & libc::O_APPEND != 0 }
+}
+
+/// Whether a socket is how a service manager reads standard error: one of the host, and not standard input too.
+fn is_managers(file: &libc::stat) -> bool {
+    let (mut domain, mut len): (c_int, libc::socklen_t) = (0, 4);
+    let (level, option) = (libc::SOL_SOCKET, libc::SO_DOMAIN);
+    let place = (&raw mut domain).cast();
+    // SAFETY: the integer is writable for the length that is given.
+    let failed =
+        unsafe { libc::getsockopt(libc::STDERR_FILENO, level, option, place, &raw mut len) } != 0;
+    let is_input = status(libc::STDIN_FILENO)
+        .is_some_and(|input| (input.st_dev, input.st_ino) == (file.st_dev, file.st_ino));
+    !failed && domain == libc::AF_UNIX && !is_input
 }
 
 /// Writes as much as goes at once, and never raises a signal, whatever became of that descriptor.

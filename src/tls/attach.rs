@@ -10,6 +10,7 @@ use openssl_sys::{CRYPTO_EX_DATA, SSL, SSL_CTX};
 use parking_lot::Mutex;
 
 use super::application::{self, Wishes};
+use super::elsewhere::Elsewhere;
 use super::ex_data::{Place, marked, unmarked};
 use super::guard::guarded;
 use super::notes::Notes;
@@ -22,6 +23,7 @@ use super::sys::{
     SSL_SESS_CACHE_NO_INTERNAL_LOOKUP, SSL_SESS_CACHE_SERVER,
 };
 use super::trust::Trust;
+use super::watch::Watch;
 use super::{callbacks, handshake, hidden, policy, real, rules, ticket};
 use crate::config::{Mode, OnRemove, Resumption};
 use crate::engine::Engine;
@@ -44,8 +46,9 @@ pub(crate) struct Attachment {
     id_context: AtomicU8,
     configured: AtomicBool,
     ready: AtomicBool,
-    /// The application was last seen to put an info callback in the place of ours, or nobody knows.
-    replaces_info_callback: AtomicBool,
+    /// Whether the application leaves our info callback in place.
+    pub(super) watch: Watch,
+    pub(super) elsewhere: Elsewhere,
     /// SSL_CTX_free(3) was seen to free the context.
     is_being_freed: AtomicBool,
     /// What the application asked for, which the library's settings cover.
@@ -117,7 +120,8 @@ pub(super) unsafe fn attach_then(
             id_context: AtomicU8::new(NOT_SEEN),
             configured: AtomicBool::new(false),
             ready: AtomicBool::new(false),
-            replaces_info_callback: AtomicBool::new(false),
+            watch: Watch::new(),
+            elsewhere: Elsewhere::default(),
             is_being_freed: AtomicBool::new(false),
             wishes: Wishes::of(ctx),
         }));
@@ -211,17 +215,6 @@ impl Attachment {
     /// that it verifies and that resumes.
     pub(super) fn names_id_context(&self) -> bool {
         self.id_context.load(Ordering::Relaxed) == NAMED
-    }
-
-    /// The application left our info callback on a connection that this context accepted, or it did not, or nobody knows.
-    pub(super) fn note_callback_left(&self, is_left: bool) {
-        self.replaces_info_callback.store(!is_left, Ordering::Relaxed);
-    }
-
-    /// Whether what a session of this context resumes can be judged, as far as this process has seen: the application
-    /// leaves our info callback in place.
-    pub(super) fn may_judge(&self) -> bool {
-        !self.replaces_info_callback.load(Ordering::Relaxed)
     }
 
     /// Whether attaching is over: until then, connections would copy settings that are half ours.

@@ -9,6 +9,7 @@ use super::attach::Attachment;
 use super::handshake::Handshake;
 use super::name::ServerName;
 use super::slots::Slot;
+use super::watch::Watch;
 use super::{confirm, policy};
 use crate::clock;
 use crate::engine::{Engine, Policy, Visit};
@@ -54,13 +55,15 @@ fn note_served(
     let now = clock::now();
     let attachment = handshake.slot().attachment();
     let is_left = confirm::leaves_callback(ssl, handshake, attachment);
-    if let Some(attachment) = attachment {
-        attachment.note_callback_left(is_left == Some(true));
+    if let Some(is_left) = is_left {
+        Watch::of(handshake.slot()).note(is_left);
     }
-    let accepting =
-        handshake.accepting(ssl).map(|(accepting, listener)| Visit { name, accepting, listener });
-    match (accepting, is_left) {
-        (Some(visit), Some(true)) => engine.note_served(&visit, serving, now),
+    let visit = |(accepting, listener)| Visit { name, accepting, listener, elsewhere: None };
+    match (handshake.accepting(ssl).map(visit), is_left) {
+        (Some(visit), Some(true)) => {
+            engine.note_served(&visit, serving, now);
+            confirm::note_elsewhere(engine, handshake, name, serving);
+        }
         (Some(visit), Some(false)) => engine.note_mixed(&visit, now),
         _ if !serving.is_public() => engine.note_rules(),
         _ => {}

@@ -24,6 +24,7 @@ use super::session::{self, Session};
 use super::slots::Slot;
 use super::sys::MacCtx;
 use super::ticket::{self, Direction, IV_LEN};
+use super::watch::Watch;
 use super::{confirm, pause, policy, removal};
 use crate::clock;
 use crate::config::OnRemove;
@@ -266,12 +267,12 @@ unsafe fn open_ticket(
     handshake.secret = None;
     let server_name = ServerName::in_client_hello(ssl);
     let visit = handshake.arrives(slot, ssl, attachment, &server_name);
-    let has_rules = engine.has_rules();
     let opening = engine.opening_key(&name, vector, &visit, now);
-    if has_rules {
+    if engine.has_rules() {
         confirm::ask(ssl, handshake);
     }
-    let Some(opening) = opening.filter(|_| !has_rules || attachment.may_judge()) else {
+    let is_judged = |policy| !engine.knows_rules(policy) || Watch::of(slot).is_left();
+    let Some(opening) = opening.filter(|opening| is_judged(opening.policy)) else {
         return NO_TICKET;
     };
     if opening.policy.is_public() && ends_without_id_context(attachment, ssl) {

@@ -33,6 +33,7 @@ use super::session::{self, MASTER_KEY_LEN, Session};
 use super::sys::{
     self, InfoCallback, SSL_CB_ACCEPT_LOOP, SSL_CB_HANDSHAKE_DONE, SSL_CB_HANDSHAKE_START,
 };
+use super::watch::Watch;
 use crate::clock;
 use crate::engine::{Engine, Policy, Visit};
 use crate::log::Once;
@@ -52,7 +53,7 @@ pub(super) fn ask(ssl: *mut SSL, handshake: &mut Handshake) {
 }
 
 /// Whether the application left our info callback in place when it chose the virtual host, or would have. `None` where that
-/// is not known: the connection has another one than the context that accepted it, and got none of ours.
+/// is not known: the connection got none of ours, and has one that is not its context's either.
 pub(super) fn leaves_callback(
     ssl: *mut SSL,
     handshake: &Handshake,
@@ -66,7 +67,7 @@ pub(super) fn leaves_callback(
         let ctx = accepting.map_or_else(|| openssl_sys::SSL_get_SSL_CTX(ssl), Attachment::ctx);
         (sys::SSL_get_info_callback(ssl), sys::SSL_CTX_get_info_callback(ctx))
     };
-    is_same(current, inherited).then_some(true)
+    (current.is_none() || is_same(current, inherited)).then_some(true)
 }
 
 /// A session was resumed and never judged, for the application put an info callback in the place of ours: that shall not
@@ -75,12 +76,10 @@ pub(super) fn connection_is_freed(ssl: *mut SSL, handshake: &Handshake) {
     if !handshake.is_asked || handshake.is_watched || handshake.has_passed || !is_finished(ssl) {
         return;
     }
-    let Some(resuming) = handshake.resumed(ssl) else { return };
-    if let Some(attachment) = handshake.slot().attachment() {
-        attachment.note_callback_left(false);
-    }
+    let Some(resuming) = handshake.resumed(ssl).filter(|it| it.knows_rules()) else { return };
+    Watch::of(handshake.slot()).note(false);
     if let Some((accepting, listener)) = handshake.accepting(ssl) {
-        let visit = Visit { name: handshake.name.as_bytes(), accepting, listener };
+        let visit = Visit { name: handshake.name.as_bytes(), accepting, listener, elsewhere: None };
         resuming.engine.note_mixed(&visit, clock::now());
     }
 }
@@ -176,11 +175,11 @@ fn give_up(ssl: *mut SSL) {
     let Some(attachment) = Attachment::serving(ssl).filter(|it| it.engine.has_rules()) else {
         return;
     };
-    attachment.note_callback_left(false);
+    attachment.watch.note(false);
     if is_resumed(ssl) && !is_quic(ssl) && !is_finished(ssl) {
         let with_alert = is_tls(ssl) && !is_renegotiated(ssl) && !has_begun_to_answer(ssl);
-        // SAFETY: as above. Without the mark, its BIOs stay closed.
-        drop(unsafe { Cut::end(ssl, with_alert) });
+        // SAFETY: as above.
+        unsafe { Cut::end(ssl, with_alert) }.stay();
         note_ended();
     }
 }
@@ -250,7 +249,7 @@ fn resumes_a_shared_key(ssl: *mut SSL) -> bool {
 pub(super) fn conclude(ssl: *mut SSL, handshake: &mut Handshake) {
     if handshake.refused {
         // SAFETY: the connection's callback is running, and it is the one whose handshake was ended.
-        return handshake.cut.iter().for_each(|cut| unsafe { cut.again(ssl) });
+        return handshake.cut.iter_mut().for_each(|cut| unsafe { cut.again(ssl) });
     }
     let accepting = handshake.slot().attachment();
     let Some(resuming) = handshake.resumed(ssl) else { return };
@@ -266,11 +265,12 @@ fn compare(ssl: *mut SSL, handshake: &mut Handshake) {
     let (accepting, listener) = handshake.accepting(ssl).unwrap_or(NOWHERE);
     let Some(resuming) = handshake.resumed(ssl) else { return };
     let (engine, policy, now) = (&resuming.engine, resuming.policy, clock::now());
-    let visit = Visit { name: handshake.name.as_bytes(), accepting, listener };
+    let visit = Visit { name: handshake.name.as_bytes(), accepting, listener, elsewhere: None };
     if fits(engine, ssl, resuming) {
         if handshake.connection.policy.is_none() {
             if handshake.is_watched {
                 engine.note_served(&visit, policy, now);
+                note_elsewhere(engine, handshake, visit.name, policy);
             } else {
                 engine.note_mixed(&visit, now);
             }
@@ -286,6 +286,13 @@ fn compare(ssl: *mut SSL, handshake: &mut Handshake) {
     engine.note_mixed(&visit, now);
     end(ssl, handshake);
     note_ended();
+}
+
+/// Remembers which policy served a name, for other ports of the context that accepted it.
+pub(super) fn note_elsewhere(engine: &Engine, handshake: &Handshake, name: &[u8], policy: Policy) {
+    if let Some(attachment) = handshake.slot().attachment().filter(|_| engine.has_rules()) {
+        attachment.elsewhere.note(engine.name_hash(name), policy.print());
+    }
 }
 
 /// Makes sure that this handshake fails.

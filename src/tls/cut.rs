@@ -1,34 +1,41 @@
-//! How a handshake is ended for good: the connection's BIOs are replaced.
+//! How a handshake is ended for good: the connection cannot reach its client any more.
 //!
 //! No function of OpenSSL ends a handshake from inside a callback that has no answer. So the client is sent the alert
-//! (RFC 8446, section 6.2; the connection is not encrypted yet), and then the connection gets BIOs that fail as a socket
-//! does whose other end is gone, and counts as shut down in both directions: OpenSSL fails at its next step, also if the
-//! application gives it other BIOs and goes on. To the application the client has closed the connection
-//! (SSL_ERROR_ZERO_RETURN), so servers log no fault of their own.
+//! (RFC 8446, section 6.2; the connection is not encrypted yet), and then a callback on the connection's BIOs
+//! (BIO_set_callback_ex(3)) refuses to write and to read, as if the other end were gone; and the connection counts as shut
+//! down in both directions, so that it fails also if the application gives it other BIOs and goes on. To the application
+//! the client has closed the connection (SSL_ERROR_ZERO_RETURN), so servers log no fault of their own. The BIOs stay the
+//! application's: it may ask for their descriptor, read what is in them, set them again and free them.
 //!
-//! An application may use the object again (SSL_clear(3)). The connection is then before its first step, and our BIOs
-//! pass everything on to the application's, which come back when one of our callbacks runs.
+//! An application may use the object again (SSL_clear(3)). The connection is then before its first step, and its BIOs write
+//! and read as before.
 //!
-//! Owns: [`Cut`], one in a connection whose handshake was ended, and [`Gate`], one in each BIO of ours. Called by:
-//! [`super::confirm`]. Threads and forks: as for every callback. Failure: without memory for a BIO the connection has
-//! none, which ends it too.
+//! Owns: [`Cut`], one in a connection whose handshake was ended, and [`Block`], one on each of its BIOs. Called by:
+//! [`super::confirm`]. Threads and forks: as for every callback. Failure: a BIO that cannot be blocked leaves the mark of
+//! a connection that is shut down.
 
 use std::ffi::{c_char, c_int, c_long, c_void};
 use std::ptr::{self, NonNull};
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
-use std::sync::{Arc, OnceLock};
 
-use openssl_sys::{BIO, BIO_METHOD, SSL};
+use openssl_sys::{BIO, CRYPTO_EX_DATA, SSL};
 
 use super::connection::is_before_handshake;
-use super::sys;
+use super::ex_data::{Place, marked, unmarked};
+use super::sys::{self, BioCallback};
 
 /// A fatal alert, handshake_failure, as a record of its own.
 const ALERT: [u8; ALERT_LEN as usize] = [21, 3, 3, 0, 2, 2, 40];
 const ALERT_LEN: u8 = 7;
 
-/// The mark on a connection whose handshake was ended. NULL once the connection is gone, for its BIOs may outlive it.
-pub(super) struct Cut(Arc<AtomicPtr<SSL>>);
+/// A connection whose handshake was ended, and what it wrote to and read from.
+pub(super) struct Cut {
+    /// NULL once the connection is gone, for its BIOs may outlive it.
+    ssl: Arc<AtomicPtr<SSL>>,
+    writes: Option<Blocked>,
+    reads: Option<Blocked>,
+}
 
 impl Cut {
     /// Ends the handshake. `with_alert`: nothing was sent yet that encrypts what follows.
@@ -36,13 +43,13 @@ impl Cut {
     /// # Safety
     /// `ssl` is the connection whose callback is running, not of QUIC.
     pub(super) unsafe fn end(ssl: *mut SSL, with_alert: bool) -> Self {
-        let cut = Cut(Arc::new(AtomicPtr::new(ssl)));
+        let mut cut = Cut { ssl: Arc::new(AtomicPtr::new(ssl)), writes: None, reads: None };
         // SAFETY: the connection is valid (caller), and so are its BIOs.
         unsafe {
             let writes = openssl_sys::SSL_get_wbio(ssl);
             if with_alert && !writes.is_null() {
                 openssl_sys::BIO_write(writes, ALERT.as_ptr().cast(), ALERT_LEN.into());
-                control(writes, sys::BIO_CTRL_FLUSH);
+                openssl_sys::BIO_ctrl(writes, sys::BIO_CTRL_FLUSH, 0, ptr::null_mut());
             }
             cut.again(ssl);
         }
@@ -53,243 +60,227 @@ impl Cut {
     ///
     /// # Safety
     /// As for [`Cut::end`]; `ssl` is the same connection.
-    pub(super) unsafe fn again(&self, ssl: *mut SSL) {
-        // SAFETY: the connection is valid (caller). SSL_set0_wbio(3) and SSL_set0_rbio(3) give up the connection's
-        // references to its BIOs, which the new ones have counted, and take over those to the new ones.
+    pub(super) unsafe fn again(&mut self, ssl: *mut SSL) {
+        // SAFETY: the connection is valid (caller), and so are its BIOs.
         unsafe {
             let (writes, reads) = (openssl_sys::SSL_get_wbio(ssl), openssl_sys::SSL_get_rbio(ssl));
-            if self.gate(writes).is_none() {
-                sys::SSL_set0_wbio(ssl, Gate::close(writes, &self.0));
-            }
-            if self.gate(reads).is_none() {
-                sys::SSL_set0_rbio(ssl, Gate::close(reads, &self.0));
-            }
+            Blocked::change(&mut self.writes, writes, sys::BIO_CB_WRITE, &self.ssl);
+            Blocked::change(&mut self.reads, reads, sys::BIO_CB_READ, &self.ssl);
             openssl_sys::SSL_set_shutdown(ssl, sys::SSL_SENT_SHUTDOWN | sys::SSL_RECEIVED_SHUTDOWN);
         }
     }
 
-    /// Gives a connection its BIOs back that makes another handshake, unless the application gave it others.
-    ///
-    /// # Safety
-    /// As for [`Cut::again`].
-    pub(super) unsafe fn undo(self, ssl: *mut SSL) {
-        // SAFETY: as in `again`; the connection takes over references of its own to the application's BIOs.
-        unsafe {
-            if let Some(gate) = self.gate(openssl_sys::SSL_get_wbio(ssl)) {
-                sys::SSL_set0_wbio(
-                    ssl,
-                    counted(gate.behind).map_or(ptr::null_mut(), NonNull::as_ptr),
-                );
-            }
-            if let Some(gate) = self.gate(openssl_sys::SSL_get_rbio(ssl)) {
-                sys::SSL_set0_rbio(
-                    ssl,
-                    counted(gate.behind).map_or(ptr::null_mut(), NonNull::as_ptr),
-                );
-            }
+    /// Leaves the connection ended, for as long as it has these BIOs.
+    pub(super) fn stay(mut self) {
+        for blocked in [self.writes.take(), self.reads.take()].into_iter().flatten() {
+            blocked.stay();
         }
-    }
-
-    /// The gate in a BIO, if it is one that this cut closed.
-    ///
-    /// # Safety
-    /// `bio` is NULL or valid, and is not freed while the result is used.
-    unsafe fn gate<'a>(&self, bio: *mut BIO) -> Option<&'a Gate> {
-        // SAFETY: as the caller promises.
-        unsafe { Gate::of(bio) }.filter(|gate| Arc::ptr_eq(&gate.ssl, &self.0))
     }
 }
 
 impl Drop for Cut {
     fn drop(&mut self) {
-        self.0.store(ptr::null_mut(), Ordering::Release);
+        self.ssl.store(ptr::null_mut(), Ordering::Release);
     }
 }
 
-/// What a BIO of ours has: the application's BIO, which it keeps alive, and the connection.
-struct Gate {
-    behind: *mut BIO,
-    ssl: Arc<AtomicPtr<SSL>>,
-    /// The connection makes another handshake.
-    is_open: AtomicBool,
+/// A BIO that does not do one thing any more, with a reference to it. Dropping it gives the BIO back as it was.
+struct Blocked {
+    bio: NonNull<BIO>,
+    operation: c_int,
 }
 
-impl Gate {
-    /// A BIO that closes the way to `behind`; NULL without memory.
+impl Blocked {
+    /// Blocks a BIO, and no other any more.
     ///
     /// # Safety
-    /// `behind` is NULL or valid.
-    unsafe fn close(behind: *mut BIO, ssl: &Arc<AtomicPtr<SSL>>) -> *mut BIO {
-        // SAFETY: as the caller promises; the BIO is new and owns its gate, which `destroy` frees.
-        unsafe {
-            let has_descriptor = !behind.is_null()
-                && !sys::BIO_find_type(behind, sys::BIO_TYPE_DESCRIPTOR).is_null();
-            let Some(method) = method(has_descriptor) else { return ptr::null_mut() };
-            let bio = openssl_sys::BIO_new(method.0.as_ptr());
-            if !bio.is_null() {
-                let behind = counted(behind).map_or(ptr::null_mut(), NonNull::as_ptr);
-                let gate = Gate { behind, ssl: Arc::clone(ssl), is_open: AtomicBool::new(false) };
-                openssl_sys::BIO_set_data(bio, Box::into_raw(Box::new(gate)).cast());
-                openssl_sys::BIO_set_init(bio, 1);
-            }
-            bio
+    /// `bio` is NULL or valid.
+    unsafe fn change(
+        blocked: &mut Option<Blocked>,
+        bio: *mut BIO,
+        operation: c_int,
+        ssl: &Arc<AtomicPtr<SSL>>,
+    ) {
+        let bio = NonNull::new(bio);
+        if blocked.as_ref().map(|blocked| blocked.bio) != bio {
+            // SAFETY: as the caller promises.
+            *blocked = bio.and_then(|bio| unsafe { Blocked::new(bio, operation, ssl) });
         }
     }
 
-    /// The gate of a BIO, if it is one of ours.
-    ///
     /// # Safety
-    /// `bio` is NULL or valid, and is not freed while the result is used.
-    unsafe fn of<'a>(bio: *mut BIO) -> Option<&'a Gate> {
-        if bio.is_null() {
-            return None;
-        }
-        // SAFETY: the BIO is valid (caller), and one with our destructor has NULL or a gate.
+    /// `bio` is valid.
+    unsafe fn new(bio: NonNull<BIO>, operation: c_int, ssl: &Arc<AtomicPtr<SSL>>) -> Option<Self> {
+        // SAFETY: as the caller promises; the reference is given back by `drop` or `stay`.
         unsafe {
-            let kind = sys::BIO_method_type(bio);
-            let is_ours = [false, true].into_iter().filter_map(method).any(|it| it.1 == kind);
-            if is_ours { openssl_sys::BIO_get_data(bio).cast::<Gate>().as_ref() } else { None }
-        }
-    }
-
-    /// The application's BIO, once the connection makes another handshake: until its ClientHello is read, it is before its
-    /// first step.
-    fn opened(&self) -> Option<NonNull<BIO>> {
-        let ssl = self.ssl.load(Ordering::Acquire);
-        // The connection is gone when the pointer is NULL; who reads or writes for it is on its thread.
-        if !ssl.is_null() && is_before_handshake(ssl) {
-            self.is_open.store(true, Ordering::Relaxed);
-        }
-        NonNull::new(self.behind).filter(|_| self.is_open.load(Ordering::Relaxed))
-    }
-}
-
-impl Drop for Gate {
-    fn drop(&mut self) {
-        // SAFETY: a reference of ours, or NULL.
-        unsafe { openssl_sys::BIO_free_all(self.behind) };
-    }
-}
-
-/// A reference of one's own.
-///
-/// # Safety
-/// `bio` is NULL or valid.
-unsafe fn counted(bio: *mut BIO) -> Option<NonNull<BIO>> {
-    let bio = NonNull::new(bio)?;
-    // SAFETY: as the caller promises.
-    (unsafe { sys::BIO_up_ref(bio.as_ptr()) } == 1).then_some(bio)
-}
-
-/// # Safety
-/// `bio` is valid.
-unsafe fn control(bio: *mut BIO, command: c_int) -> c_long {
-    // SAFETY: as the caller promises.
-    unsafe { openssl_sys::BIO_ctrl(bio, command, 0, ptr::null_mut()) }
-}
-
-/// A method of BIOs, and its type.
-struct Method(NonNull<BIO_METHOD>, c_int);
-
-// SAFETY: nobody changes a method after it was made.
-unsafe impl Send for Method {}
-// SAFETY: as above.
-unsafe impl Sync for Method {}
-
-/// The method of BIOs in the place of one with a descriptor, as SSL_get_fd(3) looks for, or of another.
-fn method(has_descriptor: bool) -> Option<&'static Method> {
-    static METHODS: [OnceLock<Option<Method>>; 2] = [const { OnceLock::new() }; 2];
-    let [without, with] = &METHODS;
-    let method = if has_descriptor { with } else { without };
-    method.get_or_init(|| Method::new(has_descriptor)).as_ref()
-}
-
-impl Method {
-    fn new(has_descriptor: bool) -> Option<Self> {
-        let descriptor = if has_descriptor { sys::BIO_TYPE_DESCRIPTOR } else { 0 };
-        // SAFETY: the name lives for ever; the functions have the signatures that BIO_meth_new(3) documents.
-        unsafe {
-            let index = sys::BIO_get_new_index();
-            if index < 0 {
+            let block = Block::on(bio.as_ptr(), ssl)?;
+            if sys::BIO_up_ref(bio.as_ptr()) != 1 {
                 return None;
             }
-            let kind = index | sys::BIO_TYPE_SOURCE_SINK | descriptor;
-            let method =
-                NonNull::new(openssl_sys::BIO_meth_new(kind, c"tlsresume: ended".as_ptr()))?;
-            openssl_sys::BIO_meth_set_write__fixed_rust(method.as_ptr(), Some(write));
-            openssl_sys::BIO_meth_set_read__fixed_rust(method.as_ptr(), Some(read));
-            openssl_sys::BIO_meth_set_ctrl__fixed_rust(method.as_ptr(), Some(answer));
-            openssl_sys::BIO_meth_set_destroy__fixed_rust(method.as_ptr(), Some(destroy));
-            Some(Method(method, kind))
+            block.of(operation).store(true, Ordering::Relaxed);
+        }
+        Some(Blocked { bio, operation })
+    }
+
+    fn stay(self) {
+        // SAFETY: the reference of `new`.
+        unsafe { openssl_sys::BIO_free_all(self.bio.as_ptr()) };
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for Blocked {
+    fn drop(&mut self) {
+        // SAFETY: the reference of `new` keeps the BIO alive until here, and is given back once.
+        unsafe {
+            Block::lift(self.bio.as_ptr(), self.operation);
+            openssl_sys::BIO_free_all(self.bio.as_ptr());
         }
     }
 }
 
-unsafe extern "C" fn write(bio: *mut BIO, bytes: *const c_char, len: c_int) -> c_int {
-    // SAFETY: OpenSSL calls this for a BIO of ours, with `len` readable bytes.
-    unsafe { pass_on(bio, |behind| openssl_sys::BIO_write(behind, bytes.cast(), len)) }
+/// What a BIO does not do for a connection, in its ex_data until it is lifted or the BIO is freed.
+struct Block {
+    ssl: Arc<AtomicPtr<SSL>>,
+    writes: AtomicBool,
+    reads: AtomicBool,
+    /// The application's callback.
+    callback: Option<BioCallback>,
 }
 
-unsafe extern "C" fn read(bio: *mut BIO, bytes: *mut c_char, len: c_int) -> c_int {
-    // SAFETY: OpenSSL calls this for a BIO of ours, with room for `len` bytes.
-    unsafe { pass_on(bio, |behind| openssl_sys::BIO_read(behind, bytes.cast(), len)) }
-}
-
-/// What the application's BIO does, once the gate is open, with its word on whether to try again; else a failure for good.
-///
-/// # Safety
-/// `bio` is valid and of ours.
-unsafe fn pass_on(bio: *mut BIO, work: impl FnOnce(*mut BIO) -> c_int) -> c_int {
-    const RETRY: c_int = 0x0f;
-    // SAFETY: as the caller promises; the gate keeps the BIO behind it alive. The location is this thread's own errno,
-    // which a BIO sets when it fails.
-    unsafe {
-        openssl_sys::BIO_clear_flags(bio, RETRY);
-        let Some(behind) = Gate::of(bio).and_then(Gate::opened) else {
-            *libc::__errno_location() = libc::EPIPE;
-            return -1;
-        };
-        let done = work(behind.as_ptr());
-        openssl_sys::BIO_set_flags(bio, sys::BIO_test_flags(behind.as_ptr(), RETRY));
-        done
-    }
-}
-
-/// Behind a closed gate, the descriptor is all that can be asked for.
-unsafe extern "C" fn answer(
-    bio: *mut BIO,
-    command: c_int,
-    number: c_long,
-    argument: *mut c_void,
-) -> c_long {
-    const NONE: c_long = 0;
-    // SAFETY: OpenSSL calls this for a BIO of ours; the gate keeps the BIO behind it alive.
-    unsafe {
-        let Some(gate) = Gate::of(bio) else { return NONE };
-        match (gate.opened(), command) {
-            (Some(behind), _) => openssl_sys::BIO_ctrl(behind.as_ptr(), command, number, argument),
-            (None, sys::BIO_C_GET_FD) => {
-                let socket = if gate.behind.is_null() {
-                    ptr::null_mut()
-                } else {
-                    sys::BIO_find_type(gate.behind, sys::BIO_TYPE_DESCRIPTOR)
-                };
-                let descriptor = || openssl_sys::BIO_ctrl(socket, command, number, argument);
-                if socket.is_null() { -1 } else { descriptor() }
+impl Block {
+    /// The block on a BIO of that connection, made if need be. `None` without memory, and where others have blocked it.
+    ///
+    /// # Safety
+    /// `bio` is valid and not freed while the result is used.
+    unsafe fn on<'a>(bio: *mut BIO, ssl: &Arc<AtomicPtr<SSL>>) -> Option<&'a Block> {
+        let index = index()?;
+        // SAFETY: as the caller promises; the block is the BIO's once it is stored.
+        unsafe {
+            if let Some(block) = Block::find(bio) {
+                return Some(block).filter(|block| Arc::ptr_eq(&block.ssl, ssl));
             }
-            (None, _) => NONE,
+            let block = Box::new(Block {
+                ssl: Arc::clone(ssl),
+                writes: AtomicBool::new(false),
+                reads: AtomicBool::new(false),
+                callback: sys::BIO_get_callback_ex(bio),
+            });
+            let block = Box::into_raw(block);
+            let is_stored =
+                marked(block).is_some_and(|stored| sys::BIO_set_ex_data(bio, index, stored) == 1);
+            if !is_stored {
+                drop(Box::from_raw(block));
+                return None;
+            }
+            sys::BIO_set_callback_ex(bio, Some(pass_or_fail));
+            Some(&*block)
         }
+    }
+
+    /// # Safety
+    /// As for [`Block::on`].
+    unsafe fn find<'a>(bio: *mut BIO) -> Option<&'a Block> {
+        let index = index()?;
+        // SAFETY: as the caller promises; what bears our mark under our index is a block.
+        unsafe { Some(&*unmarked(sys::BIO_get_ex_data(bio, index))?.as_ptr()) }
+    }
+
+    /// Lets a BIO do that again; the last one takes the block off.
+    ///
+    /// # Safety
+    /// `bio` is valid.
+    unsafe fn lift(bio: *mut BIO, operation: c_int) {
+        // SAFETY: as the caller promises; the block is freed once, when the BIO does not have it any more.
+        unsafe {
+            let (Some(block), Some(index)) = (Block::find(bio), index()) else { return };
+            block.of(operation).store(false, Ordering::Relaxed);
+            if block.writes.load(Ordering::Relaxed) || block.reads.load(Ordering::Relaxed) {
+                return;
+            }
+            let stored = sys::BIO_get_ex_data(bio, index);
+            sys::BIO_set_callback_ex(bio, block.callback);
+            sys::BIO_set_ex_data(bio, index, ptr::null_mut());
+            free_block(stored);
+        }
+    }
+
+    fn of(&self, operation: c_int) -> &AtomicBool {
+        if operation == sys::BIO_CB_WRITE { &self.writes } else { &self.reads }
+    }
+
+    /// Whether the BIO must not do that now. A connection that makes another handshake is before its first step until its
+    /// ClientHello is read; from then on nothing is blocked.
+    fn forbids(&self, operation: c_int) -> bool {
+        let is_blocked = match operation {
+            sys::BIO_CB_WRITE | sys::BIO_CB_READ => self.of(operation).load(Ordering::Relaxed),
+            _ => false,
+        };
+        let ssl = self.ssl.load(Ordering::Acquire);
+        // The connection is gone when the pointer is NULL; who reads or writes for it is on its thread.
+        if is_blocked && !ssl.is_null() && is_before_handshake(ssl) {
+            self.writes.store(false, Ordering::Relaxed);
+            self.reads.store(false, Ordering::Relaxed);
+            return false;
+        }
+        is_blocked
     }
 }
 
-unsafe extern "C" fn destroy(bio: *mut BIO) -> c_int {
-    // SAFETY: OpenSSL frees a BIO of ours, once; its data is NULL or the gate that `close` made.
+/// Our place in the ex_data of BIOs, taken when the first handshake is ended.
+fn index() -> Option<c_int> {
+    static PLACE: Place = Place::freed_by(sys::CRYPTO_EX_INDEX_BIO, free);
+    PLACE.index()
+}
+
+unsafe extern "C" fn free(
+    _bio: *mut c_void,
+    block: *mut c_void,
+    _data: *mut CRYPTO_EX_DATA,
+    _index: c_int,
+    _argl: c_long,
+    _argp: *mut c_void,
+) {
+    // SAFETY: OpenSSL frees the BIO, so nobody uses its block any more.
+    unsafe { free_block(block) };
+}
+
+/// # Safety
+/// What bears our mark is a block that nobody uses any more.
+unsafe fn free_block(stored: *mut c_void) {
+    if let Some(block) = unmarked::<Block>(stored) {
+        // SAFETY: as the caller promises; made by `Block::on` with Box::into_raw.
+        drop(unsafe { Box::from_raw(block.as_ptr()) });
+    }
+}
+
+/// Called before a BIO does something, and after it (BIO_callback_fn_ex(3)).
+unsafe extern "C" fn pass_or_fail(
+    bio: *mut BIO,
+    operation: c_int,
+    bytes: *const c_char,
+    len: usize,
+    number: c_int,
+    argument: c_long,
+    result: c_int,
+    processed: *mut usize,
+) -> c_long {
+    const RETRY: c_int = 0x0f;
+    const FAILED: c_long = -1;
+    // SAFETY: OpenSSL calls this for a valid BIO. The location is this thread's own errno, which a BIO sets when it fails.
+    // The application's callback gets the arguments that OpenSSL gave.
     unsafe {
-        let gate = openssl_sys::BIO_get_data(bio).cast::<Gate>();
-        openssl_sys::BIO_set_data(bio, ptr::null_mut());
-        if !gate.is_null() {
-            drop(Box::from_raw(gate));
+        let Some(block) = Block::find(bio) else { return result.into() };
+        if block.forbids(operation) {
+            openssl_sys::BIO_clear_flags(bio, RETRY);
+            *libc::__errno_location() = libc::EPIPE;
+            return FAILED;
+        }
+        match block.callback {
+            Some(callback) => {
+                callback(bio, operation, bytes, len, number, argument, result, processed)
+            }
+            None => result.into(),
         }
     }
-    1
 }

@@ -195,10 +195,6 @@ impl Handshake {
         self.settle(ssl);
         let connection = if is_renegotiated(ssl) { self.connection } else { Connection::new(now) };
         let (info_callback, is_quic) = (self.info_callback.take(), self.is_quic);
-        if let Some(cut) = self.cut.take() {
-            // SAFETY: the connection's callback is running, and it is the one whose handshake was ended.
-            unsafe { cut.undo(ssl) };
-        }
         *self = Handshake { info_callback, is_quic, ..Handshake::new(ssl, connection) };
     }
 
@@ -291,11 +287,14 @@ impl Handshake {
         name: &'a ServerName,
     ) -> Visit<'a> {
         self.slot = slot;
-        if attachment.engine.has_rules() {
+        let (engine, name) = (&attachment.engine, name.as_bytes());
+        let mut elsewhere = None;
+        if engine.has_rules() {
             self.accepting = Some((policy::accepting(attachment), listener(ssl)));
+            elsewhere = attachment.elsewhere.served(engine.name_hash(name));
         }
         let (accepting, listener) = self.accepting.unwrap_or(NOWHERE);
-        Visit { name: name.as_bytes(), accepting, listener }
+        Visit { name, accepting, listener, elsewhere }
     }
 
     /// The accepting context's policy and listener, also after a switch; `None` where the connection does not tell any

@@ -14,6 +14,7 @@ mod code;
 mod confirm;
 mod connection;
 mod cut;
+mod elsewhere;
 mod ex_data;
 mod functions;
 mod guard;
@@ -34,6 +35,7 @@ mod sys;
 mod template;
 mod ticket;
 mod trust;
+mod watch;
 
 pub(crate) use attach::{attach, detach, early_data_allowed};
 pub(crate) use functions::Functions;

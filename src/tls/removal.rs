@@ -22,7 +22,7 @@ use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::c_ulong;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -166,7 +166,8 @@ pub(super) fn is_of_openssl(session: Session) -> bool {
     match holder(address) {
         Holder::Unknown => is_of_ssl,
         Holder::Handshake | Holder::Freed => true,
-        Holder::Established => is_of_ssl && is_eof,
+        Holder::Failed => is_of_ssl && is_eof,
+        Holder::Established => false,
     }
 }
 
@@ -175,6 +176,8 @@ enum Holder {
     Unknown,
     Handshake,
     Established,
+    /// It was established, and an error has ended it.
+    Failed,
     Freed,
 }
 
@@ -183,7 +186,15 @@ fn holder(address: usize) -> Holder {
     let Some(ssl) = holders.get(&address).map(|ssl| ssl.as_ptr()) else { return Holder::Unknown };
     // SAFETY: the connection's memory is there, for its entry is removed, under this lock, before that is given back.
     // SSL_up_ref(3) says whether there was a reference before; without one it is being freed, and one more means nothing.
-    let (is_alive, is_shaking) = unsafe { (sys::SSL_up_ref(ssl) == 1, sys::SSL_in_init(ssl) == 1) };
+    // Without a buffer, SSL_get_peer_finished(3) only tells the length.
+    let (is_alive, is_in_init, has_finished) = unsafe {
+        (
+            sys::SSL_up_ref(ssl) == 1,
+            // Also after a fatal error.
+            sys::SSL_in_init(ssl) == 1,
+            openssl_sys::SSL_get_peer_finished(ssl, ptr::null_mut(), 0) > 0,
+        )
+    };
     // Without the lock: it may be the last reference by now.
     drop(holders);
     if !is_alive {
@@ -191,5 +202,9 @@ fn holder(address: usize) -> Holder {
     }
     // SAFETY: the reference that was added.
     unsafe { openssl_sys::SSL_free(ssl) };
-    if is_shaking { Holder::Handshake } else { Holder::Established }
+    match (is_in_init, has_finished) {
+        (true, false) => Holder::Handshake,
+        (true, true) => Holder::Failed,
+        (false, _) => Holder::Established,
+    }
 }

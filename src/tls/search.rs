@@ -18,6 +18,7 @@ use super::handshake::{Consumed, Handshake, Resuming};
 use super::name::ServerName;
 use super::session::Session;
 use super::slots::Slot;
+use super::watch::Watch;
 use super::{confirm, pause, policy, session};
 use crate::clock;
 use crate::engine::{self, Listener, Lookup, Policy, StoredSession, Visit};
@@ -73,6 +74,7 @@ struct Wanted {
     name: ServerName,
     accepting: Policy,
     listener: Listener,
+    elsewhere: Option<u16>,
     lookup: Lookup,
 }
 
@@ -90,18 +92,20 @@ impl Wanted {
     fn of(slot: Slot, ssl: *mut SSL, handshake: &mut Handshake) -> Option<Self> {
         let attachment = slot.attachment_for(ssl)?;
         let name = ServerName::in_client_hello(ssl);
-        let Visit { accepting, listener, .. } = handshake.arrives(slot, ssl, attachment, &name);
+        let Visit { accepting, listener, elsewhere, .. } =
+            handshake.arrives(slot, ssl, attachment, &name);
         if attachment.engine.has_rules() {
             confirm::ask(ssl, handshake);
         }
         // TLS 1.2 ids are visible on the wire and reused by design.
         let single_use = attachment.engine.config().resumption.single_use && is_tls13(ssl);
         let lookup = if single_use { Lookup::Consume } else { Lookup::Keep };
-        Some(Wanted { attachment, name, accepting, listener, lookup })
+        Some(Wanted { attachment, name, accepting, listener, elsewhere, lookup })
     }
 
     fn visit(&self) -> Visit<'_> {
-        Visit { name: self.name.as_bytes(), accepting: self.accepting, listener: self.listener }
+        let Wanted { accepting, listener, elsewhere, .. } = *self;
+        Visit { name: self.name.as_bytes(), accepting, listener, elsewhere }
     }
 
     /// The session of a handshake that begins anew, if it asks for the same name with it.
@@ -133,7 +137,8 @@ impl Wanted {
             counters.count(Counter::SessionsParse);
             return None;
         };
-        let is_judged = !self.attachment.engine.has_rules() || self.attachment.may_judge();
+        let is_judged = !self.attachment.engine.knows_rules(stored.policy)
+            || Watch::of(handshake.slot()).is_left();
         if self.ends_the_handshake(session, ssl) || !is_judged {
             session::free(session);
             counters.count(Counter::SessionsBinding);

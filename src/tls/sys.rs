@@ -31,6 +31,16 @@ pub(super) type GetSessionCallback =
 pub(super) type RemoveSessionCallback = unsafe extern "C" fn(*mut SSL_CTX, *mut SSL_SESSION);
 pub(super) type GenerateIdCallback =
     unsafe extern "C" fn(*mut SSL, *mut c_uchar, *mut c_uint) -> c_int;
+pub(super) type BioCallback = unsafe extern "C" fn(
+    *mut BIO,
+    c_int,
+    *const c_char,
+    usize,
+    c_int,
+    c_long,
+    c_int,
+    *mut usize,
+) -> c_long;
 pub(super) type AllowEarlyDataCallback = unsafe extern "C" fn(*mut SSL, *mut c_void) -> c_int;
 
 pub(super) const SSL_OP_NO_TICKET: u64 = 1 << 14;
@@ -52,9 +62,8 @@ pub(super) const SSL_CB_HANDSHAKE_DONE: c_int = 0x20;
 /// A member of OSSL_HANDSHAKE_STATE.
 pub(super) const TLS_ST_BEFORE: c_int = 0;
 pub(super) const BIO_CTRL_FLUSH: c_int = 11;
-pub(super) const BIO_C_GET_FD: c_int = 105;
-pub(super) const BIO_TYPE_DESCRIPTOR: c_int = 0x0100;
-pub(super) const BIO_TYPE_SOURCE_SINK: c_int = 0x0400;
+pub(super) const BIO_CB_READ: c_int = 2;
+pub(super) const BIO_CB_WRITE: c_int = 3;
 pub(super) const SSL_VERIFY_PEER: c_int = 1;
 pub(super) const SSL_SENT_SHUTDOWN: c_int = 1;
 pub(super) const SSL_RECEIVED_SHUTDOWN: c_int = 2;
@@ -115,6 +124,7 @@ pub(super) type ExDataFree =
 pub(super) const CRYPTO_EX_INDEX_SSL: c_int = 0;
 pub(super) const CRYPTO_EX_INDEX_SSL_CTX: c_int = 1;
 pub(super) const CRYPTO_EX_INDEX_SSL_SESSION: c_int = 2;
+pub(super) const CRYPTO_EX_INDEX_BIO: c_int = 12;
 
 unsafe extern "C" {
     pub(super) fn CRYPTO_get_ex_new_index(
@@ -157,13 +167,11 @@ unsafe extern "C" {
     pub(super) fn SSL_up_ref(ssl: *mut SSL) -> c_int;
     pub(super) fn SSL_in_init(ssl: *const SSL) -> c_int;
     pub(super) fn SSL_is_init_finished(ssl: *const SSL) -> c_int;
-    pub(super) fn SSL_set0_wbio(ssl: *mut SSL, bio: *mut BIO);
-    pub(super) fn SSL_set0_rbio(ssl: *mut SSL, bio: *mut BIO);
     pub(super) fn BIO_up_ref(bio: *mut BIO) -> c_int;
-    pub(super) fn BIO_find_type(bio: *mut BIO, kind: c_int) -> *mut BIO;
-    pub(super) fn BIO_method_type(bio: *const BIO) -> c_int;
-    pub(super) fn BIO_test_flags(bio: *const BIO, flags: c_int) -> c_int;
-    pub(super) fn BIO_get_new_index() -> c_int;
+    pub(super) fn BIO_get_callback_ex(bio: *const BIO) -> Option<BioCallback>;
+    pub(super) fn BIO_set_callback_ex(bio: *mut BIO, callback: Option<BioCallback>);
+    pub(super) fn BIO_get_ex_data(bio: *const BIO, index: c_int) -> *mut c_void;
+    pub(super) fn BIO_set_ex_data(bio: *mut BIO, index: c_int, data: *mut c_void) -> c_int;
     pub(super) fn i2d_X509_AUX(certificate: *const X509, out: *mut *mut c_uchar) -> c_int;
     pub(super) fn SSL_get_info_callback(ssl: *const SSL) -> Option<InfoCallback>;
     pub(super) fn SSL_set_info_callback(ssl: *mut SSL, callback: Option<InfoCallback>);

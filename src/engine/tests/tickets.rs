@@ -80,6 +80,22 @@ fn a_ticket_is_opened_where_its_policy_served_the_name_last_and_nowhere_else() {
 }
 
 #[test]
+fn what_another_port_of_the_context_knows_counts_where_the_place_is_not_known() {
+    let engine = Place::new().engine();
+    let now = now();
+    engine.note_rules();
+    let (policy, other) = (rules(1), rules(2));
+    let known_elsewhere = Visit { elsewhere: Some(policy.print()), ..SHOP };
+    assert!(!engine.may_resume(&SHOP, policy, now));
+    assert!(engine.may_resume(&known_elsewhere, policy, now));
+    assert!(!engine.may_resume(&known_elsewhere, other, now));
+    engine.note_served(&SHOP, other, now);
+    assert!(!engine.may_resume(&known_elsewhere, policy, now), "the place itself counts first");
+    engine.note_mixed(&SHOP, now);
+    assert!(!engine.may_resume(&known_elsewhere, policy, now));
+}
+
+#[test]
 fn where_everybody_gets_in_no_name_is_remembered() {
     let (engine, now) = (Engine::new(alone()).unwrap(), now());
     engine.note_served(&SHOP, Policy::PUBLIC, now);

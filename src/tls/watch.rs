@@ -1,0 +1,102 @@
+//! Whether an application leaves our info callback in place, as far as a program has seen it: only then is what resumes
+//! judged ([`super::confirm`]).
+//!
+//! Servers that fork for each connection would never know, so what one child sees its parent and its siblings see too.
+//!
+//! Owns: a byte for each attached context, in memory that forked children share. Called by: [`super::confirm`] and the
+//! callbacks that look sessions up. Threads: a byte is atomic. Forks: a process takes bytes from pages of its own, so that
+//! two never take the same; what was taken before the fork is shared. Failure: without memory a process is alone.
+
+use std::sync::atomic::{AtomicU8, Ordering};
+use std::time::Duration;
+
+use once_cell::race::OnceBox;
+use parking_lot::Mutex;
+
+use super::slots::Slot;
+use crate::sys;
+
+/// What is known of a context.
+pub(super) struct Watch(&'static AtomicU8);
+
+const UNKNOWN: u8 = 0;
+/// The application was seen to leave our info callback in place.
+const LEFT: u8 = 1;
+/// It was seen to put another in its place. That stays: it may do so for some virtual hosts only.
+const REPLACED: u8 = 2;
+
+/// Bytes of one process.
+struct Page {
+    generation: u32,
+    rest: &'static [AtomicU8],
+}
+
+const PAGE_LEN: usize = 4096;
+
+/// Longest wait for a lock that a fork may have left locked.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+impl Watch {
+    /// For a context that is being attached.
+    pub(super) fn new() -> Self {
+        Watch(shared_byte().unwrap_or_else(|| Box::leak(Box::default())))
+    }
+
+    /// That of the contexts of a slot; those without a number have one together.
+    pub(super) fn of(slot: Slot) -> &'static Watch {
+        static OF_OTHERS: OnceBox<Watch> = OnceBox::new();
+        match slot.attachment() {
+            Some(attachment) => &attachment.watch,
+            None => OF_OTHERS.get_or_init(|| Box::new(Watch::new())),
+        }
+    }
+
+    /// A handshake has shown whether our info callback is left in place.
+    pub(super) fn note(&self, is_left: bool) {
+        if !is_left {
+            self.0.store(REPLACED, Ordering::Relaxed);
+        } else if self.0.load(Ordering::Relaxed) == UNKNOWN {
+            let _ = self.0.compare_exchange(UNKNOWN, LEFT, Ordering::Relaxed, Ordering::Relaxed);
+        }
+    }
+
+    /// Whether what resumes is judged.
+    pub(super) fn is_left(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == LEFT
+    }
+}
+
+fn shared_byte() -> Option<&'static AtomicU8> {
+    static PAGE: Mutex<Page> = Mutex::new(Page { generation: 0, rest: &[] });
+    let mut page = PAGE.try_lock_for(PATIENCE)?;
+    let generation = sys::fork_generation();
+    if page.generation != generation || page.rest.is_empty() {
+        *page = Page { generation, rest: sys::shared_bytes(PAGE_LEN)? };
+    }
+    let (byte, rest) = page.rest.split_first()?;
+    page.rest = rest;
+    Some(byte)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_replaced_once_is_never_trusted_again() {
+        let watch = Watch::new();
+        assert!(!watch.is_left());
+        watch.note(true);
+        assert!(watch.is_left());
+        watch.note(false);
+        watch.note(true);
+        assert!(!watch.is_left());
+    }
+
+    #[test]
+    fn contexts_do_not_share_what_is_known() {
+        let (one, other) = (Watch::new(), Watch::new());
+        one.note(true);
+        assert!(one.is_left() && !other.is_left());
+    }
+}
