@@ -120,7 +120,7 @@ pub(super) unsafe fn attach_then(
             id_context: AtomicU8::new(NOT_SEEN),
             configured: AtomicBool::new(false),
             ready: AtomicBool::new(false),
-            watch: Watch::new(),
+            watch: Notes::find(ctx).map_or_else(Watch::new, |notes| notes.watch),
             elsewhere: Elsewhere::default(),
             is_being_freed: AtomicBool::new(false),
             wishes: Wishes::of(ctx),

@@ -7,11 +7,13 @@ use openssl_sys::{CRYPTO_EX_DATA, SSL_CTX};
 
 use super::ex_data::{Place, marked, unmarked};
 use super::guard::contained;
+use super::watch::Watch;
 use super::{attach, sys};
 
 /// The notes on one context, in its ex_data until it is freed.
-#[derive(Default)]
 pub(super) struct Notes {
+    /// Taken when the context is made: servers fork before it is attached.
+    pub(super) watch: Watch,
     /// It was given a session id context.
     pub(super) id_context: AtomicBool,
     /// The application decides itself which early data it allows.
@@ -40,13 +42,23 @@ impl Notes {
         unsafe { Some(&*unmarked(openssl_sys::SSL_CTX_get_ex_data(ctx, index))?.as_ptr()) }
     }
 
+    fn new(is_late: bool) -> Self {
+        let told = || AtomicBool::new(is_late);
+        Notes {
+            watch: Watch::new(),
+            id_context: told(),
+            early_data: told(),
+            connects: AtomicBool::new(false),
+        }
+    }
+
     /// Makes notes on a new context.
     ///
     /// # Safety
     /// `ctx` is a valid context that nobody else has.
     pub(super) unsafe fn begin(ctx: *mut SSL_CTX) {
         // SAFETY: as the caller promises.
-        unsafe { Self::put(ctx, Notes::default()) };
+        unsafe { Self::put(ctx, Notes::new(false)) };
     }
 
     /// Makes notes on a context that has none, because it was made while another thread loaded the library. What was
@@ -58,11 +70,7 @@ impl Notes {
         // SAFETY: as the caller promises.
         unsafe {
             if Self::find(ctx).is_none() {
-                let told = || AtomicBool::new(true);
-                Self::put(
-                    ctx,
-                    Notes { id_context: told(), early_data: told(), ..Notes::default() },
-                );
+                Self::put(ctx, Notes::new(true));
             }
         }
     }

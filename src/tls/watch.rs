@@ -17,6 +17,7 @@ use super::slots::Slot;
 use crate::sys;
 
 /// What is known of a context.
+#[derive(Clone, Copy)]
 pub(super) struct Watch(&'static AtomicU8);
 
 const UNKNOWN: u8 = 0;
@@ -37,7 +38,7 @@ const PAGE_LEN: usize = 4096;
 const PATIENCE: Duration = Duration::from_millis(100);
 
 impl Watch {
-    /// For a context that is being attached.
+    /// For a new context, or one that is being attached.
     pub(super) fn new() -> Self {
         Watch(shared_byte().unwrap_or_else(|| Box::leak(Box::default())))
     }
