@@ -271,7 +271,8 @@ unsafe fn open_ticket(
     if engine.has_rules() {
         confirm::ask(ssl, handshake);
     }
-    let is_judged = |policy| !engine.knows_rules(policy) || Watch::of(slot).is_left();
+    let is_judged =
+        |policy| !engine.knows_rules(policy) || Watch::of(slot).vouches_at(&visit.listener);
     let Some(opening) = opening.filter(|opening| is_judged(opening.policy)) else {
         return NO_TICKET;
     };

@@ -138,7 +138,7 @@ impl Wanted {
             return None;
         };
         let is_judged = !self.attachment.engine.knows_rules(stored.policy)
-            || Watch::of(handshake.slot()).is_left();
+            || Watch::of(handshake.slot()).vouches_at(&self.listener);
         if self.ends_the_handshake(session, ssl) || !is_judged {
             session::free(session);
             counters.count(Counter::SessionsBinding);

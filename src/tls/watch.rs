@@ -14,6 +14,7 @@ use once_cell::race::OnceBox;
 use parking_lot::Mutex;
 
 use super::slots::Slot;
+use crate::engine::Listener;
 use crate::sys;
 
 /// What is known of a context.
@@ -61,9 +62,13 @@ impl Watch {
         }
     }
 
-    /// Whether what resumes is judged.
-    pub(super) fn is_left(&self) -> bool {
-        self.0.load(Ordering::Relaxed) == LEFT
+    /// Whether what resumes at a listener is judged. Where the listener's address is known, the node knows a name by a
+    /// handshake there that has shown it; else a program may have the place of another.
+    pub(super) fn vouches_at(&self, listener: &Listener) -> bool {
+        match self.0.load(Ordering::Relaxed) {
+            UNKNOWN => *listener != Listener::default(),
+            known => known == LEFT,
+        }
     }
 }
 
@@ -83,21 +88,23 @@ fn shared_byte() -> Option<&'static AtomicU8> {
 mod tests {
     use super::*;
 
+    const UNNAMED: Listener = [0; 18];
+
     #[test]
     fn what_was_replaced_once_is_never_trusted_again() {
         let watch = Watch::new();
-        assert!(!watch.is_left());
         watch.note(true);
-        assert!(watch.is_left());
+        assert!(watch.vouches_at(&UNNAMED));
         watch.note(false);
         watch.note(true);
-        assert!(!watch.is_left());
+        assert!(!watch.vouches_at(&UNNAMED) && !watch.vouches_at(&[1; 18]));
     }
 
     #[test]
-    fn contexts_do_not_share_what_is_known() {
+    fn what_nobody_has_seen_is_trusted_where_the_node_knows_the_listener() {
         let (one, other) = (Watch::new(), Watch::new());
         one.note(true);
-        assert!(one.is_left() && !other.is_left());
+        assert!(one.vouches_at(&UNNAMED), "contexts do not share what is known");
+        assert!(!other.vouches_at(&UNNAMED) && other.vouches_at(&[1; 18]));
     }
 }
