@@ -670,6 +670,28 @@ fn a_process_that_is_interrupted_all_the_time_makes_a_large_file() {
     assert!(finds(&Store::open(&path, SMALL).unwrap(), 1));
 }
 
+/// How much memory of this process has storage, in MiB.
+fn resident() -> u64 {
+    let sizes = fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = sizes.split(' ').nth(1).unwrap().parse().unwrap();
+    (pages * 4096) >> 20
+}
+
+#[test]
+fn a_report_and_a_flush_of_few_sessions_use_little_of_a_large_memory() {
+    let store = Store::anonymous(1 << 30).unwrap();
+    Child::new(|| {
+        (0..300).for_each(|number| insert(&store, number, PATIENT).unwrap());
+        let before = resident();
+        assert_eq!(store.live(NOW), 300);
+        store.clear();
+        assert_eq!((store.live(NOW), store.usage().used), (0, 0));
+        let more = resident() - before;
+        more < 8 || panic!("{more} MiB more")
+    })
+    .succeed();
+}
+
 #[test]
 fn processes_that_replace_the_file_at_the_same_time_share_the_new_one_and_the_old_ring() {
     for _ in 0..15 {
