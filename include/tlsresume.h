@@ -555,7 +555,7 @@ int tlsresume_session_remove(TLSRESUME *tr, const unsigned char *id, size_t id_l
  *                  different age fit. out->struct_size tells how many bytes were.
  * @return 1 on success; 0 on failure, with out as it was: tr or out is NULL, or out_size has no room for one number.
  *
- * Looks at every entry of the store's index (a few milliseconds for 16 MiB): for reports, not for handshakes.
+ * Looks at what is in use of the store's index (some milliseconds for 16 MiB): for reports, not for handshakes.
  * Thread safety: any thread. Fork safety: the numbers are the node's, the same in every process.
  *
  * # Safety

@@ -3,6 +3,7 @@
 //! Owns: every call into libc that is not OpenSSL's. Called by: `clock`, `log`, `store`, `cluster`, `engine`, `tls`.
 //! Threads and forks: no state. Failure: an [`io::Error`], or the soft answer that the function documents.
 
+mod file;
 mod output;
 
 use std::ffi::CString;
@@ -18,6 +19,7 @@ use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
 use std::thread;
 use std::time::Duration;
 
+pub(crate) use file::{FileLock, allocate, is_allocated, lock_alone, lock_shared};
 pub(crate) use output::{remember_stderr, write as write_quietly, write_stderr};
 
 /// `CLOCK_REALTIME`; zero when it cannot be read.
@@ -265,54 +267,6 @@ pub(crate) fn name(file: &File, path: &Path) -> io::Result<()> {
             libc::linkat(here, by_descriptor.as_ptr(), here, to.as_ptr(), follow)
         })
     })
-}
-
-/// The advisory lock on a whole file, given back when dropped. Closing the file would not do: a mapping of it keeps the
-/// open file, and with it the lock, alive.
-pub(crate) struct FileLock(File);
-
-impl FileLock {
-    /// Takes the lock if nobody has it.
-    pub(crate) fn try_new(file: File) -> io::Result<Self> {
-        // SAFETY: the descriptor is open for as long as `file` lives.
-        cvt(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) })?;
-        Ok(FileLock(file))
-    }
-
-    /// The locked file.
-    pub(crate) fn file(&self) -> &File {
-        &self.0
-    }
-}
-
-impl Drop for FileLock {
-    fn drop(&mut self) {
-        // SAFETY: the descriptor is open until the file is dropped, after this.
-        unsafe { libc::flock(self.0.as_raw_fd(), libc::LOCK_UN) };
-    }
-}
-
-/// Gives a file that size with every byte of it backed by storage, so that no later access can fail.
-pub(crate) fn allocate(file: &File, size: u64) -> io::Result<()> {
-    // Beyond the limit on file sizes the kernel would not only refuse, but send SIGXFSZ, which ends the process.
-    if size > file_size_limit() {
-        return Err(io::Error::from_raw_os_error(libc::EFBIG));
-    }
-    let size =
-        libc::off_t::try_from(size).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
-    // SAFETY: the descriptor is open for as long as `file` lives.
-    match unsafe { libc::posix_fallocate(file.as_raw_fd(), 0, size) } {
-        0 => Ok(()),
-        error => Err(io::Error::from_raw_os_error(error)),
-    }
-}
-
-/// `RLIMIT_FSIZE`, or no limit when it cannot be read.
-fn file_size_limit() -> u64 {
-    let mut limit = libc::rlimit { rlim_cur: libc::RLIM_INFINITY, rlim_max: libc::RLIM_INFINITY };
-    // SAFETY: `limit` is an rlimit that the call may write.
-    unsafe { libc::getrlimit(libc::RLIMIT_FSIZE, &raw mut limit) };
-    limit.rlim_cur
 }
 
 /// Whether a file lives in memory only (tmpfs, ramfs).

@@ -4,6 +4,7 @@
 #![allow(clippy::cast_possible_truncation, reason = "small numbers made here")]
 
 use std::fs::{self, File};
+use std::os::fd::AsRawFd;
 use std::os::unix::fs::FileExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
@@ -490,14 +491,13 @@ fn in_memory() -> TempDir {
 }
 
 /// Several processes open `path` at the same moment, and each inserts a session of its own.
-fn open_together(path: &Path, size: usize, check: impl Fn(&Store) -> bool) {
-    const CHILDREN: u64 = 6;
+fn open_together(path: &Path, size: usize, many: u64, check: impl Fn(&Store) -> bool) {
     let line = Store::anonymous(SMALL).unwrap();
-    let children: Vec<_> = (0..CHILDREN)
+    let children: Vec<_> = (0..many)
         .map(|number| {
             Child::new(|| {
                 counter(&line).fetch_add(1, Ordering::Relaxed);
-                until("the others", || counter(&line).load(Ordering::Relaxed) == CHILDREN);
+                until("the others", || counter(&line).load(Ordering::Relaxed) == many);
                 let store = Store::open(path, size).unwrap();
                 insert(&store, number, PATIENT).unwrap();
                 check(&store)
@@ -506,7 +506,7 @@ fn open_together(path: &Path, size: usize, check: impl Fn(&Store) -> bool) {
         .collect();
     children.into_iter().for_each(Child::succeed);
     let store = Store::open(path, size).unwrap();
-    assert!((0..CHILDREN).all(|number| finds(&store, number)), "all share one file");
+    assert!((0..many).all(|number| finds(&store, number)), "all share one file");
     assert_eq!(fs::read_dir(path.parent().unwrap()).unwrap().count(), 1, "nothing is left over");
 }
 
@@ -612,8 +612,84 @@ fn a_process_that_is_killed_while_it_makes_or_replaces_the_file_leaves_nothing_a
 fn processes_that_make_the_file_at_the_same_time_share_it() {
     for _ in 0..15 {
         let directory = in_memory();
-        open_together(&directory.path().join("store"), SMALL, |_| true);
+        open_together(&directory.path().join("store"), SMALL, 6, |_| true);
     }
+}
+
+#[test]
+fn many_processes_that_open_a_large_file_at_the_same_time_all_share_it() {
+    let directory = in_memory();
+    let path = directory.path().join("store");
+    // Made by one of them, then found by all.
+    open_together(&path, 256 << 20, 64, |_| true);
+    open_together(&path, 256 << 20, 64, |_| true);
+}
+
+#[test]
+fn who_finds_a_file_that_is_whole_shares_the_lock_and_allocates_nothing() {
+    let directory = in_memory();
+    let path = directory.path().join("store");
+    insert(&Store::open(&path, SMALL).unwrap(), 1, PATIENT).unwrap();
+    let file = File::open(&path).unwrap();
+    // SAFETY: the descriptor is open to the end of the test.
+    assert_eq!(unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_SH) }, 0);
+    Child::new(|| {
+        // To allocate what is there already would be refused.
+        let limit = libc::rlimit { rlim_cur: 4096, rlim_max: 4096 };
+        // SAFETY: plain data that lives through the call; the limit is this child's alone.
+        assert_eq!(unsafe { libc::setrlimit(libc::RLIMIT_FSIZE, &raw const limit) }, 0);
+        finds(&Store::open(&path, SMALL).unwrap(), 1)
+    })
+    .succeed();
+}
+
+/// Sends this process a signal each millisecond, which it has a handler for that does nothing.
+fn be_interrupted_all_the_time() {
+    extern "C" fn ignore(_: libc::c_int) {}
+    let millisecond = libc::timeval { tv_sec: 0, tv_usec: 1000 };
+    let timer = libc::itimerval { it_interval: millisecond, it_value: millisecond };
+    // SAFETY: plain data that lives through the calls; the handler touches nothing.
+    unsafe {
+        let mut action = std::mem::zeroed::<libc::sigaction>();
+        action.sa_sigaction = ignore as extern "C" fn(libc::c_int) as usize;
+        assert_eq!(libc::sigaction(libc::SIGALRM, &raw const action, std::ptr::null_mut()), 0);
+        assert_eq!(libc::setitimer(libc::ITIMER_REAL, &raw const timer, std::ptr::null_mut()), 0);
+    }
+}
+
+#[test]
+fn a_process_that_is_interrupted_all_the_time_makes_a_large_file() {
+    let directory = in_memory();
+    let path = directory.path().join("store");
+    let child = Child::new(|| {
+        be_interrupted_all_the_time();
+        insert(&Store::open(&path, 256 << 20).unwrap(), 1, PATIENT).is_ok()
+    });
+    until("the file is made", || !child.is_running());
+    child.succeed();
+    assert!(finds(&Store::open(&path, SMALL).unwrap(), 1));
+}
+
+/// How much memory of this process has storage, in MiB.
+fn resident() -> u64 {
+    let sizes = fs::read_to_string("/proc/self/statm").unwrap();
+    let pages: u64 = sizes.split(' ').nth(1).unwrap().parse().unwrap();
+    (pages * 4096) >> 20
+}
+
+#[test]
+fn a_report_and_a_flush_of_few_sessions_use_little_of_a_large_memory() {
+    let store = Store::anonymous(1 << 30).unwrap();
+    Child::new(|| {
+        (0..300).for_each(|number| insert(&store, number, PATIENT).unwrap());
+        let before = resident();
+        assert_eq!(store.live(NOW), 300);
+        store.clear();
+        assert_eq!((store.live(NOW), store.usage().used), (0, 0));
+        let more = resident() - before;
+        more < 8 || panic!("{more} MiB more")
+    })
+    .succeed();
 }
 
 #[test]
@@ -625,7 +701,7 @@ fn processes_that_replace_the_file_at_the_same_time_share_the_new_one_and_the_ol
         assert!(old.update_ring(PATIENT, |_| Some(Zeroizing::new(vec![9; 300]))));
         forge_another_layout(&path);
         let has_ring = |store: &Store| store.read_ring().1.is_some_and(|ring| *ring == [9; 300]);
-        open_together(&path, SMALL, has_ring);
+        open_together(&path, SMALL, 6, has_ring);
     }
 }
 

@@ -49,7 +49,7 @@ impl Report {
 }
 
 impl Engine {
-    /// The node's state. Looks at every index entry of the store: meant for reports, not for handshakes.
+    /// The node's state. Looks at all index entries of the store that are in use: meant for reports, not for handshakes.
     pub fn report(&self, now: UnixMillis) -> Report {
         let view = self.current(now);
         let age =

@@ -1,7 +1,7 @@
 //! A process's copy of the ring, and how it keeps up: one atomic load per handshake unless something changed.
 //!
 //! Owns: [`View`], one for an engine. Called by: `engine`. Threads: readers take no lock; of those who find the copy
-//! old, each makes a new one. Forks: children inherit the copy. Failure: the copy that is there stays, and the next try
+//! old, each makes a new one, and none takes the place of one that was read later. Forks: children inherit the copy. Failure: the copy that is there stays, and the next try
 //! is [`RETRY_MILLIS`] later; where the ring cannot be known (a replaced file), there is no key.
 
 use std::sync::Arc;
@@ -119,22 +119,39 @@ impl Engine {
 
     /// Takes over the ring that is in force in shared memory, if there is a readable one.
     fn refresh(&self, now: UnixMillis) {
+        loop {
+            let before = self.view.load();
+            let read = self.read_view(&before, now);
+            // Another thread that was faster may have read the ring earlier, or later: nobody can tell.
+            if self.adopt(&before, read) {
+                return;
+            }
+        }
+    }
+
+    /// Puts a copy in the place of `before`, which was there before it was read, unless another one is there now.
+    fn adopt(&self, before: &Arc<View>, read: View) -> bool {
+        let found = self.view.compare_and_swap(before, Arc::new(read));
+        Arc::ptr_eq(&found, before)
+    }
+
+    /// A copy of the ring in force, or the one that was there `before` where that cannot be read.
+    fn read_view(&self, before: &View, now: UnixMillis) -> View {
         let (generation, bytes) = self.store.read_ring();
         if generation == Store::NO_RING {
             // What was revoked is not known, so nothing is accepted. Keys are for who has the ring to make.
             let (ring, due) = (Ring::default(), UnixMillis::MAX);
-            return self.view.store(Arc::new(View { generation, ring, due, all_ended: now }));
+            return View { generation, ring, due, all_ended: now };
         }
         let decoded = bytes.as_ref().and_then(|bytes: &Zeroizing<Vec<u8>>| wire::decode(bytes));
         let readable = decoded.is_some();
-        let ring = decoded.unwrap_or_else(|| self.view.load().ring.clone());
+        let ring = decoded.unwrap_or_else(|| before.ring.clone());
         // What cannot be read is repaired at the next maintenance, which is due at once.
         let due = if readable { ring.maintenance_due(&self.schedule, now) } else { UnixMillis(0) };
         self.bindings.forget_keys(|name| ring.knows(name));
-        let before = self.view.load();
         let ends = |ring: &Ring| (ring.keys_since(), ring.sessions_since());
         let all_ended = if ends(&ring) == ends(&before.ring) { before.all_ended } else { now };
-        self.view.store(Arc::new(View { generation, ring, due, all_ended }));
+        View { generation, ring, due, all_ended }
     }
 
     /// Makes the keys that are due, unless a try just failed. Waits for another process that changes the ring, for
@@ -199,3 +216,27 @@ const REPLACED: Error = Error::Ring(
 
 pub(super) const NO_RANDOMNESS: Error =
     Error::Ring("the system gives no random bytes (getrandom is refused); no key was made");
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+
+    use super::*;
+    use crate::config::{Config, Memory};
+
+    #[test]
+    fn a_copy_that_was_read_earlier_takes_the_place_of_none_that_was_read_later() {
+        let memory = Memory { path: None, size: 512 * 1024, lock: false };
+        let engine = Engine::new(Config { memory, ..Config::default() }).unwrap();
+        let now = clock::now();
+        let before = engine.view.load();
+        let slow = engine.read_view(&before, now);
+        // Meanwhile another thread revokes all keys.
+        engine.revoke_keys(None).unwrap();
+        let later = engine.view.load().generation;
+        assert!(!engine.adopt(&before, slow));
+        assert_eq!(engine.view.load().generation, later);
+        engine.refresh(now);
+        assert_eq!(engine.view.load().generation, later);
+    }
+}

@@ -26,6 +26,7 @@ mod slots;
 mod strikes;
 mod sync;
 mod tail;
+mod wipe;
 
 #[cfg(all(test, loom))]
 mod loom_tests;
@@ -236,12 +237,13 @@ impl Store {
         self.shard_of(key).1.remove(key)
     }
 
-    /// Forgets and wipes every record. Strikes, removals of families, and what is known of names, stay.
+    /// Forgets and wipes every record. Strikes, removals of families, and what is known of names, stay. Takes as long as
+    /// what was written since the last time, and touches no more memory.
     pub fn clear(&self) {
         (0..self.region.geometry().shards).for_each(|index| self.shard(index).1.clear());
     }
 
-    /// How many sessions could be resumed. Looks at every index entry: for reports.
+    /// How many sessions could be resumed. Looks at all index entries that are in use, and their neighbours: for reports.
     pub fn live(&self, now: UnixMillis) -> u64 {
         (0..self.region.geometry().shards).map(|index| self.shard(index).1.live(seconds(now))).sum()
     }
@@ -295,6 +297,9 @@ impl Store {
             tail: &header[2],
             entered: &header[3],
             sent: &header[4],
+            written: &header[5],
+            wiped: &header[6],
+            touched: &header[7],
             index: self.region.entries(geometry.index_at(index), geometry.buckets * BUCKET),
             log: self.region.units(geometry.log_at(index), geometry.log_units),
             seed: self.region.seed(),

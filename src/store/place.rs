@@ -6,11 +6,11 @@
 //! ring.
 //!
 //! All of it happens under a lock on the file that is at the path, so no two processes make files there at the same
-//! time. What a killed process has left beside it is removed.
+//! time. What a killed process has left beside it is removed. Those who find a file that is whole share the lock.
 //!
 //! Owns: the file until it is open; nothing after that. Called by: the store, once for an instance. Threads and forks:
-//! any; the lock is on the file, and held by one who opens it, up to 2 s. Failure: an error, after which the instance
-//! works in anonymous memory; a file that was there stays, unless it was empty.
+//! any; the lock is on the file, and others wait for who makes the file, the longer the larger it is. Failure: an
+//! error, after which the instance works in anonymous memory; a file that was there stays, unless it was empty.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -32,8 +32,15 @@ use crate::clock;
 use crate::error::{Error, Result};
 use crate::sys::{self, FileLock};
 
-/// Longest wait for another process that is making the file.
+/// Longest wait for another process that is making the file: for any file, and for each [`BYTES_A_SECOND`] of it.
 const CREATION_PATIENCE: Duration = Duration::from_secs(2);
+
+/// What the slowest machine allocates in a second.
+const BYTES_A_SECOND: usize = 128 << 20;
+
+/// The first pause of who waits for the lock, and the longest. Many who look often would keep the processors from who
+/// makes the file.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(1), Duration::from_millis(20));
 
 /// Longest wait for a process that is changing the ring of a file that is replaced: longer than one may have it.
 const RING_PATIENCE: Duration = Duration::from_millis(1500);
@@ -58,20 +65,39 @@ pub(super) enum Opened {
 
 /// The file at `path`, made with `size` bytes if need be.
 pub(super) fn open(path: &Path, size: usize) -> Result<(Region, Home, Opened)> {
-    let locked = open_locked(path)?;
+    let give_up = clock::since_boot() + patience(size);
+    let found = {
+        let locked = open_locked(path, sys::lock_shared, give_up)?;
+        warn_of_disk(locked.file(), path);
+        find(locked.file(), path)?
+    };
+    match found {
+        Some((region, home)) => Ok((region, home, Opened::Found)),
+        None => make_or_mend(path, size, give_up),
+    }
+}
+
+/// The file, where nothing has to be done about it. Any number may find it at the same time.
+fn find(file: &File, path: &Path) -> Result<Option<(Region, Home)>> {
+    let len = length(file, path)?;
+    if len == 0 || leftovers(path).next().is_some() {
+        return Ok(None);
+    }
+    check_magic(file, path)?;
+    let region = Region::found(file, len).map_err(io_error(path, "map"))?.ok();
+    let Some(region) = region.filter(|region| !region.is_superseded()) else { return Ok(None) };
+    Ok(Some((region, Home::new(path, file).map_err(io_error(path, "examine"))?)))
+}
+
+/// The same with whatever has to be done, for which nobody else may be at the file.
+fn make_or_mend(path: &Path, size: usize, give_up: Duration) -> Result<(Region, Home, Opened)> {
+    let locked = open_locked(path, sys::lock_alone, give_up)?;
     let file = locked.file();
     remove_leftovers(path);
-    if is_on_disk(file) {
-        log::warn!(
-            "{}: is on a disk: keys outlive their time there, and early data is refused, for after a crash the file \
-             may come back as it was before; use /dev/shm or /run/tlsresume",
-            path.display()
-        );
-    }
     let len = length(file, path)?;
     if len == 0 {
         // Made beside it: who is killed in between leaves an empty file, which the next one replaces.
-        let (region, home) = replace(path, size, None).inspect_err(|_| give_up(file, path))?;
+        let (region, home) = replace(path, size, None).inspect_err(|_| take_away(file, path))?;
         return Ok((region, home, Opened::Created));
     }
     check_magic(file, path)?;
@@ -215,18 +241,22 @@ fn beside(path: &Path) -> PathBuf {
     PathBuf::from(name)
 }
 
-/// Removes what killed processes have left beside the file: with all keys in it. To be called with the lock held.
+/// Removes what killed processes have left beside the file: with all keys in it. To be called with nobody else at it.
 fn remove_leftovers(path: &Path) {
-    let (Some(directory), Some(name)) = (path.parent(), path.file_name()) else { return };
-    let entries = fs::read_dir(directory).into_iter().flatten().flatten();
-    let old = entries.filter(|entry| is_leftover_of(name.as_bytes(), &entry.file_name()));
-    for leftover in old.map(|entry| entry.path()).chain([beside(path)]) {
-        let meta = fs::symlink_metadata(&leftover);
-        if meta.is_ok_and(|meta| meta.is_file() && meta.uid() == sys::effective_user()) {
-            // What cannot be removed shows when a new file is made.
-            let _ = fs::remove_file(leftover);
-        }
-    }
+    // What cannot be removed shows when a new file is made.
+    leftovers(path).for_each(|leftover| drop(fs::remove_file(leftover)));
+}
+
+/// What killed processes have left beside the file, as long as nobody makes one there.
+fn leftovers(path: &Path) -> impl Iterator<Item = PathBuf> {
+    let name = path.file_name().unwrap_or_default();
+    let entries = path.parent().and_then(|directory| fs::read_dir(directory).ok());
+    let old = entries.into_iter().flatten().flatten();
+    let old = old.filter(|entry| is_leftover_of(name.as_bytes(), &entry.file_name()));
+    old.map(|entry| entry.path()).chain([beside(path)]).filter(|leftover| {
+        let meta = fs::symlink_metadata(leftover);
+        meta.is_ok_and(|meta| meta.is_file() && meta.uid() == sys::effective_user())
+    })
 }
 
 /// Whether a name is one that releases before 0.2 gave: a file's, a dot, 16 hexadecimal digits.
@@ -252,22 +282,43 @@ fn check_magic(file: &File, path: &Path) -> Result<()> {
 }
 
 /// Opens the file at `path`, or makes an empty one, and holds its lock against others who are doing the same.
-fn open_locked(path: &Path) -> Result<FileLock> {
-    let give_up = clock::since_boot() + CREATION_PATIENCE;
+fn open_locked(
+    path: &Path,
+    lock: fn(File) -> io::Result<FileLock>,
+    give_up: Duration,
+) -> Result<FileLock> {
+    let (mut pause, longest) = PAUSES;
     loop {
         let file = sys::open_private(path, false).map_err(io_error(path, "open"))?;
         check_owner(&file, path, TAKEN)?;
-        let locked = FileLock::try_new(file);
-        match locked {
+        let source = match lock(file) {
             // Somebody may have replaced it between our opening and our lock.
             Ok(locked) if sys::same_file(locked.file(), path).unwrap_or(false) => {
                 return Ok(locked);
             }
-            Err(source) if clock::since_boot() > give_up => {
-                return Err(Error::Io { path: path.into(), action: "lock", source });
-            }
-            _ => sys::pause(Duration::from_millis(1)),
+            Ok(_) => io::Error::from_raw_os_error(libc::ESTALE),
+            Err(source) => source,
+        };
+        if clock::since_boot() > give_up {
+            return Err(Error::Io { path: path.into(), action: "lock", source });
         }
+        sys::pause(pause);
+        pause = (pause * 2).min(longest);
+    }
+}
+
+/// How long others are waited for who make a file of that size.
+fn patience(size: usize) -> Duration {
+    CREATION_PATIENCE + Duration::from_secs((size / BYTES_A_SECOND) as u64)
+}
+
+fn warn_of_disk(file: &File, path: &Path) {
+    if is_on_disk(file) {
+        log::warn!(
+            "{}: is on a disk: keys outlive their time there, and early data is refused, for after a crash the file \
+             may come back as it was before; use /dev/shm or /run/tlsresume",
+            path.display()
+        );
     }
 }
 
@@ -276,7 +327,7 @@ fn length(file: &File, path: &Path) -> Result<u64> {
 }
 
 /// Takes away a file that could not be given its size, so that the next start tries again.
-fn give_up(file: &File, path: &Path) {
+fn take_away(file: &File, path: &Path) {
     if sys::same_file(file, path).unwrap_or(false) {
         // The error that led here is the one that is reported.
         let _ = fs::remove_file(path);

@@ -58,8 +58,11 @@ impl Region {
         if let Some(problem) = region.misfit() {
             return Ok(Err(problem));
         }
-        // A copy may have holes, which cannot be filled later if the file system is full by then.
-        sys::allocate(file, len)?;
+        // A copy may have holes, which cannot be filled later if the file system is full by then. Any number may do it
+        // at the same time.
+        if !sys::is_allocated(file)? {
+            sys::allocate(file, len)?;
+        }
         Ok(Ok(region))
     }
 

@@ -27,6 +27,12 @@ pub(super) struct Shard<'a> {
     pub(super) entered: &'a AtomicU64,
     /// Position up to which the agent has sent.
     pub(super) sent: &'a AtomicU64,
+    /// Position up to which a writer has come, also one that never moved the head.
+    pub(super) written: &'a AtomicU64,
+    /// Position up to which everything is wiped.
+    pub(super) wiped: &'a AtomicU64,
+    /// Which parts of the index were used, one bit each.
+    pub(super) touched: &'a AtomicU64,
     pub(super) index: &'a [AtomicU32],
     pub(super) log: &'a [AtomicU64],
     /// Key of the records' checks.
@@ -67,15 +73,21 @@ impl Shard<'_> {
         // A place that no writer ever reaches is not from us: the log begins anew.
         let begin = if head > FARTHEST { 0 } else { head };
         let start = self.skip_short_end(begin, units);
-        self.make_room(begin, start + units as u64, now, &mut evicted);
+        let end = start + units as u64;
+        self.note_written(begin, end);
+        self.make_room(begin, end, now, &mut evicted);
         let offset = self.offset(start);
         if start != begin {
             record::write_pad(&self.log[self.offset(begin)..]);
         }
         record::write(&self.log[offset..offset + units], meta, value, self.seed);
-        let end = start + units as u64;
-        self.head.compare_exchange(head, end, Ordering::Release, Ordering::Relaxed).ok()?;
+        let moved = self.head.compare_exchange(head, end, Ordering::Release, Ordering::Relaxed);
+        if moved.is_err() {
+            self.note_late();
+            return None;
+        }
         self.point(&meta.key, start, now, &mut evicted);
+        self.note_touched(&meta.key);
         self.note_entered(end);
         Some(evicted)
     }
@@ -97,19 +109,10 @@ impl Shard<'_> {
         })
     }
 
-    /// Forgets and wipes everything.
-    pub(super) fn clear(&self) {
-        let head = self.head.load(Ordering::Acquire);
-        self.index.iter().for_each(|entry| entry.store(0, Ordering::Release));
-        self.log.iter().for_each(|unit| unit.store(0, Ordering::Relaxed));
-        self.tail.store(head, Ordering::Relaxed);
-        self.sent.store(head, Ordering::Relaxed);
-    }
-
     /// How many sessions are found in the index whose time is not over.
     pub(super) fn live(&self, now: u32) -> u64 {
         let head = self.head.load(Ordering::Relaxed);
-        let entries = self.index.iter().map(|entry| entry.load(Ordering::Acquire));
+        let entries = self.touched_entries().map(|entry| entry.load(Ordering::Acquire));
         let records = entries.filter_map(|entry| self.record_of(entry, head));
         let live = records.filter(|meta| meta.kind == Kind::Session && meta.expires > now);
         live.count() as u64
@@ -231,9 +234,13 @@ impl Shard<'_> {
 
     fn buckets(&self, key: &Key) -> [&[AtomicU32]; 2] {
         let (buckets, _) = self.index.as_chunks::<BUCKET>();
+        self.choices(key).map(|bucket| buckets[bucket].as_slice())
+    }
+
+    /// The two buckets that a key may be in.
+    pub(super) fn choices(&self, key: &Key) -> [usize; 2] {
         let [_, choice, _] = record::key_words(key);
-        [choice & 0xffff_ffff, choice >> 32]
-            .map(|half| buckets[usize_mod(half, buckets.len())].as_slice())
+        [choice & 0xffff_ffff, choice >> 32].map(|half| usize_mod(half, self.index.len() / BUCKET))
     }
 
     pub(super) fn offset(&self, position: u64) -> usize {

@@ -81,6 +81,21 @@ fn a_new_file_is_private_allocated_and_not_empty() {
 }
 
 #[test]
+fn a_copy_with_holes_is_given_the_storage_that_it_lacks() {
+    let (_directory, path) = directory();
+    drop(with_contents(&path));
+    let contents = fs::read(&path).unwrap();
+    fs::remove_file(&path).unwrap();
+    let copy = File::create(&path).unwrap();
+    copy.set_permissions(Permissions::from_mode(0o600)).unwrap();
+    copy.set_len(SMALL as u64).unwrap();
+    copy.write_all_at(&contents[..layout::ROOT_BYTES], 0).unwrap();
+    assert!(copy.metadata().unwrap().blocks() * 512 < SMALL as u64);
+    assert!(has_ring(&Store::open(&path, SMALL).unwrap()));
+    assert!(copy.metadata().unwrap().blocks() * 512 >= SMALL as u64);
+}
+
+#[test]
 fn a_file_of_another_size_is_used_as_it_is() {
     let (_directory, path) = directory();
     let first = with_contents(&path);

@@ -111,7 +111,7 @@ fn the_worst_numbers_in_every_word_that_steers_are_survived() {
     let slots = [0, 1].map(|slot| layout::Geometry::slot_at(slot) / layout::WORD);
     let steering = [slots[0], slots[1], slots[0] + 1]
         .into_iter()
-        .chain(shard..shard + 5)
+        .chain(shard..shard + 8)
         .chain(16..45)
         .collect::<Vec<_>>();
     for word in steering {

@@ -128,6 +128,7 @@ fn an_index_entry_that_has_come_to_point_to_another_record_counts_for_nothing() 
     let (_, shard) = store.shard(0);
     let own = shard.index.iter().position(|entry| entry.load(Ordering::Relaxed) != 0).unwrap();
     let entry = shard.index[own].load(Ordering::Relaxed);
+    shard.touched.store(u64::MAX, Ordering::Relaxed);
     for (other, spot) in shard.index.iter().enumerate().filter(|(spot, _)| *spot != own) {
         // Another tag, the same position.
         spot.store(entry ^ 1 << 25, Ordering::Relaxed);
@@ -159,8 +160,90 @@ fn clearing_forgets_and_wipes_every_record() {
     store.clear();
     assert!((0..500).all(|number| store.lookup(&key(number)).is_none()));
     assert_eq!((store.live(NOW), store.usage().used), (0, 0));
+    assert!(is_wiped(&store));
+}
+
+fn is_wiped(store: &Store) -> bool {
     let (_, shard) = store.shard(0);
-    assert!(shard.log.iter().all(|unit| unit.load(Ordering::Relaxed) == 0));
+    shard.log.iter().all(|unit| unit.load(Ordering::Relaxed) == 0)
+        && shard.index.iter().all(|entry| entry.load(Ordering::Relaxed) == 0)
+}
+
+#[test]
+fn each_of_many_flushes_wipes_all_wherever_in_the_log_it_begins() {
+    let store = Store::anonymous(SMALL).unwrap();
+    // Nothing, one, most of a lap, more than a lap; with all of them, ends of the log in every place.
+    for round in 0..60 {
+        for number in 0..[0, 1, 7, 1500, 3000][round % 5] {
+            insert(&store, number, mix(number) as usize % 300).unwrap();
+        }
+        store.clear();
+        assert!(is_wiped(&store), "round {round}");
+    }
+}
+
+#[test]
+fn a_flush_wipes_what_a_writer_left_that_was_killed_before_it_was_done() {
+    let store = Store::anonymous(SMALL).unwrap();
+    for number in 0..50 {
+        insert(&store, number, TYPICAL).unwrap();
+    }
+    store.clear();
+    let (_, shard) = store.shard(0);
+    let head = shard.head.load(Ordering::Relaxed);
+    shard.note_written(head, head + 20);
+    (head..head + 20).for_each(|at| shard.log[shard.offset(at)].store(7, Ordering::Relaxed));
+    store.clear();
+    assert!(is_wiped(&store));
+}
+
+#[test]
+fn a_flush_wipes_what_stands_before_the_place_that_the_last_one_came_to() {
+    let store = Store::anonymous(SMALL).unwrap();
+    insert(&store, 1, TYPICAL).unwrap();
+    let (_, shard) = store.shard(0);
+    let early = shard.head.load(Ordering::Relaxed);
+    for number in 2..50 {
+        insert(&store, number, TYPICAL).unwrap();
+    }
+    store.clear();
+    // As a damaged head does it, or a writer that has slept.
+    shard.head.store(early, Ordering::Relaxed);
+    insert(&store, 1, TYPICAL).unwrap();
+    store.clear();
+    assert!(is_wiped(&store));
+}
+
+#[test]
+fn what_an_overtaken_writer_wrote_behind_a_flush_is_wiped_by_the_next() {
+    let store = Store::anonymous(SMALL).unwrap();
+    let (_, shard) = store.shard(0);
+    let head = shard.head.load(Ordering::Relaxed);
+    shard.note_written(head, head + 1);
+    // It is stopped here: another one takes its place, and everything is flushed.
+    insert(&store, 1, TYPICAL).unwrap();
+    store.clear();
+    shard.log[shard.offset(head)].store(7, Ordering::Relaxed);
+    // It finds that the head has moved.
+    shard.note_late();
+    store.clear();
+    assert!(is_wiped(&store));
+}
+
+#[test]
+fn a_report_and_a_flush_read_no_part_of_the_index_that_was_never_used() {
+    let store = Store::anonymous(SMALL).unwrap();
+    let (_, shard) = store.shard(0);
+    assert_eq!(shard.touched_entries().count(), 0);
+    insert(&store, 1, TYPICAL).unwrap();
+    let of_one = shard.touched_entries().count();
+    assert!(of_one > 0 && of_one < shard.index.len() / 16, "{of_one}");
+    for number in 0..1000 {
+        insert(&store, number, TYPICAL).unwrap();
+    }
+    assert_eq!(shard.touched_entries().count(), shard.index.len());
+    store.clear();
+    assert_eq!(shard.touched_entries().count(), 0);
 }
 
 #[test]
