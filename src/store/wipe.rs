@@ -48,7 +48,8 @@ impl Shard<'_> {
 
     /// Says that something was written where everything may count as wiped.
     pub(super) fn note_late(&self) {
-        self.wiped.store(NOTHING_WIPED, Ordering::Relaxed);
+        // After what was written: who sees this wipes that.
+        self.wiped.swap(NOTHING_WIPED, Ordering::AcqRel);
     }
 
     /// Says that a key's entry was written. To be called after it was.
@@ -82,7 +83,7 @@ impl Shard<'_> {
     }
 
     fn wipe_log(&self, head: u64) {
-        let wiped = self.wiped.load(Ordering::Relaxed);
+        let wiped = self.wiped.load(Ordering::Acquire);
         let written = self.written.load(Ordering::Relaxed).max(head);
         self.units_between(wiped, written).into_iter().for_each(|units| {
             self.log[units].iter().for_each(|unit| unit.store(0, Ordering::Relaxed));
