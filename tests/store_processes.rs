@@ -621,8 +621,8 @@ fn many_processes_that_open_a_large_file_at_the_same_time_all_share_it() {
     let directory = in_memory();
     let path = directory.path().join("store");
     // Made by one of them, then found by all.
-    open_together(&path, 256 << 20, 64, |_| true);
-    open_together(&path, 256 << 20, 64, |_| true);
+    open_together(&path, 32 << 20, 64, |_| true);
+    open_together(&path, 32 << 20, 64, |_| true);
 }
 
 #[test]
@@ -663,7 +663,7 @@ fn a_process_that_is_interrupted_all_the_time_makes_a_large_file() {
     let path = directory.path().join("store");
     let child = Child::new(|| {
         be_interrupted_all_the_time();
-        insert(&Store::open(&path, 256 << 20).unwrap(), 1, PATIENT).is_ok()
+        insert(&Store::open(&path, 32 << 20).unwrap(), 1, PATIENT).is_ok()
     });
     until("the file is made", || !child.is_running());
     child.succeed();
