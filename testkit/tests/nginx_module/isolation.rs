@@ -188,3 +188,48 @@ fn names_keep_their_sessions_to_themselves_under_load_and_reloads() -> Result<()
     }
     Ok(())
 }
+
+/// Of the clients that have a session from before, one sees its handshake ended; the others, and that one when it comes
+/// again, make full ones.
+#[test]
+fn a_reload_that_turns_verification_on_ends_one_handshake_at_most() -> Result<()> {
+    let (memory, site) = (Folder::in_memory()?, Site::new()?);
+    let port = free_port()?;
+    certificate(&site, "ca1", &["/CN=ca1"]);
+    site.write("tlsresume.toml", &shared(&memory.file("sessions"), "stateless"));
+    let configure = |site: &Site, verify: &str| {
+        let named = server(port, &format!("server_name alice.example; {verify}"));
+        let http = format!("tlsresume tlsresume.toml; {named}");
+        site.configure("", &Blocks { http: &http, ..Blocks::default() })
+    };
+    configure(&site, "")?;
+    let nginx = site.start()?;
+    let client = OpenSsl::new().args(["-servername", "alice.example"]);
+    let visitors = Mode::ALL
+        .iter()
+        .cycle()
+        .take(6)
+        .map(|mode| client.first_visit(address(port), *mode))
+        .collect::<Result<Vec<_>>>()?;
+    for visitor in &visitors {
+        assert!(visitor.come_back_as(&client, address(port))?.resumed(), "{}", nginx.log());
+    }
+
+    configure(&nginx.site, "ssl_client_certificate ca1.crt; ssl_verify_client on;")?;
+    nginx.reload()?;
+    // The worker of before verifies nobody.
+    nginx.wait_for_lines("exited with code 0", 1)?;
+    for round in 0..2 {
+        for visitor in &visitors {
+            // An ended handshake is an error of the client's.
+            if let Ok(back) = visitor.come_back_as(&client, address(port)) {
+                assert!(!back.resumed(), "{round}: {back:?}\n{}", nginx.log());
+            }
+        }
+    }
+    assert!(nginx.lines_with("a handshake was ended") <= 1, "{}", nginx.log());
+    for level in ["[crit]", "[alert]", "[emerg]"] {
+        assert_eq!(nginx.lines_with(level), 0, "{}", nginx.log());
+    }
+    Ok(())
+}
