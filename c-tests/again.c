@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include <openssl/err.h>
-#include <openssl/rand.h>
 
 enum { MUST_SHOW = SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT };
 
@@ -53,46 +52,6 @@ static SSL *is_used_again(struct pair *pair)
         SSL_set_shutdown(server, CLOSED);
     CHECK(SSL_clear(server) == 1);
     return server;
-}
-
-/* ---- Clients that repeat their random ---- */
-
-enum { RANDOM_LEN = 32 };
-
-static bool repeats;    /* the next random number of that length is the same as ever */
-
-static int repeating(unsigned char *bytes, int len)
-{
-    if (repeats && len == RANDOM_LEN) {
-        memset(bytes, 0x5a, RANDOM_LEN);
-        repeats = false;
-    } else {
-        random_bytes(bytes, (size_t)len);
-    }
-    return 1;
-}
-
-static int always_ready(void)
-{
-    return 1;
-}
-
-/* For the rest of the process. */
-static void let_clients_repeat(void)
-{
-    static RAND_METHOD method = {NULL, repeating, NULL, NULL, repeating, always_ready};
-    CHECK(RAND_set_rand_method(&method) == 1);
-}
-
-static void client_begins_as_ever(struct pair *pair)
-{
-    unsigned char shown[RANDOM_LEN], expected[RANDOM_LEN];
-    repeats = true;
-    CHECK(SSL_do_handshake(pair->client) != 1);
-    repeats = false;
-    memset(expected, 0x5a, sizeof expected);
-    CHECK_EQUAL(SSL_get_client_random(pair->client, shown, sizeof shown), sizeof shown);
-    CHECK(memcmp(shown, expected, sizeof shown) == 0);
 }
 
 static bool shakes_as_ever(struct pair *pair)

@@ -15,6 +15,7 @@
 
 #include <openssl/ec.h>
 #include <openssl/err.h>
+#include <openssl/rand.h>
 #include <openssl/x509v3.h>
 
 /* ---- Claims and checks ---- */
@@ -439,4 +440,45 @@ SSL_SESSION *session_copy(SSL_SESSION *session)
     CHECK(copy != NULL);
     OPENSSL_free(bytes);
     return copy;
+}
+
+/* ---- Clients that repeat their random ---- */
+
+enum { CLIENT_RANDOM_LEN = 32 };
+
+static const unsigned char AS_EVER = 0x5a;
+
+static bool repeats;    /* the next random number of that length is the same as ever */
+
+static int repeating(unsigned char *bytes, int len)
+{
+    if (repeats && len == CLIENT_RANDOM_LEN) {
+        memset(bytes, AS_EVER, CLIENT_RANDOM_LEN);
+        repeats = false;
+    } else {
+        random_bytes(bytes, (size_t)len);
+    }
+    return 1;
+}
+
+static int always_ready(void)
+{
+    return 1;
+}
+
+void let_clients_repeat(void)
+{
+    static RAND_METHOD method = {NULL, repeating, NULL, NULL, repeating, always_ready};
+    CHECK(RAND_set_rand_method(&method) == 1);
+}
+
+void client_begins_as_ever(struct pair *pair)
+{
+    unsigned char shown[CLIENT_RANDOM_LEN], expected[CLIENT_RANDOM_LEN];
+    repeats = true;
+    CHECK(SSL_do_handshake(pair->client) != 1);
+    repeats = false;
+    memset(expected, AS_EVER, sizeof expected);
+    CHECK_EQUAL(SSL_get_client_random(pair->client, shown, sizeof shown), sizeof shown);
+    CHECK(memcmp(shown, expected, sizeof shown) == 0);
 }

@@ -163,6 +163,11 @@ void visitor_leaves(struct visitor *visitor, struct pair *pair);
 /* Properly closed, or else as after an unclean end of the server's connection. */
 void pair_free(struct pair *pair, bool properly);
 
+/* For the rest of the process: clients can repeat their random. */
+void let_clients_repeat(void);
+/* The client's first flight, with the same random each time. */
+void client_begins_as_ever(struct pair *pair);
+
 SSL_SESSION *session_copy(SSL_SESSION *session);
 
 #endif
