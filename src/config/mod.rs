@@ -22,7 +22,7 @@ mod words;
 
 use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 pub use crate::log::Target as LogTarget;
 pub use env::{ENVIRONMENT, Setting};
@@ -92,9 +92,8 @@ impl Default for Config {
 impl Config {
     /// Reads the file at `path`, or else the one that [`CONFIG_VARIABLE`] names, or else none; then the environment.
     pub fn load(path: Option<&Path>, env: Environment<'_>) -> Result<Config> {
-        let named = env(CONFIG_VARIABLE).filter(|path| !path.is_empty());
-        match path.or(named.as_deref().map(Path::new)) {
-            Some(path) => Config::from_toml(&read(path)?, &path.display().to_string(), env),
+        match file_of(path, env) {
+            Some(path) => Config::from_toml(&read(&path)?, &path.display().to_string(), env),
             None => Config::from_toml("", "environment", env),
         }
     }
@@ -109,12 +108,17 @@ impl Config {
 
     /// What [`Config::load`] reads of the log, whatever mistakes the rest has: those are logged too.
     pub fn log_of(path: Option<&Path>, env: Environment<'_>) -> Log {
-        let named = env(CONFIG_VARIABLE).filter(|path| !path.is_empty());
-        let text = path.or(named.as_deref().map(Path::new)).and_then(|path| read(path).ok());
+        let text = file_of(path, env).and_then(|path| read(&path).ok());
         let mut draft = Draft::new("");
         draft.read_log(&text.unwrap_or_default(), env);
         draft.log()
     }
+}
+
+/// The file at `path`, or else the one that [`CONFIG_VARIABLE`] names.
+fn file_of(path: Option<&Path>, env: Environment<'_>) -> Option<PathBuf> {
+    let named = || env(CONFIG_VARIABLE).filter(|path| !path.is_empty()).map(PathBuf::from);
+    path.map(Path::to_path_buf).or_else(named)
 }
 
 /// The text of the file at `path`, which must be a regular file: a FIFO or a terminal would wait for ever.
