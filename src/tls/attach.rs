@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 
 use super::application::{self, Wishes};
 use super::elsewhere::Elsewhere;
-use super::ex_data::{Place, marked, unmarked};
+use super::ex_data::{Place, give, unmarked};
 use super::guard::guarded;
 use super::notes::Notes;
 use super::policy::Ciphers;
@@ -109,7 +109,7 @@ pub(super) unsafe fn attach_then(
         let mut private_number = [0; 16];
         // Without randomness there are no keys either.
         let _ = crate::sys::random(&mut private_number);
-        let attachment = Box::into_raw(Box::new(Attachment {
+        let attachment = Attachment {
             engine,
             trust: Trust::default(),
             ciphers: Ciphers::default(),
@@ -124,14 +124,10 @@ pub(super) unsafe fn attach_then(
             elsewhere: Elsewhere::default(),
             is_being_freed: AtomicBool::new(false),
             wishes: Wishes::of(ctx),
-        }));
+        };
         let registry = REGISTRY.try_lock_for(REGISTRY_PATIENCE);
-        let is_stored = marked(attachment)
-            .is_some_and(|stored| openssl_sys::SSL_CTX_set_ex_data(ctx, index, stored) == 1);
-        if !is_stored {
-            drop(Box::from_raw(attachment));
-            return Err(NO_ROOM);
-        }
+        let set = |stored| openssl_sys::SSL_CTX_set_ex_data(ctx, index, stored) == 1;
+        let attachment = give(attachment, set).ok_or(NO_ROOM)?.as_ptr();
         let slot = Slot::take(attachment);
         (*attachment).slot = slot;
         rules::note_trust(ctx, &(*attachment).trust);

@@ -22,9 +22,7 @@ use openssl_sys::{SSL, SSL_SESSION};
 use zeroize::Zeroizing;
 
 use super::attach::Attachment;
-use super::connection::{
-    has_begun_to_answer, is_finished, is_quic, is_renegotiated, is_resumed, is_tls, is_tls13,
-};
+use super::connection::{has_begun_to_answer, is_finished, is_quic, is_resumed, is_tls13};
 use super::cut::Cut;
 use super::guard::{contained, guarded};
 use super::handshake::{Handshake, NOWHERE, Resuming};
@@ -177,9 +175,8 @@ fn give_up(ssl: *mut SSL) {
     };
     attachment.watch.note(false);
     if is_resumed(ssl) && !is_quic(ssl) && !is_finished(ssl) {
-        let with_alert = is_tls(ssl) && !is_renegotiated(ssl) && !has_begun_to_answer(ssl);
         // SAFETY: as above.
-        unsafe { Cut::end(ssl, with_alert) }.stay();
+        unsafe { Cut::end(ssl) }.stay();
         note_ended();
     }
 }
@@ -309,8 +306,7 @@ fn end(ssl: *mut SSL, handshake: &mut Handshake) {
         if let Some(session) = Session::borrow(openssl_sys::SSL_get_session(ssl)) {
             session.replace_master_key(&random_secret());
         }
-        let with_alert = is_tls(ssl) && !is_renegotiated(ssl) && !has_begun_to_answer(ssl);
-        handshake.cut = Some(Cut::end(ssl, with_alert));
+        handshake.cut = Some(Cut::end(ssl));
     }
 }
 

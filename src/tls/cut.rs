@@ -21,8 +21,8 @@ use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
 use openssl_sys::{BIO, CRYPTO_EX_DATA, SSL};
 
-use super::connection::is_before_handshake;
-use super::ex_data::{Place, marked, unmarked};
+use super::connection::{has_begun_to_answer, is_before_handshake, is_renegotiated, is_tls};
+use super::ex_data::{Place, give, unmarked};
 use super::sys::{self, BioCallback};
 
 /// A fatal alert, handshake_failure, as a record of its own.
@@ -38,16 +38,18 @@ pub(super) struct Cut {
 }
 
 impl Cut {
-    /// Ends the handshake. `with_alert`: nothing was sent yet that encrypts what follows.
+    /// Ends the handshake.
     ///
     /// # Safety
     /// `ssl` is the connection whose callback is running, not of QUIC.
-    pub(super) unsafe fn end(ssl: *mut SSL, with_alert: bool) -> Self {
+    pub(super) unsafe fn end(ssl: *mut SSL) -> Self {
         let mut cut = Cut { ssl: Arc::new(AtomicPtr::new(ssl)), writes: None, reads: None };
         // SAFETY: the connection is valid (caller), and so are its BIOs.
         unsafe {
             let writes = openssl_sys::SSL_get_wbio(ssl);
-            if with_alert && !writes.is_null() {
+            // Nothing was sent yet that encrypts what follows.
+            let may_alert = is_tls(ssl) && !is_renegotiated(ssl) && !has_begun_to_answer(ssl);
+            if may_alert && !writes.is_null() {
                 openssl_sys::BIO_write(writes, ALERT.as_ptr().cast(), ALERT_LEN.into());
                 openssl_sys::BIO_ctrl(writes, sys::BIO_CTRL_FLUSH, 0, ptr::null_mut());
             }
@@ -160,21 +162,15 @@ impl Block {
             if let Some(block) = Block::find(bio) {
                 return Some(block).filter(|block| Arc::ptr_eq(&block.ssl, ssl));
             }
-            let block = Box::new(Block {
+            let block = Block {
                 ssl: Arc::clone(ssl),
                 writes: AtomicBool::new(false),
                 reads: AtomicBool::new(false),
                 callback: sys::BIO_get_callback_ex(bio),
-            });
-            let block = Box::into_raw(block);
-            let is_stored =
-                marked(block).is_some_and(|stored| sys::BIO_set_ex_data(bio, index, stored) == 1);
-            if !is_stored {
-                drop(Box::from_raw(block));
-                return None;
-            }
+            };
+            let block = give(block, |stored| sys::BIO_set_ex_data(bio, index, stored) == 1)?;
             sys::BIO_set_callback_ex(bio, Some(pass_or_fail));
-            Some(&*block)
+            Some(&*block.as_ptr())
         }
     }
 

@@ -16,8 +16,20 @@ const LOWEST: c_int = 2;
 /// The bits of an address that programs do not have: our mark is there, and never zero.
 const MARK: u32 = 48;
 
+/// Hands a value to an OpenSSL object by `set`, which stores it at an index of ours and says whether there was room. The
+/// object owns it from then on; without room it is dropped.
+pub(super) fn give<T>(value: T, set: impl FnOnce(*mut c_void) -> bool) -> Option<NonNull<T>> {
+    let value = NonNull::from(Box::leak(Box::new(value)));
+    if marked(value.as_ptr()).is_some_and(set) {
+        return Some(value);
+    }
+    // SAFETY: made above, and nobody else has it.
+    drop(unsafe { Box::from_raw(value.as_ptr()) });
+    None
+}
+
 /// A pointer as it is stored at an index of ours; `None` for an address that leaves no room for the mark.
-pub(super) fn marked<T>(value: *mut T) -> Option<*mut c_void> {
+fn marked<T>(value: *mut T) -> Option<*mut c_void> {
     let address = value.addr();
     (address >> MARK == 0).then(|| value.map_addr(|address| address | mark(address)).cast())
 }

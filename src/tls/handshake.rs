@@ -18,7 +18,7 @@ use super::connection::{
     last_finished, listener,
 };
 use super::cut::Cut;
-use super::ex_data::{Place, marked, unmarked};
+use super::ex_data::{Place, give, unmarked};
 use super::guard::contained;
 use super::name::ServerName;
 use super::removal::{self, Held};
@@ -206,16 +206,11 @@ impl Handshake {
     /// As for [`Handshake::of`]; nothing is stored under our index yet.
     unsafe fn store<'a>(ssl: *mut SSL, index: c_int, now: UnixMillis) -> Option<&'a mut Handshake> {
         let handshake = Handshake::new(ssl, Connection::new(now));
-        let state = Box::into_raw(Box::new(Handshake { is_quic: is_quic(ssl), ..handshake }));
-        // SAFETY: the connection is valid (caller), the state our own until it is stored, and the connection's then.
+        let handshake = Handshake { is_quic: is_quic(ssl), ..handshake };
+        // SAFETY: the connection is valid (caller), and the state its own from here on.
         unsafe {
-            let is_stored = marked(state)
-                .is_some_and(|stored| openssl_sys::SSL_set_ex_data(ssl, index, stored) == 1);
-            if !is_stored {
-                drop(Box::from_raw(state));
-                return None;
-            }
-            Some(&mut *state)
+            let set = |stored| openssl_sys::SSL_set_ex_data(ssl, index, stored) == 1;
+            Some(&mut *give(handshake, set)?.as_ptr())
         }
     }
 

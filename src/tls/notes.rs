@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use openssl_sys::{CRYPTO_EX_DATA, SSL_CTX};
 
-use super::ex_data::{Place, marked, unmarked};
+use super::ex_data::{Place, give, unmarked};
 use super::guard::contained;
 use super::watch::Watch;
 use super::{attach, sys};
@@ -79,15 +79,8 @@ impl Notes {
     /// As for `begin`.
     unsafe fn put(ctx: *mut SSL_CTX, notes: Notes) {
         let Some(index) = index() else { return };
-        let notes = Box::into_raw(Box::new(notes));
         // SAFETY: the context is valid (caller). The notes belong to its ex_data from here on, and `free` frees them.
-        unsafe {
-            let is_stored = marked(notes)
-                .is_some_and(|stored| openssl_sys::SSL_CTX_set_ex_data(ctx, index, stored) == 1);
-            if !is_stored {
-                drop(Box::from_raw(notes));
-            }
-        }
+        give(notes, |stored| unsafe { openssl_sys::SSL_CTX_set_ex_data(ctx, index, stored) == 1 });
     }
 
     /// The context connects to servers. It may serve all the same.
