@@ -3,13 +3,9 @@
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
-use std::time::Duration;
 
 use crate::error::Doing;
-use crate::{Folder, Process, Result};
-
-/// A compiler may take so long.
-const LIMIT: Duration = Duration::from_secs(20);
+use crate::{DEADLINE, Folder, Process, Result};
 
 /// The line for a child that ended with status 0 and by no signal.
 pub const IN_ORDER: &str = "child ended with status 0\n";
@@ -43,7 +39,7 @@ pub fn reporter(folder: &Folder) -> Result<PathBuf> {
     let mut command = Command::new("cc");
     command.args(["-shared", "-fPIC", "-o"]).arg(&library).arg(&source);
     let mut compiler = Process::start(command, "gcc")?;
-    if compiler.wait_end(LIMIT)?.success() {
+    if compiler.wait_end(DEADLINE)?.success() {
         Ok(library)
     } else {
         Err(compiler.unexpected("does not compile"))

@@ -18,6 +18,7 @@
 //! | [`middleman`] | [`Middleman`]: stands between nodes and Redis, and behaves as the test says |
 //! | [`forwarder`] | [`Forwarder`]: sends each connection where the test says |
 //! | [`steal`] | [`Steal`]: what the host of a virtual machine gives to others meanwhile |
+//! | [`stopwatch`] | [`Stopwatch`]: how long something takes a thread, whatever else the machine does |
 //! | [`folder`], [`net`], [`wait`] | own folders, free ports, conditions with a deadline |
 //!
 //! Everything here stops by itself: a value that stands for a process ends it when dropped, and
@@ -59,6 +60,7 @@ pub mod redis;
 pub mod server;
 pub mod stats;
 pub mod steal;
+pub mod stopwatch;
 pub mod wait;
 
 pub use client::{Answer, Client, Connection, Mode, Visitor};
@@ -77,4 +79,5 @@ pub use redis::{RedisCluster, RedisServer, SentinelGroup};
 pub use server::Server;
 pub use stats::Stats;
 pub use steal::Steal;
-pub use wait::wait_until;
+pub use stopwatch::Stopwatch;
+pub use wait::{DEADLINE, wait_until};

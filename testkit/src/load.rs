@@ -12,10 +12,7 @@ use serde::Deserialize;
 
 use crate::error::Doing;
 use crate::server::{OURS, example};
-use crate::{Mode, Process, Result};
-
-/// How long the first connection may take.
-const LIMIT: Duration = Duration::from_secs(15);
+use crate::{DEADLINE, Mode, Process, Result};
 
 /// A running `load_client` that has made its first connection and waits for
 /// [`finish`](Load::finish) with the others.
@@ -78,7 +75,7 @@ impl Load {
         }
 
         let process = Process::start(command, OURS)?;
-        process.wait_for("its first connection", LIMIT, |transcript| {
+        process.wait_for("its first connection", DEADLINE, |transcript| {
             transcript.stdout().any(|line| line == "holding").then_some(())
         })?;
         Ok(Load { process })
@@ -180,7 +177,7 @@ impl TrafficSettings {
             .spawn(move || {
                 let mut total = LoadReport::default();
                 while !stop.load(Ordering::Relaxed) {
-                    total.add(&self.run("--seconds", 1, LIMIT)?);
+                    total.add(&self.run("--seconds", 1, DEADLINE)?);
                 }
                 Ok(total)
             })
@@ -190,7 +187,7 @@ impl TrafficSettings {
 
     /// Goes on for so many seconds, with one set of clients.
     pub fn seconds(&self, count: u32) -> Result<LoadReport> {
-        self.run("--seconds", count, LIMIT + Duration::from_secs(count.into()))
+        self.run("--seconds", count, DEADLINE + Duration::from_secs(count.into()))
     }
 
     /// Makes so many connections, all clients together, and waits for their end.

@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use crate::error::Doing;
 use crate::process::{Transcript, send_signal};
-use crate::{Error, Folder, Process, Result};
+use crate::{DEADLINE, Error, Folder, Process, Result};
 
 /// Stands for the Debian package of programs that this tree builds.
 pub(crate) const OURS: &str = "libtlsresume";
@@ -30,7 +30,6 @@ pub struct Settings {
     program: PathBuf,
     args: Vec<OsString>,
     envs: Vec<(OsString, OsString)>,
-    start_limit: Duration,
 }
 
 /// One serving loop of a server, as it announced itself.
@@ -50,12 +49,7 @@ impl Server {
     /// Settings for any program that takes the options of `prefork_server` and announces its
     /// loops as that does.
     pub fn program(program: impl Into<PathBuf>) -> Settings {
-        Settings {
-            program: program.into(),
-            args: Vec::new(),
-            envs: Vec::new(),
-            start_limit: Duration::from_secs(10),
-        }
+        Settings { program: program.into(), args: Vec::new(), envs: Vec::new() }
     }
 
     /// Settings for the `prefork_server` of this tree.
@@ -107,7 +101,7 @@ impl Server {
             .ok_or_else(|| self.process.unexpected(format!("no worker {worker}")))?;
 
         send_signal(old.pid, libc::SIGKILL)?;
-        self.process.wait_for("the worker's successor", self.settings.start_limit, |transcript| {
+        self.process.wait_for("the worker's successor", DEADLINE, |transcript| {
             of_worker(transcript).all(|it| it.pid != old.pid).then_some(())
         })
     }
@@ -176,13 +170,6 @@ impl Settings {
         self
     }
 
-    /// How long [`start`](Settings::start) waits; longer under valgrind.
-    #[must_use]
-    pub fn start_limit(mut self, limit: Duration) -> Settings {
-        self.start_limit = limit;
-        self
-    }
-
     /// Starts the server and waits until it is ready.
     pub fn start(self) -> Result<Server> {
         let folder = Folder::new()?;
@@ -196,7 +183,7 @@ impl Settings {
     pub fn start_in_vain(self) -> Result<(ExitStatus, String)> {
         let folder = Folder::new()?;
         let mut process = self.spawn(folder.path(), None)?;
-        let status = process.wait_end(self.start_limit)?;
+        let status = process.wait_end(DEADLINE)?;
         Ok((status, process.transcript().to_string()))
     }
 
@@ -216,7 +203,7 @@ impl Settings {
     }
 
     fn await_ready(&self, process: &Process) -> Result<SocketAddr> {
-        process.wait_for("ready", self.start_limit, |transcript| {
+        process.wait_for("ready", DEADLINE, |transcript| {
             transcript.stdout().find_map(|line| line.strip_prefix("ready ")?.parse().ok())
         })
     }

@@ -5,6 +5,10 @@ use std::time::{Duration, Instant};
 
 use crate::{Error, Result};
 
+/// When a test gives up what it waits for. Only what hangs takes so long, also where many other programs share the
+/// processors: how fast something is, benchmarks say.
+pub const DEADLINE: Duration = Duration::from_secs(120);
+
 /// How often a condition that cannot notify us is looked at.
 const PAUSE: Duration = Duration::from_millis(10);
 

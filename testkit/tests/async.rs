@@ -6,14 +6,12 @@ use std::time::Duration;
 use tlsresume_testkit::client::OpenSsl;
 use tlsresume_testkit::server::{Settings, example};
 use tlsresume_testkit::{
-    Behaviour, Folder, Middleman, Mode, RedisServer, Result, Server, Visitor, wait_until,
+    Behaviour, DEADLINE, Folder, Middleman, Mode, RedisServer, Result, Server, Visitor, wait_until,
 };
 
 /// How long Redis takes for an answer, and what is far less.
 const DELAY: Duration = Duration::from_millis(300);
 const FAR_LESS: Duration = Duration::from_millis(100);
-
-const LIMIT: Duration = Duration::from_secs(20);
 
 /// What is stored, for which kind of client, and how many sessions a visit makes.
 const STORED: [(&str, Mode, u64); 2] =
@@ -52,7 +50,7 @@ impl Realm {
             let back = visitor.and_then(|it| Box::new(it).come_back(second.address()));
             back.is_ok_and(|back| back.resumed())
         };
-        wait_until("one ring on both nodes", LIMIT, is_shared)?;
+        wait_until("one ring on both nodes", DEADLINE, is_shared)?;
         Ok([first, second])
     }
 
@@ -85,12 +83,14 @@ fn others_are_served_while_a_handshake_waits() -> Result<()> {
 
         let before = realm.keys()?;
         let visitor = OpenSsl::new().first_visit(first.address(), mode)?;
-        wait_until("the session", LIMIT, || realm.keys().is_ok_and(|it| it >= before + sessions))?;
+        wait_until("the session", DEADLINE, || {
+            realm.keys().is_ok_and(|it| it >= before + sessions)
+        })?;
         middleman.behave(Behaviour::Delay(DELAY));
         let paused_before = pauses(&second);
         thread::scope(|scope| {
             let back = scope.spawn(|| Box::new(visitor).come_back(second.address()));
-            wait_until("a pause", LIMIT, || pauses(&second) > paused_before)?;
+            wait_until("a pause", DEADLINE, || pauses(&second) > paused_before)?;
             let taken: Vec<_> = (0..3).map(|_| handshake(&second)).collect::<Result<_>>()?;
             assert!(taken.iter().min().is_some_and(|it| *it < FAR_LESS), "{mode}: {taken:?}");
             let back = back.join().expect("no panic")?;
@@ -111,7 +111,9 @@ fn a_server_that_is_not_ready_for_it_waits() -> Result<()> {
         let [first, second] = realm.nodes(&server, &middleman, mode)?;
         let before = realm.keys()?;
         let visitor = OpenSsl::new().first_visit(first.address(), mode)?;
-        wait_until("the session", LIMIT, || realm.keys().is_ok_and(|it| it >= before + sessions))?;
+        wait_until("the session", DEADLINE, || {
+            realm.keys().is_ok_and(|it| it >= before + sessions)
+        })?;
         middleman.behave(Behaviour::Delay(DELAY));
         // A handshake that was paused would have failed.
         let back = Box::new(visitor).come_back(second.address())?;

@@ -1,10 +1,6 @@
 //! The testkit's own control: against plain OpenSSL its clients report both outcomes truthfully.
 
-use std::time::Duration;
-
-use tlsresume_testkit::{Client, Connection, Load, Mode, Result, Server, client};
-
-const LOAD_LIMIT: Duration = Duration::from_secs(15);
+use tlsresume_testkit::{Client, Connection, DEADLINE, Load, Mode, Result, Server, client};
 
 fn plain_server(name: &str) -> Result<Server> {
     Server::example()?.args(["--plain", "--direct", "--name", name]).start()
@@ -52,11 +48,11 @@ fn load_client_counts_what_was_not_resumed() -> Result<()> {
     let (one, other) = (plain_server("one")?, plain_server("other")?);
     let addresses = [one.direct(0, 0)?, other.direct(0, 0)?];
     for mode in Mode::ALL {
-        let report = Load::start(&addresses, 10, mode)?.finish(LOAD_LIMIT)?;
+        let report = Load::start(&addresses, 10, mode)?.finish(DEADLINE)?;
         assert_eq!((report.handshakes, report.resumed), (10, 0), "{mode}");
         assert_eq!(report.not_resumed_after_first, 9, "{mode}");
 
-        let report = Load::start(&addresses[..1], 10, mode)?.finish(LOAD_LIMIT)?;
+        let report = Load::start(&addresses[..1], 10, mode)?.finish(DEADLINE)?;
         assert_eq!((report.handshakes, report.resumed), (10, 9), "{mode}");
     }
     Ok(())

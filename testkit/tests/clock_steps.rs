@@ -6,13 +6,10 @@ use std::time::{Duration, Instant};
 use tlsresume_testkit::client::OpenSsl;
 use tlsresume_testkit::matrix::Kind;
 use tlsresume_testkit::{
-    FakeClock, Folder, Result, Server, Stats, Traffic, alone, say, wait_until,
+    DEADLINE, FakeClock, Folder, Result, Server, Stats, Traffic, alone, say, wait_until,
 };
 
 const HOUR: i64 = 3600;
-
-/// How long a server may take to show that it noticed something.
-const LIMIT: Duration = Duration::from_secs(10);
 
 fn steps_lose_nothing(kinds: &[Kind]) -> Result<()> {
     let _alone = alone();
@@ -50,7 +47,7 @@ fn steps_lose_nothing(kinds: &[Kind]) -> Result<()> {
         ("an hour back from the start", -HOUR, 0..1),
         ("an hour forward to the start", 0, 1..100),
     ];
-    wait_until("a second in the life of the first key", LIMIT, || {
+    wait_until("a second in the life of the first key", DEADLINE, || {
         key_age().is_ok_and(|age| (1..100).contains(&age))
     })?;
     for (step, to, expected_age) in steps {
@@ -61,7 +58,7 @@ fn steps_lose_nothing(kinds: &[Kind]) -> Result<()> {
         let start = |kind: &Kind| Traffic::to(addresses, kind.client_mode()).start();
         let traffic = kinds.iter().map(start).collect::<Result<Vec<_>>>()?;
         clock.set(to)?;
-        wait_until(format!("{step}, as the server sees it"), LIMIT, || {
+        wait_until(format!("{step}, as the server sees it"), DEADLINE, || {
             key_age().is_ok_and(|age| expected_age.contains(&age))
         })?;
         for (kind, traffic) in kinds.iter().zip(traffic) {
@@ -120,7 +117,7 @@ fn different_times_agree(kinds: &[Kind], short_one_first: bool) -> Result<()> {
     // By serving it makes all keys that it wants, and leaves none to the one that comes second.
     let serve_alone = |server: &Server| {
         let began = Instant::now();
-        wait_until("the first server's keys", LIMIT, || {
+        wait_until("the first server's keys", DEADLINE, || {
             visit(server).is_ok() && began.elapsed() > Duration::from_secs(2)
         })
     };

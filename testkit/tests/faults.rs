@@ -11,9 +11,9 @@ use tlsresume_testkit::client::OpenSsl;
 use tlsresume_testkit::matrix::Kind;
 use tlsresume_testkit::memory::ROOT_BYTES;
 use tlsresume_testkit::server::{Settings, example, library};
-use tlsresume_testkit::{Folder, Process, Random, Result, Server, Traffic, alone, say, wait_until};
-
-const LIMIT: Duration = Duration::from_secs(15);
+use tlsresume_testkit::{
+    DEADLINE, Folder, Process, Random, Result, Server, Traffic, alone, say, wait_until,
+};
 
 fn settings(memory: &Path, kind: Kind) -> Result<Settings> {
     Ok(Server::example()?
@@ -24,7 +24,7 @@ fn settings(memory: &Path, kind: Kind) -> Result<Settings> {
 
 /// The server says `expected`; its lines come by another way than its being ready.
 fn says(server: &Server, expected: &str) -> Result<()> {
-    wait_until(format!("{expected:?}"), LIMIT, || server.log().contains(expected))
+    wait_until(format!("{expected:?}"), DEADLINE, || server.log().contains(expected))
         .inspect_err(|_| say(&server.log()))
 }
 
@@ -356,7 +356,7 @@ fn a_line_that_nobody_reads_raises_no_sigpipe() -> Result<()> {
     let mut command = Command::new("python3");
     command.args(["-I", "-c", LOG_WITHOUT_READER]).arg(library()?);
     let mut process = Process::start(command, "python3")?;
-    let status = process.wait_end(LIMIT)?;
+    let status = process.wait_end(DEADLINE)?;
     let transcript = process.transcript();
     let lines: Vec<_> = transcript.stdout().collect();
     assert_eq!(lines, ["made", "nothing is pending"], "{status} {transcript}");

@@ -11,13 +11,12 @@ use tlsresume_testkit::client::OpenSsl;
 use tlsresume_testkit::load::{LoadReport, TrafficSettings};
 use tlsresume_testkit::matrix::Kind;
 use tlsresume_testkit::memory::{RING_LEASE_AT, shard_lease_at};
-use tlsresume_testkit::{Folder, Mode, Random, Result, Server, Stats, Traffic, alone, say};
+use tlsresume_testkit::{
+    DEADLINE, Folder, Mode, Random, Result, Server, Stats, Traffic, alone, say,
+};
 
 const KILLS: u64 = 250;
 const WORKERS: u32 = 3;
-
-/// For the end of a few hundred connections, some of which wait for a frozen worker.
-const LIMIT: Duration = Duration::from_secs(30);
 
 /// A prefork server with a store that is one shard, so that all its processes meet at one lock.
 fn server(memory: &Folder, kind: Kind) -> Result<Server> {
@@ -128,7 +127,7 @@ struct Rounds {
 impl Rounds {
     fn with_frozen(&mut self, load: &TrafficSettings, freeze: Freeze<'_>) -> Result<()> {
         let held = freeze.lease.is_held();
-        let report = load.connections(MEASURED, LIMIT)?;
+        let report = load.connections(MEASURED, DEADLINE)?;
         drop(freeze);
         let rounds = if held { &mut self.held } else { &mut self.frozen };
         rounds.push(report.latency_us.p99);
@@ -137,7 +136,7 @@ impl Rounds {
     }
 
     fn without(&mut self, load: &TrafficSettings) -> Result<()> {
-        let report = load.connections(MEASURED, LIMIT)?;
+        let report = load.connections(MEASURED, DEADLINE)?;
         self.healthy.push(report.latency_us.p99);
         self.total.add(&report);
         Ok(())
@@ -234,7 +233,7 @@ impl<'a> Freeze<'a> {
         let result = unsafe { libc::kill(pid, libc::SIGSTOP) };
         assert_eq!(result, 0, "cannot stop {pid}");
         // Stopping takes microseconds; a look every few milliseconds would miss the lock.
-        let end = Instant::now() + LIMIT;
+        let end = Instant::now() + DEADLINE;
         while !fs::read_to_string(format!("/proc/{pid}/stat")).is_ok_and(|it| it.contains(") T ")) {
             assert!(Instant::now() < end, "{pid} does not stop");
         }
@@ -264,7 +263,7 @@ fn a_worker_frozen_with_the_store_locked_costs_others_a_millisecond() -> Result<
     let (mut rounds, mut own) = (Rounds::default(), LoadReport::default());
     for _ in 0..ROUNDS {
         let report = thread::scope(|scope| {
-            let clients = scope.spawn(|| busy.connections(96, LIMIT));
+            let clients = scope.spawn(|| busy.connections(96, DEADLINE));
             let moment = || random.moment(Duration::from_micros(500));
             let freeze = Freeze::catch(loops[0].pid, &lease, || Ok(()), moment)?;
             rounds.with_frozen(&measured, freeze)?;

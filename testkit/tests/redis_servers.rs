@@ -10,16 +10,15 @@ use std::time::{Duration, Instant};
 use tlsresume_testkit::installed::certs::Mutual;
 use tlsresume_testkit::redis::{RespClient, key_slot};
 use tlsresume_testkit::{
-    Behaviour, Error, Middleman, Process, RedisCluster, RedisServer, Result, SentinelGroup,
-    wait_until,
+    Behaviour, DEADLINE, Error, Middleman, Process, RedisCluster, RedisServer, Result,
+    SentinelGroup, wait_until,
 };
 
-const LIMIT: Duration = Duration::from_secs(20);
 /// For answers that must not come.
-const MOMENT: Duration = Duration::from_millis(200);
+const MOMENT: Duration = Duration::from_secs(1);
 
 fn connect(address: SocketAddr) -> Result<RespClient> {
-    RespClient::connect(address, LIMIT)
+    RespClient::connect(address, DEADLINE)
 }
 
 fn contains(bytes: &[u8], wanted: &str) -> bool {
@@ -41,7 +40,7 @@ fn a_server_answers_at_its_port_and_at_its_socket() -> Result<()> {
     let redis = RedisServer::start()?;
     assert_eq!(redis.url(), format!("redis://{}", redis.address()));
     assert_eq!(connect(redis.address())?.command(&["SET", "key", "value"])?, "OK");
-    let mut local = RespClient::connect_unix(&redis.socket_path(), LIMIT)?;
+    let mut local = RespClient::connect_unix(&redis.socket_path(), DEADLINE)?;
     assert_eq!(local.command(&["GET", "key"])?, "value");
     assert_eq!(redis.command(&["GET", "other"])?, "(nil)");
     Ok(())
@@ -53,7 +52,7 @@ fn a_server_with_a_socket_alone_has_no_port() -> Result<()> {
     let path = redis.socket_path();
     assert_eq!(redis.url(), format!("redis+unix://{}?pass=secret", path.display()));
     assert!(connect(redis.address()).is_err());
-    assert_eq!(RespClient::connect_unix(&path, LIMIT)?.command(&["AUTH", "secret"])?, "OK");
+    assert_eq!(RespClient::connect_unix(&path, DEADLINE)?.command(&["AUTH", "secret"])?, "OK");
     Ok(())
 }
 
@@ -95,7 +94,7 @@ fn a_client_is_asked_for_its_certificate() -> Result<()> {
         }
         command.arg("PING");
         let mut process = Process::start(command, "redis-tools")?;
-        process.wait_end(LIMIT)?;
+        process.wait_end(DEADLINE)?;
         Ok::<_, Error>(process.transcript().stdout().any(|line| line == "PONG"))
     };
     assert!(answer(Some(&mutual))?);
@@ -216,7 +215,7 @@ fn only_the_clients_and_commands_of_others_are_counted() -> Result<()> {
         assert_eq!((redis.client_count()?, redis.commands_processed()?), (2, 2));
         assert_eq!((redis.info_commands("get")?, redis.info_commands("set")?), (2, 0));
         drop(clients);
-        wait_until("the clients to be gone", LIMIT, || {
+        wait_until("the clients to be gone", DEADLINE, || {
             redis.client_count().is_ok_and(|count| count == 0)
         })?;
         redis.restart_empty()?;
@@ -333,7 +332,7 @@ fn the_middleman_passes_many_connections_on() -> Result<()> {
     assert_eq!((middleman.arrivals(), middleman.open_connections()), (100, 100));
     assert_eq!(redis.client_count()?, 100);
     drop(clients);
-    wait_until("all to be closed", LIMIT, || middleman.open_connections() == 0)
+    wait_until("all to be closed", DEADLINE, || middleman.open_connections() == 0)
 }
 
 #[test]
@@ -341,7 +340,7 @@ fn the_middleman_delays_only_replies() -> Result<()> {
     let (redis, middleman) = redis_and_middleman()?;
     let mut hasty = RespClient::connect(middleman.address(), MOMENT)?;
     hasty.command(&["PING"])?;
-    middleman.behave(Behaviour::Delay(LIMIT));
+    middleman.behave(Behaviour::Delay(DEADLINE));
     assert!(hasty.command(&["SET", "key", "value"]).is_err());
     assert_eq!(redis.command(&["GET", "key"])?, "value");
 
@@ -355,11 +354,11 @@ fn the_middleman_delays_only_replies() -> Result<()> {
 #[test]
 fn what_the_middleman_holds_back_comes_when_it_passes_again() -> Result<()> {
     let (redis, middleman) = redis_and_middleman()?;
-    middleman.behave(Behaviour::Delay(2 * LIMIT));
+    middleman.behave(Behaviour::Delay(2 * DEADLINE));
     let mut client = connect(middleman.address())?;
     std::thread::scope(|scope| {
         let answer = scope.spawn(|| client.command(&["INCR", "key"]));
-        wait_until("the command", LIMIT, || {
+        wait_until("the command", DEADLINE, || {
             redis.command(&["GET", "key"]).is_ok_and(|it| it == "1")
         })?;
         middleman.behave(Behaviour::Pass);
@@ -422,7 +421,7 @@ fn the_middleman_refuses_old_and_new_connections() -> Result<()> {
     let mut old = connect(middleman.address())?;
     old.command(&["PING"])?;
     middleman.behave(Behaviour::Refuse);
-    wait_until("the old one to be closed", LIMIT, || middleman.open_connections() == 0)?;
+    wait_until("the old one to be closed", DEADLINE, || middleman.open_connections() == 0)?;
     assert!(old.command(&["INCR", "key"]).is_err());
     assert!(
         connect(middleman.address()).and_then(|mut new| new.command(&["INCR", "key"])).is_err()
@@ -464,9 +463,9 @@ fn the_middleman_records_what_both_sides_say() -> Result<()> {
 fn the_threads_of_a_middleman_end_with_it() -> Result<()> {
     for behaviour in [
         Behaviour::Pass,
-        Behaviour::Delay(2 * LIMIT),
+        Behaviour::Delay(2 * DEADLINE),
         Behaviour::BlackHole,
-        Behaviour::Trickle(2 * LIMIT),
+        Behaviour::Trickle(2 * DEADLINE),
     ] {
         let (redis, middleman) = redis_and_middleman()?;
         let mut client = RespClient::connect(middleman.address(), MOMENT)?;
@@ -475,8 +474,8 @@ fn the_threads_of_a_middleman_end_with_it() -> Result<()> {
         let _ = client.command(&["PING"]);
         let begin = Instant::now();
         drop(middleman);
-        assert!(begin.elapsed() < LIMIT, "{behaviour:?}: {:?}", begin.elapsed());
-        wait_until("Redis to be left alone", LIMIT, || {
+        assert!(begin.elapsed() < DEADLINE, "{behaviour:?}: {:?}", begin.elapsed());
+        wait_until("Redis to be left alone", DEADLINE, || {
             redis.client_count().is_ok_and(|count| count == 0)
         })?;
     }

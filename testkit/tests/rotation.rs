@@ -5,13 +5,10 @@ use std::time::{Duration, Instant};
 use tlsresume_testkit::client::OpenSsl;
 use tlsresume_testkit::matrix::Kind;
 use tlsresume_testkit::{
-    FakeClock, Folder, Result, Server, Stats, Traffic, alone, say, wait_until,
+    DEADLINE, FakeClock, Folder, Result, Server, Stats, Traffic, alone, say, wait_until,
 };
 
 const ROTATIONS: u64 = 100;
-
-/// How long the server may take to follow a SIGHUP.
-const ROTATION_LIMIT: Duration = Duration::from_secs(10);
 
 fn a_hundred_rotations_lose_nothing(kinds: &[Kind]) -> Result<()> {
     let _alone = alone();
@@ -35,7 +32,7 @@ fn a_hundred_rotations_lose_nothing(kinds: &[Kind]) -> Result<()> {
     for rotation in 1..=ROTATIONS {
         server.hang_up()?;
         // Signals of one kind do not queue: the next one must wait for this one's effect.
-        wait_until(format!("rotation {rotation}"), ROTATION_LIMIT, || {
+        wait_until(format!("rotation {rotation}"), DEADLINE, || {
             keys().is_ok_and(|count| count >= first + rotation)
         })?;
     }

@@ -2,13 +2,10 @@
 //! uses.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 use tlsresume_testkit::client::OpenSsl;
 use tlsresume_testkit::matrix::Kind;
-use tlsresume_testkit::{Folder, Result, Server, Traffic, alone, children, wait_until};
-
-const LIMIT: Duration = Duration::from_secs(10);
+use tlsresume_testkit::{DEADLINE, Folder, Result, Server, Traffic, alone, children, wait_until};
 
 fn is_running(pid: u32) -> bool {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
@@ -36,11 +33,11 @@ fn ends_in_order_under_load(kind: Kind) -> Result<()> {
     let visitor = client.first_visit(addresses[0], kind.client_mode())?;
     let traffic = Traffic::to(addresses.clone(), kind.client_mode()).threads(4).start()?;
     // As soon as there is traffic.
-    wait_until("the first return", LIMIT, || {
+    wait_until("the first return", DEADLINE, || {
         visitor.come_back_as(&client, addresses[3]).is_ok_and(|back| back.resumed())
     })?;
     server.signal(libc::SIGTERM)?;
-    let status = server.wait_end(LIMIT)?;
+    let status = server.wait_end(DEADLINE)?;
     let report = traffic.stop()?;
 
     assert_eq!(status.code(), Some(0), "{}", server.log());

@@ -14,10 +14,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use tlsresume_testkit::client::{OpenSsl, OpenSslVisitor};
 use tlsresume_testkit::server::{Settings, example};
-use tlsresume_testkit::{Folder, Mode, Process, Result, Server, wait_until};
-
-const LIMIT: Duration = Duration::from_secs(20);
-const TRANSFER_LIMIT: Duration = Duration::from_secs(60);
+use tlsresume_testkit::{DEADLINE, Folder, Mode, Process, Result, Server, wait_until};
 
 // ---- what it is for: clients resume ----
 
@@ -240,7 +237,7 @@ fn a_client_that_does_not_shake_hands_is_dropped() -> Result<()> {
     let backend = Backend::start(echo);
     let terminator = terminator(&backend)?.args(["--handshake-timeout", "1"]).start()?;
     let mut silent = TcpStream::connect(terminator.address()).expect("it listens");
-    silent.set_read_timeout(Some(LIMIT)).expect("a socket has timeouts");
+    silent.set_read_timeout(Some(DEADLINE)).expect("a socket has timeouts");
     assert_eq!(silent.read(&mut [0; 1]).expect("it ends the connection"), 0);
     Ok(())
 }
@@ -277,10 +274,10 @@ fn sigterm_lets_clients_finish_takes_no_new_ones_and_ends_with_0() -> Result<()>
 
     let address = terminator.address();
     terminator.signal(libc::SIGTERM)?;
-    wait_until("closed listeners", LIMIT, || TcpStream::connect(address).is_err())?;
+    wait_until("closed listeners", DEADLINE, || TcpStream::connect(address).is_err())?;
     assert_eq!(talker.says("after")?, "after");
     drop(talker);
-    let status = terminator.wait_end(LIMIT)?;
+    let status = terminator.wait_end(DEADLINE)?;
     assert_eq!(status.code(), Some(0), "{}", terminator.log());
     Ok(())
 }
@@ -292,7 +289,7 @@ fn sigterm_waits_for_no_client_that_goes_on_and_on() -> Result<()> {
     let mut talker = Talker::start(&terminator, "1.3", "talk")?;
     assert_eq!(talker.says("before")?, "before");
     terminator.signal(libc::SIGTERM)?;
-    let status = terminator.wait_end(LIMIT)?;
+    let status = terminator.wait_end(DEADLINE)?;
     assert_eq!(status.code(), Some(0), "{}", terminator.log());
     Ok(())
 }
@@ -326,12 +323,12 @@ fn comes_back(visitor: &OpenSslVisitor, to: SocketAddr) -> Result<bool> {
 /// Stops a worker, as a debugger does: it accepts nobody.
 fn pause(terminator: &mut Server, worker: u32) -> Result<()> {
     let pid = terminator.signal_worker(worker, libc::SIGSTOP)?;
-    wait_until("a stopped worker", LIMIT, || read_proc(pid, "stat").contains(") T "))
+    wait_until("a stopped worker", DEADLINE, || read_proc(pid, "stat").contains(") T "))
 }
 
 fn resume(terminator: &mut Server, worker: u32) -> Result<()> {
     let pid = terminator.signal_worker(worker, libc::SIGCONT)?;
-    wait_until("a running worker", LIMIT, || !read_proc(pid, "stat").contains(") T "))
+    wait_until("a running worker", DEADLINE, || !read_proc(pid, "stat").contains(") T "))
 }
 
 fn resident_kib(pid: u32) -> u64 {
@@ -346,7 +343,7 @@ fn read_proc(pid: u32, name: &str) -> String {
 }
 
 fn soon<T>(reports: &Receiver<T>) -> T {
-    reports.recv_timeout(TRANSFER_LIMIT).expect("a report in time")
+    reports.recv_timeout(DEADLINE).expect("a report in time")
 }
 
 /// A Python client that does with its connection what its role says: see the script.
@@ -375,7 +372,7 @@ impl Talker {
     }
 
     fn transfer(mut self) -> Result<Transfer> {
-        self.0.wait_end(TRANSFER_LIMIT)?;
+        self.0.wait_end(DEADLINE)?;
         let transcript = self.0.transcript();
         let report = transcript.stdout().find_map(|line| serde_json::from_str(line).ok());
         report.ok_or_else(|| self.0.unexpected("gave no report"))
@@ -385,7 +382,7 @@ impl Talker {
     fn says(&mut self, line: &str) -> Result<String> {
         let heard = self.0.transcript().stdout().count();
         self.0.write(&format!("{line}\n"))?;
-        self.0.wait_for("an answer", LIMIT, |transcript| {
+        self.0.wait_for("an answer", DEADLINE, |transcript| {
             transcript.stdout().nth(heard).map(str::to_owned)
         })
     }

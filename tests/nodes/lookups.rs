@@ -11,7 +11,7 @@ use tlsresume::clock::since_boot;
 use tlsresume::cluster::lookup::{Answer, Asked, Inquiry, Key, Lookups};
 use tlsresume::cluster::redis::{Credentials, Remote};
 use tlsresume_testkit::redis::RedisServer;
-use tlsresume_testkit::{Behaviour, Middleman, wait_until};
+use tlsresume_testkit::{Behaviour, Middleman, Stopwatch, wait_until};
 
 use crate::support::*;
 
@@ -54,8 +54,8 @@ fn fetch_at_once(
     let start = Barrier::new(count);
     let fetch = &|number| {
         start.wait();
-        let (begun, (key, take)) = (since_boot(), what(number));
-        (lookups.fetch(&key, take), since_boot() - begun)
+        let (stopwatch, (key, take)) = (Stopwatch::start(), what(number));
+        (lookups.fetch(&key, take), stopwatch.elapsed())
     };
     let results: Vec<_> = thread::scope(|scope| {
         let threads: Vec<_> = (0..count).map(|it| scope.spawn(move || fetch(it))).collect();

@@ -5,10 +5,10 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tlsresume::clock;
 use tlsresume::cluster::redis::{Caution, Credentials, Link, Remote, Trouble};
 use tlsresume::engine::Lookup;
 use tlsresume::ring::KeyName;
+use tlsresume_testkit::Stopwatch;
 use tlsresume_testkit::redis::RedisServer;
 
 use crate::support::{Realm, STREAM};
@@ -103,9 +103,9 @@ fn remote(urls: &[String]) -> Remote {
 
 /// How it ended, within its limit.
 fn in_time<T>(run: impl FnOnce() -> T) -> T {
-    let begin = clock::since_boot();
+    let stopwatch = Stopwatch::start();
     let result = run();
-    let took = clock::since_boot() - begin;
+    let took = stopwatch.elapsed();
     assert!(took < LIMIT + SLACK, "took {took:?}");
     result
 }

@@ -13,6 +13,7 @@ use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{HandshakeKind, ServerConfig, ServerConnection, StreamOwned};
 use socket2::{Domain, SockAddr, SockRef, Socket, Type};
 use tlsresume_testkit::installed::certs::Mutual;
+use tlsresume_testkit::{DEADLINE, Stopwatch};
 
 use super::connection::Connection;
 use super::*;
@@ -35,7 +36,10 @@ const LIMIT: Duration = Duration::from_millis(300);
 const SLACK: Duration = Duration::from_millis(900);
 
 /// Far more than what ends by its size takes.
-const AMPLE: Duration = Duration::from_secs(20);
+const AMPLE: Duration = DEADLINE;
+
+/// More than is ever read in one exchange, with what the system keeps in between.
+const MOST_WRITTEN: usize = 32 << 20;
 
 /// How slow the servers here are that are slow: what is tried, and nothing that a test waits for.
 const PAUSE: Duration = Duration::from_millis(20);
@@ -113,15 +117,17 @@ fn speaking(certificates: &Mutual) -> Arc<ServerConfig> {
 
 /// It is lost, and not before it had its time, nor long after.
 fn lost_at_the_limit<T>(run: impl FnOnce() -> Result<T, Trouble>) {
+    let begun = clock::since_boot();
     let took = took(run);
-    assert!((LIMIT * 9 / 10..LIMIT + SLACK).contains(&took), "took {took:?}");
+    assert!(took < LIMIT + SLACK, "took {took:?}");
+    assert!(clock::since_boot() - begun >= LIMIT * 9 / 10, "{took:?} is too early");
 }
 
-/// How long it takes until it is lost.
+/// How long it takes until it is lost, on a machine that has nothing else to do.
 fn took<T>(run: impl FnOnce() -> Result<T, Trouble>) -> Duration {
-    let begin = clock::since_boot();
+    let stopwatch = Stopwatch::start();
     let result = run().map(drop);
-    let took = clock::since_boot() - begin;
+    let took = stopwatch.elapsed();
     assert!(matches!(&result, Err(Trouble::Lost(_))), "{result:?} after {took:?}");
     took
 }
@@ -221,16 +227,20 @@ fn answers_that_would_fill_the_memory_are_cut_off() {
         ("", b"*4096\r\n"),
         ("", PUSH),
     ] {
+        let (written, wrote) = mpsc::channel();
         let remote = answering(move |stream| {
             let all = part.repeat(64 * 1024 / part.len());
             let _ = stream.write_all(begin.as_bytes());
-            while stream.write_all(&all).is_ok() {}
+            let mut count = 0;
+            while count < 2 * MOST_WRITTEN && stream.write_all(&all).is_ok() {
+                count += all.len();
+            }
+            let _ = written.send(count);
         });
-        let mut link = linked(&remote, AMPLE);
-        let begun = clock::since_boot();
-        let answer = look_up(&mut link);
+        let answer = look_up(&mut linked(&remote, AMPLE));
         assert!(matches!(answer, Err(Trouble::Lost(_))), "{begin:?}: {answer:?}");
-        assert!(clock::since_boot() - begun < AMPLE, "{begin:?}: {answer:?}");
+        let count = wrote.recv_timeout(DEADLINE).expect("an end");
+        assert!(count < MOST_WRITTEN, "{begin:?}: {count} bytes");
     }
 }
 
@@ -240,10 +250,8 @@ fn many_small_values_are_cut_off_before_they_take_much_more_memory_than_they_hav
         let all = [b"*2000000000\r\n".to_vec(), b":1\r\n".repeat(150_000)].concat();
         let _ = stream.write_all(&all);
     });
-    let mut link = linked(&remote, AMPLE);
-    let begun = clock::since_boot();
-    assert!(look_up(&mut link).is_err());
-    assert!(clock::since_boot() - begun < AMPLE);
+    let ended = look_up(&mut linked(&remote, AMPLE));
+    assert!(matches!(&ended, Err(Trouble::Lost(why)) if !why.contains("time")), "{ended:?}");
 }
 
 #[test]
@@ -258,7 +266,7 @@ fn a_notice_that_never_ends_is_cut_off_however_often_it_is_waited_for() {
     link.listen().expect("told");
     let begun = clock::since_boot();
     while link.wait_for_notice(PAUSE).is_ok() {
-        assert!(clock::since_boot() - begun < AMPLE);
+        assert!(clock::since_boot() - begun < DEADLINE);
     }
 }
 
@@ -349,7 +357,7 @@ fn a_limit_of_milliseconds_is_not_rounded_up_to_ticks_of_the_system() {
         let mut took: Vec<_> = std::iter::repeat_with(wait).take(31).collect();
         took.sort_unstable();
         let median = took[took.len() / 2];
-        assert!((SHORT..SHORT + Duration::from_millis(2)).contains(&median), "{what}: {took:?}");
+        assert!(median < SHORT + Duration::from_millis(2), "{what}: {took:?}");
     }
 }
 

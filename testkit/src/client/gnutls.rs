@@ -3,8 +3,8 @@
 use std::net::SocketAddr;
 use std::process::Command;
 
-use super::{Answer, Client, Connection, LIMIT, Mode, Visitor};
-use crate::{Forwarder, Process, Result, wait_until};
+use super::{Answer, Client, Connection, Mode, Visitor};
+use crate::{DEADLINE, Forwarder, Process, Result, wait_until};
 
 /// The client. It waits for a ticket in TLS 1.3, so the server must send one.
 #[derive(Debug, Clone, Copy)]
@@ -59,7 +59,7 @@ impl Client for GnuTls {
         // Its return tells that both sides are done with the first connection: its output, which
         // it buffers, does not.
         let has_returned = || forwarder.arrivals() == 2;
-        wait_until("gnutls-cli's return", LIMIT, || has_returned() || process.has_ended())?;
+        wait_until("gnutls-cli's return", DEADLINE, || has_returned() || process.has_ended())?;
         if !has_returned() {
             return Err(process.unexpected(format!("cannot talk to {at}")));
         }
@@ -77,7 +77,7 @@ impl Visitor for GnuTlsVisitor {
         self.forwarder.send_next_to(to);
         self.process.write("GET /\n")?;
         // Its input stays open: at its end the program would leave without the answer.
-        if !self.process.wait_end(LIMIT)?.success() {
+        if !self.process.wait_end(DEADLINE)?.success() {
             return Err(self.process.unexpected(format!("cannot talk to {to}")));
         }
         let transcript = self.process.transcript();

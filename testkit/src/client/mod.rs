@@ -6,7 +6,6 @@ mod python;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -16,9 +15,6 @@ use crate::process::Transcript;
 pub use gnutls::GnuTls;
 pub use openssl::{OpenSsl, OpenSslVisitor};
 pub use python::Python;
-
-/// How long any client may take for one connection.
-const LIMIT: Duration = Duration::from_secs(15);
 
 /// How a client resumes. With [`Mode::Tls13`] the server decides whether its tickets carry the
 /// session or are handles into its store (`TLSRESUME_RESUMPTION_MODE`).

@@ -6,10 +6,10 @@ use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 
-use super::{Answer, Client, Connection, LIMIT, Mode, Visitor};
+use super::{Answer, Client, Connection, Mode, Visitor};
 use crate::error::Doing;
 use crate::process::Transcript;
-use crate::{Folder, Process, Result};
+use crate::{DEADLINE, Folder, Process, Result};
 
 /// The client; more options can be added to each of its connections.
 #[derive(Debug, Clone, Default)]
@@ -113,7 +113,7 @@ impl OpenSsl {
         let mut process = Process::start(command, "openssl")?;
         process.write(request)?;
         process.close_input();
-        if !process.wait_end(LIMIT)?.success() {
+        if !process.wait_end(DEADLINE)?.success() {
             return Err(process.unexpected(format!("cannot talk to {at}")));
         }
         Ok(process.transcript())

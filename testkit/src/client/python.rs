@@ -6,8 +6,8 @@ use std::process::Command;
 use serde::Deserialize;
 use serde_json::json;
 
-use super::{Client, Connection, LIMIT, Mode, Visitor};
-use crate::{Process, Result};
+use super::{Client, Connection, Mode, Visitor};
+use crate::{DEADLINE, Process, Result};
 
 const SCRIPT: &str = include_str!("../../clients/python_client.py");
 
@@ -56,7 +56,7 @@ impl Visitor for PythonVisitor {
 fn connect(process: &mut Process, to: SocketAddr, nth: usize) -> Result<Connection> {
     let request = json!({ "host": to.ip().to_string(), "port": to.port() });
     process.write(&format!("{request}\n"))?;
-    let line = process.wait_for("a connection", LIMIT, |transcript| {
+    let line = process.wait_for("a connection", DEADLINE, |transcript| {
         transcript.stdout().nth(nth - 1).map(str::to_owned)
     })?;
     let reply: Reply = serde_json::from_str(&line)

@@ -6,12 +6,9 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use crate::error::Doing;
-use crate::{Folder, Process, Result};
-
-const LIMIT: Duration = Duration::from_secs(15);
+use crate::{DEADLINE, Folder, Process, Result};
 
 /// A certificate and its key, as PEM.
 #[derive(Debug, Clone)]
@@ -138,7 +135,7 @@ fn request(common_name: &str, folder: &Folder, options: &[&str]) -> Result<Certi
     command.args(["-nodes", "-days", "30", "-subj", &format!("/CN={common_name}")]);
     command.args(["-out", &text(&certificate), "-keyout", &text(&key)]).args(options);
     let mut process = Process::start(command, "openssl")?;
-    if !process.wait_end(LIMIT)?.success() {
+    if !process.wait_end(DEADLINE)?.success() {
         return Err(process.unexpected("makes no certificate"));
     }
     let read = |path: &Path| fs::read_to_string(path).doing("reading a certificate");
@@ -162,7 +159,7 @@ mod tests {
             let authority = authority.certificate().write_to(&folder, name)?.certificate;
             let mut command = Command::new("openssl");
             command.arg("verify").arg("-CAfile").arg(authority).arg(&client.certificate);
-            Ok(Process::start(command, "openssl")?.wait_end(LIMIT)?.success())
+            Ok(Process::start(command, "openssl")?.wait_end(DEADLINE)?.success())
         };
         assert!(verified_by(&one, "one")?);
         assert!(!verified_by(&other, "other")?);
@@ -176,7 +173,7 @@ mod tests {
             let mut command = Command::new("openssl");
             command.args(["verify", "-verify_ip", address, "-CAfile"]);
             command.arg(&mutual.authority).arg(&mutual.server.certificate);
-            Ok(Process::start(command, "openssl")?.wait_end(LIMIT)?.success())
+            Ok(Process::start(command, "openssl")?.wait_end(DEADLINE)?.success())
         };
         assert!(verified_at("127.0.0.1")?);
         assert!(!verified_at("127.0.0.2")?);

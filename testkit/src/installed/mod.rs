@@ -51,12 +51,9 @@ pub use visits::{Call, Session, Visit, Visits};
 
 use crate::process::say;
 use crate::server::example;
-use crate::{Error, Folder, Process, Result, wait_until};
+use crate::{DEADLINE, Error, Folder, Process, Result, wait_until};
 use processes::Guard;
 use recipe::{Recipe, Reload};
-
-/// How long a server gets for whatever it does.
-const LIMIT: Duration = Duration::from_secs(20);
 
 /// A server that Debian packages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -197,7 +194,7 @@ impl Installed {
     pub fn worker_at(&self, client: SocketAddr, server: SocketAddr) -> Result<u32> {
         let mut found = None;
         // Threads and forks move connections about; the owner is there as soon as they are done.
-        let waited = wait_until("the worker", LIMIT, || {
+        let waited = wait_until("the worker", DEADLINE, || {
             found = processes::owner(&processes::tree(self.pid()), client, server);
             found.is_some()
         });
@@ -245,8 +242,8 @@ impl Installed {
     /// Ends it, and whatever it has started.
     pub fn stop(&mut self) -> Result<()> {
         self.process.signal(self.recipe().stop)?;
-        let ended = self.process.wait_end(LIMIT).and_then(|_| {
-            wait_until("the end of all workers", LIMIT, || !self.guard.has_members())
+        let ended = self.process.wait_end(DEADLINE).and_then(|_| {
+            wait_until("the end of all workers", DEADLINE, || !self.guard.has_members())
         });
         if ended.is_err() {
             self.guard.signal(libc::SIGKILL);
@@ -286,12 +283,12 @@ impl Installed {
     /// Until `condition` holds, or the server has ended.
     fn wait(&self, what: &str, condition: impl Fn() -> bool) -> Result<()> {
         let mut has_ended = false;
-        let waited = wait_until(what, LIMIT, || {
+        let waited = wait_until(what, DEADLINE, || {
             has_ended = self.process.has_ended();
             has_ended || condition()
         });
         if waited.is_err() {
-            return Err(self.unexpected(format!("{what}: not within {LIMIT:?}")));
+            return Err(self.unexpected(format!("{what}: not within {DEADLINE:?}")));
         }
         if has_ended { Err(self.unexpected(format!("ended before: {what}"))) } else { Ok(()) }
     }

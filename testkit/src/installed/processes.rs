@@ -6,16 +6,13 @@ use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
 
 use libc::c_int;
 
 use super::sockets;
 use crate::error::Doing;
 use crate::process::{send_signal, send_signal_to_group};
-use crate::{Error, Result, wait_until};
-
-const LIMIT: Duration = Duration::from_secs(5);
+use crate::{DEADLINE, Error, Result, wait_until};
 
 /// The pids of `root` and of all that descend from it.
 pub(super) fn tree(root: u32) -> Vec<u32> {
@@ -56,7 +53,7 @@ impl Paused {
 
 /// Waits until a process that got SIGSTOP does not run any more.
 pub(crate) fn await_stopped(pid: u32) -> Result<()> {
-    wait_until(format!("process {pid} to stop"), LIMIT, || {
+    wait_until(format!("process {pid} to stop"), DEADLINE, || {
         stat(pid).is_some_and(|it| it.state == 'T')
     })
 }

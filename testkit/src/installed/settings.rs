@@ -6,16 +6,12 @@ use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::Duration;
 
 use super::certs::{self, Certificate, Files};
 use super::processes::{self, Guard};
 use super::{Backend, Installed, Program};
 use crate::error::Doing;
-use crate::{Folder, Process, Result, net};
-
-/// How long PostgreSQL may take to make the files of a cluster.
-const INITDB_LIMIT: Duration = Duration::from_secs(60);
+use crate::{DEADLINE, Folder, Process, Result, net};
 
 /// How to start an [`Installed`]. In configuration that is added, `@name@` stands for `address`,
 /// `host`, `port`, `folder`, `certificate`, `key`, `pem` (both in one file), `workers` and, where
@@ -200,7 +196,7 @@ impl Settings {
             command.uid(uid).gid(gid);
         }
         let mut process = Process::start(command, recipe.package)?;
-        if process.wait_end(INITDB_LIMIT)?.success() {
+        if process.wait_end(DEADLINE)?.success() {
             Ok(())
         } else {
             Err(process.unexpected("makes no cluster"))

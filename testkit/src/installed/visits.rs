@@ -3,19 +3,15 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::process::Command;
-use std::time::Duration;
 
 use serde::Deserialize;
 use serde_json::json;
 
 use super::certs::Files;
 use super::{Installed, Speaks};
-use crate::{Mode, Process, Result};
+use crate::{DEADLINE, Mode, Process, Result};
 
 const SCRIPT: &str = include_str!("../../clients/visits.py");
-
-/// How long a visit may take; each step of it takes less.
-const LIMIT: Duration = Duration::from_secs(30);
 
 /// Clients that keep their sessions; one connection is open at a time.
 #[derive(Debug)]
@@ -174,7 +170,7 @@ impl Visits {
         self.process.write(&format!("{request}\n"))?;
         let nth = self.replies;
         self.replies += 1;
-        self.process.wait_for("an answer", LIMIT, |transcript| {
+        self.process.wait_for("an answer", DEADLINE, |transcript| {
             transcript.stdout().nth(nth).map(str::to_owned)
         })
     }

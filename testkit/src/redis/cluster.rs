@@ -3,10 +3,10 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use super::{LIMIT, RedisServer, RedisSettings, Reply};
+use super::{RedisServer, RedisSettings, Reply};
 use crate::installed::certs::Mutual;
 use crate::net::ReservedPort;
-use crate::{Result, wait_until};
+use crate::{DEADLINE, Result, wait_until};
 
 const MASTERS: usize = 3;
 const SLOTS: usize = 16_384;
@@ -52,7 +52,7 @@ impl RedisCluster {
         let cluster = RedisCluster { nodes };
         cluster.deal_out_slots()?;
         cluster.introduce()?;
-        wait_until("a cluster", LIMIT, || cluster.nodes.iter().all(Node::knows_all))
+        wait_until("a cluster", DEADLINE, || cluster.nodes.iter().all(Node::knows_all))
             .map_err(|_| cluster.nodes[0].server.unexpected("does not find the others"))?;
         Ok(cluster)
     }
@@ -167,7 +167,7 @@ impl Migration<'_> {
             let command = ["CLUSTER", "SETSLOT", &self.slot, "NODE", &self.target.id];
             node.server.command(&command)?;
         }
-        wait_until("masters that agree", LIMIT, || self.cluster.agrees())
+        wait_until("masters that agree", DEADLINE, || self.cluster.agrees())
             .map_err(|_| self.target.server.unexpected("knows other owners or epochs than others"))
     }
 }

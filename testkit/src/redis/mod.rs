@@ -27,7 +27,6 @@ use std::fs;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
 
 pub use cluster::{Migration, RedisCluster, key_slot};
 pub use monitor::Monitor;
@@ -39,10 +38,7 @@ use crate::error::Doing;
 use crate::installed::processes;
 use crate::net::ReservedPort;
 use crate::process::say;
-use crate::{Error, Folder, Process, Result, wait_until};
-
-/// How long a server gets for whatever it does.
-const LIMIT: Duration = Duration::from_secs(20);
+use crate::{DEADLINE, Error, Folder, Process, Result, wait_until};
 
 /// The name, and the ACL user, of connections that ask the test's own questions.
 const CONTROL: &str = "testkit";
@@ -237,7 +233,7 @@ impl RedisServer {
 
     fn await_ready(&self) -> Result<()> {
         let answers = || self.command(&["PING"]).is_ok_and(|reply| reply == "PONG");
-        let waited = wait_until("an answer", LIMIT, || self.process.has_ended() || answers());
+        let waited = wait_until("an answer", DEADLINE, || self.process.has_ended() || answers());
         if waited.is_err() || self.process.has_ended() {
             return Err(self.unexpected("does not answer"));
         }

@@ -2,9 +2,9 @@
 
 use std::net::SocketAddr;
 
-use super::{LIMIT, RedisServer, RedisSettings};
+use super::{RedisServer, RedisSettings};
 use crate::installed::certs::Mutual;
-use crate::{Result, wait_until};
+use crate::{DEADLINE, Result, wait_until};
 
 const NAME: &str = "mymaster";
 const SENTINELS: usize = 3;
@@ -33,13 +33,15 @@ impl SentinelGroup {
         let port = master.address().port();
         let replica = settings.clone().config(format!("replicaof 127.0.0.1 {port}")).start()?;
         // A sentinel asks for replicas once in ten seconds only: let there be one when it comes.
-        wait_until("the replica", LIMIT, || {
+        wait_until("the replica", DEADLINE, || {
             let online = |state: String| state.contains("state=online");
             master.info("replication", "slave0").is_ok_and(|it| it.is_some_and(online))
         })?;
         let sentinels = (0..SENTINELS).map(|_| sentinel(settings, port)).collect::<Result<_>>()?;
         let group = SentinelGroup { sentinels, servers: [master, replica], scheme };
-        wait_until("the sentinels to know all", LIMIT, || group.sentinels.iter().all(knows_all))?;
+        wait_until("the sentinels to know all", DEADLINE, || {
+            group.sentinels.iter().all(knows_all)
+        })?;
         Ok(group)
     }
 
@@ -84,7 +86,7 @@ impl SentinelGroup {
         let follows = |sentinel: &RedisServer| {
             sentinel.process.has_ended() || { named_by(sentinel).is_ok_and(|master| master != old) }
         };
-        wait_until("a failover", LIMIT, || {
+        wait_until("a failover", DEADLINE, || {
             self.sentinels.iter().all(follows) && self.master().is_ok_and(is_master)
         })
         .map_err(|_| self.sentinels[0].unexpected("no failover"))

@@ -5,13 +5,13 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
+use super::CONTROL;
 use super::RedisServer;
 use super::resp::RespClient;
-use super::{CONTROL, LIMIT};
 use crate::error::Doing;
 use crate::installed::certs::Mutual;
 use crate::net::ReservedPort;
-use crate::{Folder, Process, Result};
+use crate::{DEADLINE, Folder, Process, Result};
 
 /// What all servers are told. Dumps show the bytes of values, and nothing is written by itself.
 const COMMON: &str = "bind 127.0.0.1
@@ -194,7 +194,7 @@ impl RedisSettings {
 
     /// A connection for the test's own questions, which may do everything.
     pub(super) fn control(&self, folder: &Folder) -> Result<RespClient> {
-        let mut client = RespClient::connect_unix(&socket(folder), LIMIT)?;
+        let mut client = RespClient::connect_unix(&socket(folder), DEADLINE)?;
         let mut hello = vec!["HELLO", "2"];
         match &self.password {
             _ if !self.users.is_empty() => hello.extend(["AUTH", CONTROL, CONTROL]),

@@ -4,9 +4,11 @@ use std::time::{Duration, Instant};
 
 use tlsresume_testkit::matrix::Kind;
 use tlsresume_testkit::server::Settings;
-use tlsresume_testkit::{Folder, RedisServer, Result, Server, Traffic, alone, children, say};
+use tlsresume_testkit::{
+    DEADLINE, Folder, RedisServer, Result, Server, Traffic, alone, children, say,
+};
 
-use crate::nodes::{Cluster, LIMIT, Sharing, addresses};
+use crate::nodes::{Cluster, Sharing, addresses};
 
 const KIND: Kind = Kind::Tls13Stateful;
 const WORKERS: usize = 2;
@@ -20,12 +22,12 @@ fn end_under_load(settings: Settings) -> Result<Duration> {
     let mut server = settings.start()?;
     // As many as it takes for an agent to have something to do.
     let traffic = Traffic::to([server.address()], KIND.client_mode());
-    let report = traffic.connections(12, LIMIT)?;
+    let report = traffic.connections(12, DEADLINE)?;
     assert_eq!((report.failed, report.reset), (0, 0), "{report:?}");
 
     let began = Instant::now();
     server.signal(libc::SIGTERM)?;
-    let status = server.wait_end(LIMIT)?;
+    let status = server.wait_end(DEADLINE)?;
     let took = began.elapsed();
     assert_eq!(status.code(), Some(0), "{}", server.log());
     let log = server.log();

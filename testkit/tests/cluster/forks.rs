@@ -10,9 +10,9 @@ use std::process::Command;
 use tlsresume_testkit::client::OpenSsl;
 use tlsresume_testkit::installed::preload_library;
 use tlsresume_testkit::matrix::Kind;
-use tlsresume_testkit::{Folder, Mode, Process, RedisServer, Result, alone, wait_until};
+use tlsresume_testkit::{DEADLINE, Folder, Mode, Process, RedisServer, Result, alone, wait_until};
 
-use crate::nodes::{Cluster, LIMIT, Sharing};
+use crate::nodes::{Cluster, Sharing};
 
 const SERVER: &str = include_str!("forking_server.py");
 const CHILDREN: usize = 5;
@@ -33,7 +33,7 @@ impl ForkingServer {
         command.args(["-I", "-c", SERVER]).args([certificate, key]);
         command.env("LD_PRELOAD", preload_library()?).envs(cluster.environment());
         let process = Process::start(command, "python3")?;
-        let port: u16 = process.wait_for("its port", LIMIT, |transcript| {
+        let port: u16 = process.wait_for("its port", DEADLINE, |transcript| {
             transcript.stdout().find_map(|line| line.strip_prefix("port ")?.parse().ok())
         })?;
         Ok(ForkingServer { process, address: ([127, 0, 0, 1], port).into(), _folder: folder })
@@ -41,7 +41,7 @@ impl ForkingServer {
 
     /// The processes that have served a connection, the parent first.
     fn served(&self, count: usize) -> Result<Vec<u32>> {
-        self.process.wait_for("its processes", LIMIT, |transcript| {
+        self.process.wait_for("its processes", DEADLINE, |transcript| {
             let pid = |line: &str| line.strip_prefix("served by ")?.parse().ok();
             let pids: Vec<_> = transcript.stdout().filter_map(pid).collect();
             (pids.len() == count).then_some(pids)
@@ -63,7 +63,7 @@ fn self_signed(folder: &Folder) -> Result<[PathBuf; 2]> {
     command.args(["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256"]);
     command.arg("-out").arg(&files[0]).arg("-keyout").arg(&files[1]);
     let mut process = Process::start(command, "openssl")?;
-    assert!(process.wait_end(LIMIT)?.success(), "{}", process.transcript());
+    assert!(process.wait_end(DEADLINE)?.success(), "{}", process.transcript());
     Ok(files)
 }
 
@@ -103,7 +103,9 @@ fn children_of_a_process_with_an_agent_work_and_do_not_have_its_connection() -> 
     let server = ForkingServer::start(&cluster)?;
     let client = OpenSsl::new();
     let visitor = client.first_visit(server.address, Mode::Tls12Id)?;
-    wait_until("the agent's connection", LIMIT, || redis.client_count().is_ok_and(|it| it == 1))?;
+    wait_until("the agent's connection", DEADLINE, || {
+        redis.client_count().is_ok_and(|it| it == 1)
+    })?;
 
     for child in 0..CHILDREN {
         let back = visitor.come_back_as(&client, server.address)?;

@@ -8,10 +8,12 @@ use std::time::Instant;
 
 use tlsresume_testkit::matrix::Kind;
 use tlsresume_testkit::redis::Monitor;
-use tlsresume_testkit::{Error, Random, RedisServer, Result, Stats, alone, say, wait_until};
+use tlsresume_testkit::{
+    DEADLINE, Error, Random, RedisServer, Result, Stats, alone, say, wait_until,
+};
 
 use crate::faults::is_deep;
-use crate::nodes::{Cluster, LIMIT, Sharing};
+use crate::nodes::{Cluster, Sharing};
 
 const IDS: u32 = 20_000;
 const CLIENTS: usize = 4;
@@ -57,7 +59,7 @@ fn invented_ids_cause_not_one_command_of_redis_however_many_a_second() -> Result
     assert_eq!(refused, u64::from(IDS), "each was looked at");
     assert_eq!(added("lookup_seconds_count"), 0);
 
-    wait_until("a look-up of an id that is not invented, which is heard", LIMIT, || {
+    wait_until("a look-up of an id that is not invented, which is heard", DEADLINE, || {
         redis.monitor().is_ok_and(|monitor| {
             let offered = greet(node.address(), &ours);
             offered.is_ok() && heard(monitor, &redis).is_ok_and(|(_, it)| !it.is_empty())

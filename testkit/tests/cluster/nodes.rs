@@ -10,9 +10,6 @@ use tlsresume_testkit::matrix::Kind;
 use tlsresume_testkit::server::Settings;
 use tlsresume_testkit::{Connection, Folder, Result, Server, wait_until};
 
-/// For whatever happens at once.
-pub(crate) const LIMIT: Duration = Duration::from_secs(30);
-
 /// How sessions get from node to node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Sharing {

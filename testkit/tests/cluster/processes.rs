@@ -5,9 +5,11 @@ use std::fs;
 use std::time::Duration;
 
 use tlsresume_testkit::matrix::Kind;
-use tlsresume_testkit::{RedisServer, Result, Server, Stats, Traffic, alone, say, wait_until};
+use tlsresume_testkit::{
+    DEADLINE, RedisServer, Result, Server, Stats, Traffic, alone, say, wait_until,
+};
 
-use crate::nodes::{Cluster, LIMIT, Sharing};
+use crate::nodes::{Cluster, Sharing};
 
 const WORKERS: u32 = 8;
 
@@ -35,7 +37,7 @@ fn all_workers_of_a_node_have_one_connection_in_push_and_none_before_the_first_h
 
     let workers = node.loops().into_iter().map(|it| it.address);
     let traffic = Traffic::to(workers, Kind::Tls12Id.client_mode());
-    let report = traffic.connections(20 * WORKERS, LIMIT)?;
+    let report = traffic.connections(20 * WORKERS, DEADLINE)?;
     assert_eq!(report.failed, 0, "{report:?}");
     assert_eq!(redis.client_count()?, 1, "{}", redis.command(&["CLIENT", "LIST"])?);
     assert_eq!(workers_with(&node, AGENT).len(), 1);
@@ -54,7 +56,7 @@ fn another_worker_takes_over_within_three_seconds_when_the_agent_is_killed() -> 
 
     for takeover in 1..=3 {
         let what = format!("agent {takeover}");
-        wait_until(&*what, LIMIT, || workers_with(&node, AGENT).len() == 1)?;
+        wait_until(&*what, DEADLINE, || workers_with(&node, AGENT).len() == 1)?;
         let agent = workers_with(&node, AGENT)[0];
         let worker = node.loops().into_iter().find(|it| it.pid == agent).expect("it serves").worker;
         node.kill_worker(worker)?;

@@ -6,10 +6,10 @@ use std::time::Duration;
 use tlsresume_testkit::load::TrafficSettings;
 use tlsresume_testkit::matrix::Kind;
 use tlsresume_testkit::{
-    RedisCluster, RedisServer, Result, SentinelGroup, Server, Stats, Traffic, alone, say,
+    DEADLINE, RedisCluster, RedisServer, Result, SentinelGroup, Server, Stats, Traffic, alone, say,
 };
 
-use crate::nodes::{Cluster, LIMIT, Sharing, addresses, assert_all_resumed, moves};
+use crate::nodes::{Cluster, Sharing, addresses, assert_all_resumed, moves};
 
 const NODES: usize = 3;
 const CLIENTS: u32 = 3;
@@ -35,7 +35,7 @@ fn every_return_resumes(
         .nodes(NODES)?;
 
     let traffic = Traffic::to(addresses(&nodes), kind.client_mode()).threads(CLIENTS);
-    let report = how(traffic).connections(CONNECTIONS, LIMIT)?;
+    let report = how(traffic).connections(CONNECTIONS, DEADLINE)?;
     say(&format!("{kind}, {sharing}: {report:?}"));
     assert_all_resumed(&kind.to_string(), &report, CLIENTS.into());
     for node in &nodes {
@@ -110,8 +110,8 @@ fn replicates_soon(kind: Kind) -> Result<()> {
 
     let traffic = Traffic::to(addresses(&nodes), kind.client_mode()).threads(1);
     let visits = traffic.insist(INSISTS).returns(1);
-    visits.connections(2 * 10, LIMIT)?; // every node has an agent now
-    let report = visits.connections(2 * SAMPLES, 2 * LIMIT)?;
+    visits.connections(2 * 10, DEADLINE)?; // every node has an agent now
+    let report = visits.connections(2 * SAMPLES, 2 * DEADLINE)?;
     let delay = &report.delay_us;
     say(&format!("{kind}: replicated after {} us, p99 {} us: {report:?}", delay.p50, delay.p99));
     assert_all_resumed(&kind.to_string(), &report, SAMPLES.into());
@@ -135,7 +135,7 @@ fn resumes_through(url: &str) -> Result<()> {
         for kind in [Kind::Tls12Id, Kind::Tls12Ticket] {
             let cluster = Cluster::at(url, sharing, kind)?.patient();
             let nodes = cluster.env("TLSRESUME_REALM", format!("{sharing}")).nodes(2)?;
-            let back = moves(kind, &nodes[0], &nodes[1], LIMIT)?;
+            let back = moves(kind, &nodes[0], &nodes[1], DEADLINE)?;
             assert!(back.resumed(), "{kind}, {sharing}: {back:?}");
             assert_eq!(nodes_reached(&nodes)?, nodes.len(), "{}", nodes[0].log());
         }

@@ -5,16 +5,13 @@ use std::time::Duration;
 use tlsresume_testkit::client::{OpenSsl, OpenSslVisitor};
 use tlsresume_testkit::matrix::Kind;
 use tlsresume_testkit::{
-    RedisServer, Result, Server, Stats, Traffic, Visitor, alone, say, wait_until,
+    DEADLINE, RedisServer, Result, Server, Stats, Traffic, Visitor, alone, say, wait_until,
 };
 
 use crate::nodes::{Cluster, Sharing, addresses, assert_all_served};
 
 const ROTATIONS: u64 = 20;
 const PERIOD: Duration = Duration::from_secs(1);
-
-/// A rotation a second, and as much again for a machine that has other things to do.
-const ROTATION_LIMIT: Duration = Duration::from_secs(40);
 
 /// How long clients of a cluster that pushes insist.
 const INSISTS: Duration = Duration::from_secs(5);
@@ -61,7 +58,7 @@ fn twenty_rotations_lose_nothing(sharing: Sharing) -> Result<()> {
     let fleets = [STATELESS, STATEFUL].map(start).into_iter().collect::<Result<Vec<_>>>()?;
     let traffic = fleets.iter().map(|it| it.traffic(sharing)).collect::<Result<Vec<_>>>()?;
     let nodes = fleets.iter().flat_map(|fleet| &fleet.nodes);
-    wait_until("twenty rotations", ROTATION_LIMIT, || nodes.clone().all(has_rotated))?;
+    wait_until("twenty rotations", DEADLINE, || nodes.clone().all(has_rotated))?;
 
     for (kind, traffic) in traffic.into_iter().flatten() {
         let report = traffic.stop()?;

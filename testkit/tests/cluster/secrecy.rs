@@ -2,9 +2,9 @@
 
 use tlsresume_testkit::client::OpenSsl;
 use tlsresume_testkit::matrix::Kind;
-use tlsresume_testkit::{Middleman, RedisServer, Result, Stats, alone};
+use tlsresume_testkit::{DEADLINE, Middleman, RedisServer, Result, Stats, alone};
 
-use crate::nodes::{Cluster, LIMIT, Sharing, addresses, moves};
+use crate::nodes::{Cluster, Sharing, addresses, moves};
 
 const VISITS: usize = 10;
 
@@ -25,7 +25,7 @@ fn nothing_of_it_is_seen(sharing: Sharing, kinds: &[Kind]) -> Result<()> {
             secrets.extend(known);
         }
         // By now what was made first has been everywhere.
-        moves(*kind, &nodes[0], &nodes[1], LIMIT)?;
+        moves(*kind, &nodes[0], &nodes[1], DEADLINE)?;
     }
     let stats = Stats::of(addresses(&nodes)[0])?;
     assert!(stats.get("transport_sent_total") > 0, "{stats:?}");

@@ -4,9 +4,11 @@ use std::fs;
 use std::path::Path;
 
 use tlsresume_testkit::client::OpenSsl;
-use tlsresume_testkit::{Folder, Mode, Result, Traffic, Visitor, alone, free_port, wait_until};
+use tlsresume_testkit::{
+    DEADLINE, Folder, Mode, Result, Traffic, Visitor, alone, free_port, wait_until,
+};
 
-use crate::nginx::{Blocks, LIMIT, Site, address, assert_all_resumed, pid_of, server, site_on};
+use crate::nginx::{Blocks, Site, address, assert_all_resumed, pid_of, server, site_on};
 
 #[test]
 fn reloads_under_load_fail_no_handshake_and_lose_no_session() -> Result<()> {
@@ -28,7 +30,7 @@ fn reloads_under_load_fail_no_handshake_and_lose_no_session() -> Result<()> {
     for reload in 1..=RELOADS {
         nginx.reload()?;
         // The last worker of the generation before has finished its clients.
-        wait_until(format!("the end of generation {reload}"), LIMIT, || {
+        wait_until(format!("the end of generation {reload}"), DEADLINE, || {
             nginx.lines_with("exited with code 0") >= 4 * reload
         })?;
     }
@@ -59,13 +61,13 @@ fn a_binary_upgrade_under_load_fails_no_handshake_and_loses_no_session() -> Resu
     let traffic = Mode::ALL.into_iter().map(start).collect::<Result<Vec<_>>>()?;
 
     let old = nginx.signal("nginx.pid", libc::SIGUSR2);
-    wait_until("the new master", LIMIT, || {
+    wait_until("the new master", DEADLINE, || {
         nginx.pid_in("nginx.pid.oldbin") == Some(old)
             && nginx.pid_in("nginx.pid").is_some_and(|pid| pid != old)
     })?;
     nginx.wait_for_lines("start worker processes", 2)?;
     nginx.signal("nginx.pid.oldbin", libc::SIGQUIT);
-    wait_until("the end of the old master", LIMIT, || {
+    wait_until("the end of the old master", DEADLINE, || {
         !Path::new("/proc").join(old.to_string()).exists()
     })?;
 

@@ -6,9 +6,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
-use tlsresume_testkit::{Folder, Mode, Result, Traffic, free_port};
+use tlsresume_testkit::{DEADLINE, Folder, Mode, Result, Traffic, free_port};
 
-use crate::nginx::{LIMIT, Site, address, shared, site_on};
+use crate::nginx::{Site, address, shared, site_on};
 
 /// Every file of a folder: its inode and its bytes.
 type Files = BTreeMap<OsString, (u64, Vec<u8>)>;
@@ -37,7 +37,7 @@ fn no_dry_run_touches_the_memory_of_running_servers() -> Result<()> {
     let memory = Folder::in_memory()?;
     let (path, port) = (memory.file("sessions"), free_port()?);
     let nginx = site_on(&path, port, 1, "")?.start()?;
-    Traffic::to([address(port)], Mode::Tls13).connections(10, LIMIT)?;
+    Traffic::to([address(port)], Mode::Tls13).connections(10, DEADLINE)?;
     let before = files(memory.path());
     assert_eq!(before.keys().collect::<Vec<_>>(), ["sessions"]);
     let settings = shared(&path, "stateless");

@@ -6,9 +6,9 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 
 use tlsresume_testkit::client::OpenSsl;
-use tlsresume_testkit::{Folder, Mode, Result, Visitor, free_port};
+use tlsresume_testkit::{DEADLINE, Folder, Mode, Result, Visitor, free_port};
 
-use crate::nginx::{Blocks, LIMIT, Nginx, Site, address, server, shared, site_on};
+use crate::nginx::{Blocks, Nginx, Site, address, server, shared, site_on};
 
 const LOSS: &str = "changed, and its memory with it";
 
@@ -20,7 +20,7 @@ struct KeptOpen {
 impl KeptOpen {
     fn to(port: u16) -> KeptOpen {
         let stream = TcpStream::connect(address(port)).expect("it listens");
-        stream.set_read_timeout(Some(LIMIT)).expect("it is not zero");
+        stream.set_read_timeout(Some(DEADLINE)).expect("it is not zero");
         KeptOpen { reader: BufReader::new(stream) }
     }
 

@@ -3,10 +3,12 @@
 use tlsresume_testkit::client::OpenSsl;
 use tlsresume_testkit::matrix::Kind;
 
-use tlsresume_testkit::{Folder, Mode, Result, Traffic, Visitor, alone, free_port, wait_until};
+use tlsresume_testkit::{
+    DEADLINE, Folder, Mode, Result, Traffic, Visitor, alone, free_port, wait_until,
+};
 
 use crate::nginx::{
-    Blocks, LIMIT, Site, address, assert_all_resumed, certificate, pid_of, server, shared,
+    Blocks, Site, address, assert_all_resumed, certificate, pid_of, server, shared,
 };
 
 /// A place where a client may be served: a name on a port, and whose clients it verifies.
@@ -132,7 +134,7 @@ fn verified_clients_resume_in_every_worker_that_has_served_their_name_once() -> 
         let visitor = client.first_visit(address(port), mode)?;
         let mut learned = vec![pid_of(visitor.first())];
         let mut resumed = Vec::new();
-        wait_until(format!("{mode}: a return to each worker"), LIMIT, || {
+        wait_until(format!("{mode}: a return to each worker"), DEADLINE, || {
             let back = visitor.come_back_as(&client, address(port)).expect("it serves");
             let pid = pid_of(&back);
             if learned.contains(&pid) {

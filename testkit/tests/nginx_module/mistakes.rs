@@ -5,11 +5,10 @@ use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 
 use tlsresume_testkit::client::OpenSsl;
-use tlsresume_testkit::{Folder, Mode, Result, Traffic, free_port};
+use tlsresume_testkit::{DEADLINE, Folder, Mode, Result, Traffic, free_port};
 
 use crate::nginx::{
-    Blocks, LIMIT, STREAM_MODULE, Site, address, assert_all_resumed, certificate, module, server,
-    site_on,
+    Blocks, STREAM_MODULE, Site, address, assert_all_resumed, certificate, module, server, site_on,
 };
 
 /// `nginx -t` fails, and says `expected`.
@@ -77,7 +76,7 @@ fn memory_that_cannot_be_had_costs_one_line_and_no_service() -> Result<()> {
     site.configure("", &Blocks { workers: 2, http: &http, ..Blocks::default() })?;
     let nginx = site.start()?;
     for mode in Mode::ALL {
-        let report = Traffic::to([address(port)], mode).connections(50, LIMIT)?;
+        let report = Traffic::to([address(port)], mode).connections(50, DEADLINE)?;
         assert_all_resumed(&mode.to_string(), &report);
     }
     assert_eq!(nginx.lines_with("[warn]"), 1, "{}", nginx.log());

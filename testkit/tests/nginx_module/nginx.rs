@@ -5,13 +5,11 @@ use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
-use std::time::Duration;
 
 use tlsresume_testkit::server::example;
-use tlsresume_testkit::{Connection, Error, Folder, LoadReport, Process, Result, say, wait_until};
-
-/// How long anything may take.
-pub(crate) const LIMIT: Duration = Duration::from_secs(15);
+use tlsresume_testkit::{
+    Connection, DEADLINE, Error, Folder, LoadReport, Process, Result, say, wait_until,
+};
 
 /// Where Debian's packages put things.
 const NGINX: &str = "/usr/sbin/nginx";
@@ -131,8 +129,8 @@ impl Site {
     pub(crate) fn start_alone(self, command: Command, port: u16) -> Result<Nginx> {
         let process = Process::start(command, "nginx")?;
         let nginx = Nginx { process, site: self };
-        wait_until("an answer", 2 * LIMIT, || ask(port, "GET", "/").is_ok())?;
-        wait_until("nginx.pid", LIMIT, || nginx.pid_in("nginx.pid").is_some())?;
+        wait_until("an answer", 2 * DEADLINE, || ask(port, "GET", "/").is_ok())?;
+        wait_until("nginx.pid", DEADLINE, || nginx.pid_in("nginx.pid").is_some())?;
         Ok(nginx)
     }
 
@@ -140,7 +138,7 @@ impl Site {
         let process = Process::start(command, "nginx")?;
         let nginx = Nginx { process, site: self };
         nginx.wait_for_lines("start worker process ", 1)?;
-        wait_until("nginx.pid", LIMIT, || nginx.pid_in("nginx.pid").is_some())?;
+        wait_until("nginx.pid", DEADLINE, || nginx.pid_in("nginx.pid").is_some())?;
         Ok(nginx)
     }
 }
@@ -156,7 +154,7 @@ impl Nginx {
     }
 
     pub(crate) fn wait_for_lines(&self, text: &str, count: usize) -> Result<()> {
-        self.process.wait_for(text, LIMIT, |transcript| {
+        self.process.wait_for(text, DEADLINE, |transcript| {
             (transcript.stderr().filter(|line| line.contains(text)).count() >= count).then_some(())
         })
     }
@@ -277,7 +275,7 @@ pub(crate) fn ask(port: u16, method: &str, path: &str) -> Result<String> {
     let failed =
         |source| Error::Io { doing: format!("asking port {port} to {method} {path}"), source };
     let mut stream = TcpStream::connect(address(port)).map_err(failed)?;
-    stream.set_read_timeout(Some(LIMIT)).map_err(failed)?;
+    stream.set_read_timeout(Some(DEADLINE)).map_err(failed)?;
     write!(stream, "{method} {path} HTTP/1.0\r\n\r\n").map_err(failed)?;
     let mut answer = String::new();
     stream.read_to_string(&mut answer).map_err(failed)?;

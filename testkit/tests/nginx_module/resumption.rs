@@ -6,10 +6,12 @@ use std::net::SocketAddr;
 
 use tlsresume_testkit::client::{OpenSsl, OpenSslVisitor};
 use tlsresume_testkit::installed::preload_library;
-use tlsresume_testkit::{Folder, Mode, Result, Stats, Traffic, Visitor, free_port, wait_until};
+use tlsresume_testkit::{
+    DEADLINE, Folder, Mode, Result, Stats, Traffic, Visitor, free_port, wait_until,
+};
 
 use crate::nginx::{
-    Blocks, LIMIT, Site, address, assert_all_resumed, pid_of, server, shared, site_on, with_status,
+    Blocks, Site, address, assert_all_resumed, pid_of, server, shared, site_on, with_status,
 };
 
 /// What nginx itself may be told to do about sessions.
@@ -46,7 +48,7 @@ fn two_servers_on_one_memory_resume_each_others_sessions_also_after_a_restart() 
 
         return_to(ports[1], "at the other server")?;
         for mode in Mode::ALL {
-            let report = Traffic::to(ports.map(address), mode).connections(200, LIMIT)?;
+            let report = Traffic::to(ports.map(address), mode).connections(200, DEADLINE)?;
             assert_all_resumed(&format!("{mode}, {cache:?}"), &report);
         }
 
@@ -67,7 +69,7 @@ fn two_servers_on_one_memory_resume_each_others_sessions_also_after_a_restart() 
 fn assert_resumes_in_workers(visitor: &OpenSslVisitor, at: SocketAddr, count: usize) -> Result<()> {
     let client = OpenSsl::new();
     let mut pids = Vec::new();
-    wait_until(format!("an answer of {count} workers"), LIMIT, || {
+    wait_until(format!("an answer of {count} workers"), DEADLINE, || {
         let back = visitor.come_back_as(&client, at).expect("it serves");
         assert!(back.resumed(), "{back:?}");
         pids.push(pid_of(&back));
@@ -110,7 +112,7 @@ fn stream_servers_resume_across_workers_servers_and_restarts() -> Result<()> {
     let mut visitors = Vec::new();
     for mode in Mode::ALL {
         visitors.push(client.first_visit(address(ports[0]), mode)?);
-        let report = Traffic::to(ports.map(address), mode).connections(200, LIMIT)?;
+        let report = Traffic::to(ports.map(address), mode).connections(200, DEADLINE)?;
         assert_all_resumed(&format!("{mode}"), &report);
     }
     let nginx = nginx.restart()?;
@@ -154,7 +156,7 @@ fn a_server_that_was_preloaded_as_well_resumes_as_ever() -> Result<()> {
     let mut visitors = Vec::new();
     for mode in Mode::ALL {
         visitors.push(client.first_visit(address(port), mode)?);
-        let report = Traffic::to([address(port)], mode).connections(100, LIMIT)?;
+        let report = Traffic::to([address(port)], mode).connections(100, DEADLINE)?;
         assert_all_resumed(&mode.to_string(), &report);
     }
     // It was the module that attached: its memory is at a path, the preload's is not.

@@ -1,10 +1,10 @@
 //! Whom the directives attach, and what nginx's own directives do then.
 
 use tlsresume_testkit::client::{OpenSsl, OpenSslVisitor};
-use tlsresume_testkit::{Folder, Mode, Result, Stats, Traffic, free_port, wait_until};
+use tlsresume_testkit::{DEADLINE, Folder, Mode, Result, Stats, Traffic, free_port, wait_until};
 
 use crate::nginx::{
-    Blocks, LIMIT, Site, address, ask, assert_all_resumed, certificate, server, shared, with_status,
+    Blocks, Site, address, ask, assert_all_resumed, certificate, server, shared, with_status,
 };
 
 #[test]
@@ -78,7 +78,7 @@ fn session_tickets_off_means_ids_and_handles() -> Result<()> {
     site.configure("", &Blocks { workers: 2, http: &http, ..Blocks::default() })?;
     let _nginx = site.start()?;
     for mode in Mode::ALL {
-        let report = Traffic::to([address(port)], mode).connections(100, LIMIT)?;
+        let report = Traffic::to([address(port)], mode).connections(100, DEADLINE)?;
         assert_all_resumed(&mode.to_string(), &report);
     }
     let stats = Stats::of(address(port))?;
@@ -107,7 +107,7 @@ fn early_data_of_a_ticket_is_accepted_once_whatever_the_worker() -> Result<()> {
         Ok(accepted.then_some(visitor))
     };
     let mut accepted = None;
-    wait_until("early data that is accepted", 2 * LIMIT, || {
+    wait_until("early data that is accepted", 2 * DEADLINE, || {
         accepted = first_accepted().expect("it serves");
         accepted.is_some()
     })?;

@@ -1,8 +1,8 @@
 //! The status page.
 
-use tlsresume_testkit::{Mode, Result, Traffic, free_port};
+use tlsresume_testkit::{DEADLINE, Mode, Result, Traffic, free_port};
 
-use crate::nginx::{Blocks, LIMIT, Site, address, ask, server};
+use crate::nginx::{Blocks, Site, address, ask, server};
 
 /// `# HELP NAME …`, `# TYPE NAME KIND` or `NAME{LABELS} VALUE`.
 fn is_prometheus(line: &str) -> bool {
@@ -36,7 +36,7 @@ fn the_status_page_is_prometheus_text_with_the_counts_of_all_workers() -> Result
     site.configure("", &Blocks { workers: 4, http: &http, ..Blocks::default() })?;
     let nginx = site.start()?;
     for mode in Mode::ALL {
-        Traffic::to([address(ports[0])], mode).connections(40, LIMIT)?;
+        Traffic::to([address(ports[0])], mode).connections(40, DEADLINE)?;
     }
 
     let page = ask(ports[1], "GET", "/metrics")?;

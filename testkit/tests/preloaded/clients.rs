@@ -5,14 +5,11 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use tlsresume_testkit::installed::{Installed, Program, Settings, preload_library};
-use tlsresume_testkit::{Folder, Process, Result, net};
+use tlsresume_testkit::{DEADLINE, Folder, Process, Result, net};
 
 const REQUESTS: usize = 6;
-const LIMIT: Duration = Duration::from_secs(20);
-
 /// The modes of the library; what it does to servers must not show in clients.
 const MODES: [&str; 3] = ["stateless", "stateful", "off"];
 
@@ -67,7 +64,7 @@ fn through(front: SocketAddr) -> Result<Vec<String>> {
             let failed =
                 |source| tlsresume_testkit::Error::Io { doing: format!("asking {front}"), source };
             let mut stream = TcpStream::connect(front).map_err(failed)?;
-            stream.set_read_timeout(Some(LIMIT)).map_err(failed)?;
+            stream.set_read_timeout(Some(DEADLINE)).map_err(failed)?;
             write!(stream, "GET /how HTTP/1.0\r\n\r\n").map_err(failed)?;
             let mut answer = String::new();
             stream.read_to_string(&mut answer).map_err(failed)?;
@@ -150,7 +147,7 @@ fn lines_of(
 ) -> Result<Vec<String>> {
     command.envs(environment.0.iter().map(|(name, value)| (name, value)));
     let mut process = Process::start(command, package)?;
-    if !process.wait_end(LIMIT)?.success() {
+    if !process.wait_end(DEADLINE)?.success() {
         return Err(process.unexpected("failed"));
     }
     Ok(process.transcript().stdout().map(str::to_owned).collect())

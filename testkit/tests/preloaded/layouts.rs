@@ -5,13 +5,10 @@ use std::hash::Hasher;
 use std::os::unix::fs::FileExt;
 use std::path::Path;
 use std::process::Command;
-use std::time::Duration;
 
 use siphasher::sip::SipHasher13;
 use tlsresume_testkit::installed::{Call, Installed, Program, Session, Visits, preload_library};
-use tlsresume_testkit::{Folder, Mode, Result, wait_until};
-
-const LIMIT: Duration = Duration::from_secs(20);
+use tlsresume_testkit::{DEADLINE, Folder, Mode, Result, wait_until};
 
 /// Gives the memory file the layout version after ours, with a header that is whole (docs/shm-format.md).
 fn forge_next_layout(path: &Path) {
@@ -88,7 +85,7 @@ fn between_servers_of_different_layouts_tickets_go_on_and_a_revocation_reaches_b
         let (reused, _) = visitor.visit(&old, mode, of_new)?;
         assert!(reused, "{mode}: of the new server, at the old\n{}", old.log());
     }
-    wait_until("the old server's log says what to do", LIMIT, || {
+    wait_until("the old server's log says what to do", DEADLINE, || {
         old.log().contains("restart this server")
     })?;
 

@@ -3,15 +3,12 @@
 
 use std::net::SocketAddr;
 use std::process::Command;
-use std::time::Duration;
 
 use tlsresume_testkit::client::OpenSsl;
 use tlsresume_testkit::installed::certs::{self, Authority, Certificate, Files};
 use tlsresume_testkit::installed::{Call, Installed, Program, Visits, preload_library};
 use tlsresume_testkit::matrix::Kind;
-use tlsresume_testkit::{Folder, Process, Result, net, wait_until};
-
-const LIMIT: Duration = Duration::from_secs(20);
+use tlsresume_testkit::{DEADLINE, Folder, Process, Result, net, wait_until};
 
 /// HAProxy with two binds that trust one authority; the first ignores all faults of certificates.
 struct Doors {
@@ -115,7 +112,7 @@ impl Single {
         command.env("TLSRESUME_MEMORY_PATH", memory.file("sessions"));
         command.env("TLSRESUME_RESUMPTION_MODE", kind.server_mode());
         let process = Process::start(command, "openssl")?;
-        wait_until("s_server", LIMIT, || std::net::TcpStream::connect(address).is_ok())?;
+        wait_until("s_server", DEADLINE, || std::net::TcpStream::connect(address).is_ok())?;
         Ok(Single { process, address })
     }
 }

@@ -2,12 +2,9 @@
 //! variables: nginx empties the environment of the new program.
 
 use std::fs;
-use std::time::Duration;
 
 use tlsresume_testkit::installed::{Call, Installed, Program, Visits, preload_library};
-use tlsresume_testkit::{Folder, Mode, Result, wait_until};
-
-const LIMIT: Duration = Duration::from_secs(20);
+use tlsresume_testkit::{DEADLINE, Folder, Mode, Result, wait_until};
 
 /// Only a daemon can be replaced.
 const CONFIG: &str = include_str!("../../servers/nginx.conf");
@@ -35,9 +32,11 @@ fn sessions_survive_a_binary_upgrade_of_nginx() -> Result<()> {
 
     let old = daemon.master("nginx.pid").expect("it serves");
     send(old, libc::SIGUSR2);
-    wait_until("a new master", LIMIT, || daemon.master("nginx.pid").is_some_and(|pid| pid != old))?;
+    wait_until("a new master", DEADLINE, || {
+        daemon.master("nginx.pid").is_some_and(|pid| pid != old)
+    })?;
     send(old, libc::SIGQUIT);
-    wait_until("the end of the old program", LIMIT, || {
+    wait_until("the end of the old program", DEADLINE, || {
         !fs::exists(format!("/proc/{old}")).unwrap_or(true)
     })?;
 

@@ -1,17 +1,13 @@
 //! The servers of one half of the demo.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use tlsresume_testkit::client::OpenSsl;
-use tlsresume_testkit::{Folder, Result, Server, wait_until};
+use tlsresume_testkit::{DEADLINE, Folder, Result, Server, wait_until};
 
 use crate::interrupt::{self, Outcome};
 
 const WORKERS: u32 = 2;
-
-/// Longer than a key lives, KEYS_ROTATE below.
-const ROTATION_LIMIT: Duration = Duration::from_secs(10);
 
 /// Two servers, which with the library share one memory path.
 pub(crate) struct Fleet {
@@ -49,7 +45,7 @@ impl Fleet {
         let client = OpenSsl::new();
         let [address, _] = self.addresses();
         let old_key = client.ticket_key_name(address)?;
-        wait_until("another ticket key", ROTATION_LIMIT, || {
+        wait_until("another ticket key", DEADLINE, || {
             interrupt::check().is_err()
                 || client.ticket_key_name(address).is_ok_and(|key| key.is_some() && key != old_key)
         })?;

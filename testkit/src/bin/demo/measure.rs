@@ -1,19 +1,15 @@
 //! The situations that returning clients find, and how they fare in them.
 
 use std::net::SocketAddr;
-use std::time::Duration;
 
 use serde::Serialize;
-use tlsresume_testkit::{Connection, Load, LoadReport, Mode, Result, Visitor, client};
+use tlsresume_testkit::{Connection, DEADLINE, Load, LoadReport, Mode, Result, Visitor, client};
 
 use crate::fleet::Fleet;
 use crate::interrupt::{self, Outcome};
 
 /// Connections of each load client.
 const LOAD: u32 = 200;
-
-/// What they may take; usually it is a fifth of a second.
-const LOAD_LIMIT: Duration = Duration::from_secs(15);
 
 /// What happens between a client's first visit and its return.
 #[derive(Debug, Clone, Copy)]
@@ -160,7 +156,7 @@ fn finish_loads(loads: Vec<Load>, measurement: &mut Measurement) -> Outcome<()> 
     let (mut cpu_us, mut handshakes) = (0, 0);
     for (load, mode) in loads.into_iter().zip(Mode::ALL) {
         interrupt::check()?;
-        let report = load.finish(LOAD_LIMIT)?;
+        let report = load.finish(DEADLINE)?;
         cpu_us += report.server_cpu_us;
         handshakes += report.handshakes;
         measurement.add_load(&report, mode);

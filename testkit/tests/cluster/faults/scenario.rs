@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 use tlsresume_testkit::client::{OpenSsl, OpenSslVisitor};
 use tlsresume_testkit::load::{LoadReport, TrafficSettings};
 use tlsresume_testkit::matrix::Kind;
-use tlsresume_testkit::{Result, Server, Stats, Steal, Traffic, alone, wait_until};
+use tlsresume_testkit::{DEADLINE, Result, Server, Stats, Steal, Traffic, alone, wait_until};
 
 use super::table::{self, Outcome, Pair};
 use super::{Fault, Sign, is_deep};
-use crate::nodes::{Cluster, LIMIT, Sharing, addresses, assert_all_served};
+use crate::nodes::{Cluster, Sharing, addresses, assert_all_served};
 
 const NODES: usize = 3;
 
@@ -134,7 +134,7 @@ impl Cell<'_> {
 
     /// So many connections, every second one a first visit.
     fn visits(&self, traffic: TrafficSettings, count: u32) -> Result<LoadReport> {
-        let report = traffic.returns(1).connections(count, LIMIT)?;
+        let report = traffic.returns(1).connections(count, DEADLINE)?;
         assert_all_served(&self.name(), &report);
         self.tickets_resumed(&report);
         Ok(report)
@@ -179,11 +179,11 @@ impl Cell<'_> {
         let mut steal = Steal::watch()?;
         loop {
             let round = Instant::now();
-            let report = self.well().returns(1).connections(ROUND, LIMIT)?;
+            let report = self.well().returns(1).connections(ROUND, DEADLINE)?;
             assert_all_served(&self.name(), &report);
             self.tickets_resumed(&report);
             let Some(end) = ended.get() else {
-                assert!(began.elapsed() < LIMIT, "{}: the fault does not end", self.name());
+                assert!(began.elapsed() < DEADLINE, "{}: the fault does not end", self.name());
                 steal = Steal::watch()?;
                 continue;
             };
@@ -237,7 +237,7 @@ fn run<F: Fault>() -> Result<Vec<Outcome>> {
     calm_cells.iter().try_for_each(|calm| calm.visits(calm.well(), OPENING).map(drop))?;
     let healthy = each(&|cell| cell.visits(cell.well(), cell.connections(full)))?;
     let visitors = cells.iter().map(Cell::visitor).collect::<Result<Vec<_>>>()?;
-    await_up(&fleets, LIMIT)?;
+    await_up(&fleets, DEADLINE)?;
     let counted = fault.count()?;
     if F::SIGN == Sign::Lost {
         let nodes = fleets.iter().flat_map(|fleet| &fleet.nodes);
@@ -302,7 +302,7 @@ fn await_sign<F: Fault>(fault: &F, fleets: &[Fleet], counted: u64) -> Result<()>
         Sign::Lost => nodes.iter().all(has_lost),
         Sign::Counted => fault.count().is_ok_and(|count| count > counted),
     };
-    wait_until(format!("a sign of: {}", F::NAME), LIMIT, || {
+    wait_until(format!("a sign of: {}", F::NAME), DEADLINE, || {
         fleets.iter().all(|fleet| is_seen(&fleet.nodes))
     })
 }
