@@ -33,7 +33,7 @@ replace = new=$(1).new.$$$$; { $(2); } && mv -f $$new $(1) || { rm -f $$new; exi
 # cargo has its own parallelism; targets named on one command line are meant in that order.
 .NOTPARALLEL:
 .PHONY: all library preload place-preload check-header header examples nginx-module servers-table deps demo test check bench simulation install uninstall \
-	test-openssl test-cluster test-policies test-loom clean help
+	test-busy test-openssl test-cluster test-policies test-loom clean help
 
 all: library preload check-header examples ## build library, programs and examples (the default)
 
@@ -100,6 +100,9 @@ check: ## formatting and lints
 
 test: deps all nginx-module check ## set up everything and run every test
 	$(CARGO) test --workspace --no-fail-fast
+
+test-busy: deps all nginx-module ## run every test beside busy processes, six for each processor (BUSY=N): over an hour
+	scripts/test-busy.sh
 
 bench: deps all nginx-module ## set up everything, run the benchmarks, write target/bench/results.md
 	$(CC) -std=c99 -Wall -Wextra -Wpedantic -Werror -O2 -g -Iinclude \

@@ -6,7 +6,6 @@ use tlsresume::engine::Lookup;
 use tlsresume::ring::KeyName;
 use tlsresume::stats::Counter;
 use tlsresume_testkit::redis::{RedisServer, Reply};
-use tlsresume_testkit::wait_until;
 
 use crate::support::*;
 
@@ -19,10 +18,6 @@ fn in_push_and_pull(check: impl Fn(&RedisServer, &Realm, [Node; 3])) {
         let nodes = realm.nodes();
         check(&redis, &realm, nodes);
     }
-}
-
-fn within_2_s(what: &str, condition: impl FnMut() -> bool) {
-    wait_until(what, Duration::from_secs(2), condition).expect("in time");
 }
 
 /// All entries of the stream.
@@ -42,10 +37,9 @@ fn rotation_takes_effect_on_all_nodes() {
         let old = nodes[0].issue().expect("a key");
         nodes[1].0.rotate_keys().expect("rotated");
         // After the activation delay.
-        wait_until("another key", Duration::from_secs(3), || {
+        soon("another key", || {
             nodes.iter().all(|node| node.issue().is_some_and(|name| name != old))
-        })
-        .expect("in time");
+        });
         agree(&nodes);
         assert!(nodes.iter().all(|node| node.opens(old)));
     });
@@ -56,10 +50,10 @@ fn a_revoked_key_opens_nothing_anywhere() {
     in_push_and_pull(|_, realm, nodes| {
         let old = nodes[0].issue().expect("a key");
         nodes[1].0.revoke_keys(Some(KeyName(old))).expect("revoked");
-        within_2_s("revocation", || nodes.iter().all(|node| !node.opens(old)));
+        soon("revocation", || nodes.iter().all(|node| !node.opens(old)));
         let young = nodes[2].issue().expect("a key");
         nodes[2].0.revoke_keys(None).expect("revoked");
-        within_2_s("revocation of all", || nodes.iter().all(|node| !node.opens(young)));
+        soon("revocation of all", || nodes.iter().all(|node| !node.opens(young)));
         agree(&nodes);
         assert!(!realm.node().opens(young), "a node that joins");
     });
@@ -74,7 +68,7 @@ fn a_flush_covers_the_sessions_of_all_nodes() {
         // Sessions are dated to the second.
         soon("another second", || now() > later);
         nodes[2].0.flush_sessions().expect("flushed");
-        within_2_s("the flush", || {
+        soon("the flush", || {
             let gone = |id| nodes.iter().all(|node| node.find(id, Lookup::Keep).is_none());
             ids.iter().all(gone)
         });
@@ -92,7 +86,7 @@ fn a_removed_session_is_gone_everywhere_and_does_not_come_back() {
 
         nodes[1].0.forget_session(&id, now()).expect("the store is free");
         let is_gone = |node: &Node| node.find(&id, Lookup::Keep).is_none();
-        within_2_s("the removal", || nodes.iter().all(is_gone));
+        soon("the removal", || nodes.iter().all(is_gone));
 
         if let Some(entry) = session {
             replay(redis, &entry);
@@ -119,7 +113,7 @@ fn a_flushed_session_is_refused_when_it_is_replayed() {
     let later = now() + Duration::from_secs(1);
     soon("another second", || now() > later);
     nodes[0].0.flush_sessions().expect("flushed");
-    within_2_s("the flush", || nodes[1].find(&id, Lookup::Keep).is_none());
+    soon("the flush", || nodes[1].find(&id, Lookup::Keep).is_none());
     replay(&redis, &session);
     soon("a refusal", || nodes[1].count(Counter::TransportRejectedExpired) > 0);
     assert!(nodes[1].find(&id, Lookup::Keep).is_none());

@@ -1,11 +1,9 @@
 //! Every kind of Redis that can be configured.
 
-use std::time::Duration;
-
 use tlsresume::engine::Lookup;
 use tlsresume_testkit::installed::certs::Mutual;
 use tlsresume_testkit::redis::{RedisCluster, RedisServer, SentinelGroup};
-use tlsresume_testkit::wait_until;
+use tlsresume_testkit::{DEADLINE, wait_until};
 
 use crate::support::*;
 
@@ -183,10 +181,8 @@ fn a_cluster_will_do_while_its_slots_move() {
         works();
     }
     nodes[0].0.rotate_keys().expect("rotated");
-    wait_until("a new key", Duration::from_secs(15), || {
-        nodes.iter().all(|node| node.issue() != old)
-    })
-    .expect("in time");
+    wait_until("a new key", DEADLINE, || nodes.iter().all(|node| node.issue() != old))
+        .expect("in time");
     agree(&nodes);
     let joined = pulling.node();
     joined.finds_soon(&id);

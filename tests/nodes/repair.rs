@@ -7,7 +7,7 @@ use tlsresume::engine::Lookup;
 use tlsresume::stats::Counter;
 use tlsresume_testkit::middleman::{Behaviour, Middleman};
 use tlsresume_testkit::redis::RedisServer;
-use tlsresume_testkit::wait_until;
+use tlsresume_testkit::{DEADLINE, wait_until};
 
 use crate::support::*;
 
@@ -109,7 +109,7 @@ fn a_node_that_was_cut_off_agrees_again_and_its_tickets_open() {
     middlemen[0].behave(Behaviour::Refuse);
     middlemen[1].behave(Behaviour::BlackHole);
     let mut names = [(); 3].map(|()| BTreeSet::new());
-    wait_until("rotations", Duration::from_secs(15), || {
+    wait_until("rotations", DEADLINE, || {
         nodes.iter().zip(&mut names).for_each(|(node, names)| names.extend(node.issue()));
         names.iter().all(|names| names.len() > 6)
     })
@@ -133,7 +133,7 @@ fn one_key_is_made_for_each_period() {
     let (before, begun) = (known(), instant());
     let (mut names, mut apart) = (BTreeSet::new(), Duration::ZERO);
     let mut together = instant();
-    wait_until("20 rotations", Duration::from_secs(30), || {
+    wait_until("10 rotations", DEADLINE, || {
         let now: BTreeSet<_> = nodes.iter().filter_map(Node::issue).collect();
         if now.len() == 1 {
             together = instant();

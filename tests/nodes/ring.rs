@@ -10,7 +10,7 @@ use tlsresume::ring::{CLOCKS_DIFFER, Digest, KeyName, Material, Record, Ring, Ti
 use tlsresume::secret::Secret;
 use tlsresume::stats::Counter;
 use tlsresume_testkit::redis::RedisServer;
-use tlsresume_testkit::wait_until;
+use tlsresume_testkit::{DEADLINE, wait_until};
 
 use crate::support::*;
 
@@ -50,7 +50,7 @@ fn a_key_that_seemed_to_come_from_the_future_is_taken_in_once_it_does_not() {
     soon("a refusal", || nodes.iter().all(is_refused));
     assert!(!nodes.iter().any(|node| node.opens(name.0)));
     // Nothing moves the copy's token: one of the two makes the keys and looks all the time, the other does not.
-    wait_until("the key", Duration::from_secs(30), || nodes.iter().all(|node| node.opens(name.0)))
+    wait_until("the key", DEADLINE, || nodes.iter().all(|node| node.opens(name.0)))
         .expect("taken in");
 }
 

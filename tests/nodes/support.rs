@@ -9,10 +9,7 @@ use tlsresume::config::Config;
 use tlsresume::engine::{Engine, KeyState, Lookup, NewSession, Policy, StoredSession, Visit};
 use tlsresume::stats::{Counter, Gauge};
 use tlsresume_testkit::redis::RedisServer;
-use tlsresume_testkit::{Folder, wait_until};
-
-/// How long anything that has to come may take.
-pub(crate) const SOON: Duration = Duration::from_secs(5);
+use tlsresume_testkit::{DEADLINE, Folder, wait_until};
 
 /// What the nodes of a realm without a name share.
 pub(crate) const RING: &str = "tlsresume:{default}:ring";
@@ -184,7 +181,7 @@ pub(crate) fn instant() -> Instant {
 }
 
 pub(crate) fn soon(what: &str, condition: impl FnMut() -> bool) {
-    wait_until(what, SOON, condition).expect("comes in time");
+    wait_until(what, DEADLINE, condition).expect("comes in time");
 }
 
 /// Drops a node, and waits until its agent is gone.
