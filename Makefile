@@ -30,6 +30,9 @@ endif
 # mapped, or executes it, keeps it whole: written in place, it would die of SIGBUS or run half of each.
 replace = new=$(1).new.$$$$; { $(2); } && mv -f $$new $(1) || { rm -f $$new; exit 1; }
 
+# The API for Rust servers is built and tested with the rest.
+ALL := --workspace --features tlsresume/openssl
+
 # cargo has its own parallelism; targets named on one command line are meant in that order.
 .NOTPARALLEL:
 .PHONY: all library preload place-preload check-header header examples nginx-module servers-table deps demo test check bench simulation install uninstall \
@@ -39,7 +42,7 @@ all: library preload check-header examples ## build library, programs and exampl
 
 # The library, and the programs of the workspace: tlsresumectl and the demo.
 library:
-	$(CARGO) build --release --workspace
+	$(CARGO) build --release $(ALL)
 	ln -sf libtlsresume.so $(RELEASE)/$(SONAME)
 
 # A workspace of its own (preload/Cargo.toml says why). It serves programs that have the same libssl as the library.
@@ -58,7 +61,7 @@ place-preload:
 		sed 's|@LIBDIR@|$(abspath $(RELEASE))|' preload/with-tlsresume.in > $$new && chmod 755 $$new)
 
 # build.rs leaves the header in a directory that only cargo's messages name.
-generated_header = $$($(CARGO) build --release --workspace --message-format=json 2>/dev/null \
+generated_header = $$($(CARGO) build --release $(ALL) --message-format=json 2>/dev/null \
 	| sed -n -e '/"build-script-executed".*[/\#]tlsresume[@\#]/!d' \
 		-e 's|.*"out_dir":"\([^"]*\)".*|\1/tlsresume.h|p')
 
@@ -94,12 +97,12 @@ demo: deps all ## set up everything and show it at work
 check: ## formatting and lints
 	$(CARGO) fmt --all --check
 	$(CARGO) fmt --manifest-path preload/Cargo.toml --check
-	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	$(CARGO) clippy $(ALL) --all-targets -- -D warnings
 	TLSRESUME_LIBSSL=libssl.so $(CARGO) clippy --manifest-path preload/Cargo.toml \
 		--target-dir $(abspath $(CARGO_TARGET_DIR))/preload -- -D warnings
 
 test: deps all nginx-module check ## set up everything and run every test
-	$(CARGO) test --workspace --no-fail-fast
+	$(CARGO) test $(ALL) --no-fail-fast
 
 test-busy: deps all nginx-module ## run every test beside busy processes, six for each processor (BUSY=N): over an hour
 	scripts/test-busy.sh
@@ -108,11 +111,11 @@ bench: deps all nginx-module ## set up everything, run the benchmarks, write tar
 	$(CC) -std=c99 -Wall -Wextra -Wpedantic -Werror -O2 -g -Iinclude \
 		-o $(CARGO_TARGET_DIR)/examples/handshake benches/handshake.c examples/common.c \
 		-L$(RELEASE) -Wl,-rpath,$(abspath $(RELEASE)) -ltlsresume -lssl -lcrypto
-	$(CARGO) bench --bench handshakes --bench store --bench throughput --bench nginx --bench stalls
+	$(CARGO) bench --features openssl --bench handshakes --bench store --bench throughput --bench nginx --bench stalls
 	cd $(CARGO_TARGET_DIR)/bench && cat handshakes.md store.md throughput.md nginx.md stalls.md > results.md
 
 simulation: ## let fleets of 10, 100 and 1,000 nodes share a ring for 6 hours (ARGS='--seeds 5 --hours 24 --json')
-	$(CARGO) bench --bench simulation -- $(ARGS)
+	$(CARGO) bench --features openssl --bench simulation -- $(ARGS)
 
 test-openssl: deps ## build another OpenSSL and run the C tests with it (OPENSSL=1.1.1, 3.5 or 4.0; ten minutes the first time)
 	scripts/test-openssl.sh $(OPENSSL)

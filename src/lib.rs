@@ -1,10 +1,12 @@
 //! libtlsresume makes TLS sessions resumable across every process and host of a fleet, for any server built on OpenSSL.
 //!
-//! C programs use `include/tlsresume.h`; this crate's Rust items are its inside, public for tests and tools. A
-//! handshake goes down through the layers and back:
+//! C programs use `include/tlsresume.h`. Rust servers on the `openssl` crate use `Realm`, with the cargo feature `openssl`;
+//! the other Rust items are the library's inside, public for tests and tools. A handshake goes down through the layers and
+//! back:
 //!
 //! ```text
-//! ffi     the exported C functions            tls     the only user of SSL_*: OpenSSL's callbacks
+//! ffi     the exported C functions            realm   the Rust API
+//! tls     the only user of SSL_*: OpenSSL's callbacks
 //! engine  policy: what each callback answers  ring    which key is good for what, when
 //! store   shared memory: sessions, the ring's bytes, counters
 //! config, stats, secret, clock, log, sys, error: used by all above
@@ -18,6 +20,8 @@ pub mod engine;
 pub mod error;
 pub mod ffi;
 mod log;
+#[cfg(feature = "openssl")]
+mod realm;
 mod recent;
 pub mod ring;
 pub mod secret;
@@ -26,3 +30,6 @@ pub mod store;
 mod sys;
 mod tls;
 mod trouble;
+
+#[cfg(feature = "openssl")]
+pub use realm::Realm;

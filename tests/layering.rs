@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 /// From top to bottom. A module uses itself and layers below its own; neighbours in a layer do not
 /// know each other.
 const LAYERS: &[&[&str]] = &[
-    &["ffi"],
+    &["ffi", "realm"],
     &["tls"],
     &["engine"],
     &["ring", "store", "cluster"],

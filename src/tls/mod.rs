@@ -8,6 +8,8 @@
 mod application;
 mod attach;
 mod binding;
+#[cfg(feature = "openssl")]
+mod builder;
 mod callbacks;
 mod client;
 mod code;
@@ -38,5 +40,7 @@ mod trust;
 mod watch;
 
 pub(crate) use attach::{attach, detach, early_data_allowed};
+#[cfg(feature = "openssl")]
+pub(crate) use builder::attach_builder;
 pub(crate) use functions::Functions;
 pub(crate) use interpose::{check_is_linked, interpose, is_dry_run};
