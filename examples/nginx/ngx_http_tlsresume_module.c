@@ -16,12 +16,6 @@
 
 
 typedef struct {
-    ngx_tlsresume_instance_t  *instance;
-    unsigned                   attached:1;
-} ngx_http_tlsresume_srv_conf_t;
-
-
-typedef struct {
     ngx_flag_t                 status;
 } ngx_http_tlsresume_loc_conf_t;
 
@@ -30,10 +24,6 @@ typedef ngx_int_t (*ngx_http_tlsresume_addr_pt)(ngx_conf_t *cf,
     ngx_http_conf_addr_t *addr);
 
 
-static void *ngx_http_tlsresume_create_main_conf(ngx_conf_t *cf);
-static void *ngx_http_tlsresume_create_srv_conf(ngx_conf_t *cf);
-static char *ngx_http_tlsresume_merge_srv_conf(ngx_conf_t *cf, void *parent,
-    void *child);
 static void *ngx_http_tlsresume_create_loc_conf(ngx_conf_t *cf);
 static char *ngx_http_tlsresume_merge_loc_conf(ngx_conf_t *cf, void *parent,
     void *child);
@@ -67,7 +57,7 @@ static ngx_command_t  ngx_http_tlsresume_commands[] = {
       NGX_HTTP_MAIN_CONF|NGX_HTTP_SRV_CONF|NGX_CONF_TAKE1,
       ngx_tlsresume_set_slot,
       NGX_HTTP_SRV_CONF_OFFSET,
-      offsetof(ngx_http_tlsresume_srv_conf_t, instance),
+      offsetof(ngx_tlsresume_srv_conf_t, instance),
       NULL },
 
     { ngx_string("tlsresume_status"),
@@ -85,11 +75,11 @@ static ngx_http_module_t  ngx_http_tlsresume_module_ctx = {
     NULL,                                  /* preconfiguration */
     ngx_http_tlsresume_init,               /* postconfiguration */
 
-    ngx_http_tlsresume_create_main_conf,   /* create main configuration */
+    ngx_tlsresume_create_main_conf,        /* create main configuration */
     NULL,                                  /* init main configuration */
 
-    ngx_http_tlsresume_create_srv_conf,    /* create server configuration */
-    ngx_http_tlsresume_merge_srv_conf,     /* merge server configuration */
+    ngx_tlsresume_create_srv_conf,         /* create server configuration */
+    ngx_tlsresume_merge_srv_conf,          /* merge server configuration */
 
     ngx_http_tlsresume_create_loc_conf,    /* create location configuration */
     ngx_http_tlsresume_merge_loc_conf      /* merge location configuration */
@@ -113,47 +103,6 @@ ngx_module_t  ngx_http_tlsresume_module = {
 
 
 static void *
-ngx_http_tlsresume_create_main_conf(ngx_conf_t *cf)
-{
-    /* there is nothing to configure, but this comes before any directive */
-
-    if (ngx_tlsresume_hold(cf) != NGX_OK) {
-        return NULL;
-    }
-
-    return &ngx_http_tlsresume_module;
-}
-
-
-static void *
-ngx_http_tlsresume_create_srv_conf(ngx_conf_t *cf)
-{
-    ngx_http_tlsresume_srv_conf_t  *tscf;
-
-    tscf = ngx_pcalloc(cf->pool, sizeof(ngx_http_tlsresume_srv_conf_t));
-    if (tscf == NULL) {
-        return NULL;
-    }
-
-    tscf->instance = NGX_CONF_UNSET_PTR;
-
-    return tscf;
-}
-
-
-static char *
-ngx_http_tlsresume_merge_srv_conf(ngx_conf_t *cf, void *parent, void *child)
-{
-    ngx_http_tlsresume_srv_conf_t *prev = parent;
-    ngx_http_tlsresume_srv_conf_t *conf = child;
-
-    ngx_conf_merge_ptr_value(conf->instance, prev->instance, NULL);
-
-    return NGX_CONF_OK;
-}
-
-
-static void *
 ngx_http_tlsresume_create_loc_conf(ngx_conf_t *cf)
 {
     return ngx_pcalloc(cf->pool, sizeof(ngx_http_tlsresume_loc_conf_t));
@@ -165,8 +114,8 @@ ngx_http_tlsresume_merge_loc_conf(ngx_conf_t *cf, void *parent, void *child)
 {
     ngx_http_tlsresume_loc_conf_t *conf = child;
 
-    ngx_http_core_srv_conf_t       *cscf;
-    ngx_http_tlsresume_srv_conf_t  *tscf;
+    ngx_http_core_srv_conf_t  *cscf;
+    ngx_tlsresume_srv_conf_t  *tscf;
 
     tscf = ngx_http_conf_get_module_srv_conf(cf, ngx_http_tlsresume_module);
 
@@ -208,11 +157,11 @@ ngx_http_tlsresume_status(ngx_conf_t *cf, ngx_command_t *cmd, void *conf)
 static ngx_int_t
 ngx_http_tlsresume_status_handler(ngx_http_request_t *r)
 {
-    ngx_int_t                       rc;
-    ngx_str_t                       text;
-    ngx_buf_t                      *b;
-    ngx_chain_t                     out;
-    ngx_http_tlsresume_srv_conf_t  *tscf;
+    ngx_int_t                  rc;
+    ngx_str_t                  text;
+    ngx_buf_t                 *b;
+    ngx_chain_t                out;
+    ngx_tlsresume_srv_conf_t  *tscf;
 
     if (!(r->method & (NGX_HTTP_GET|NGX_HTTP_HEAD))) {
         return NGX_HTTP_NOT_ALLOWED;
@@ -357,9 +306,9 @@ static ngx_int_t
 ngx_http_tlsresume_attach(ngx_conf_t *cf, ngx_http_conf_addr_t *addr,
     ngx_http_core_srv_conf_t *cscf)
 {
-    ngx_tlsresume_place_t           place;
-    ngx_http_ssl_srv_conf_t        *sscf;
-    ngx_http_tlsresume_srv_conf_t  *tscf;
+    ngx_tlsresume_place_t      place;
+    ngx_http_ssl_srv_conf_t   *sscf;
+    ngx_tlsresume_srv_conf_t  *tscf;
 
     sscf = cscf->ctx->srv_conf[ngx_http_ssl_module.ctx_index];
     tscf = cscf->ctx->srv_conf[ngx_http_tlsresume_module.ctx_index];
@@ -419,8 +368,8 @@ static ngx_uint_t
 ngx_http_tlsresume_is_wanted(ngx_http_conf_addr_t *addr,
     ngx_http_core_srv_conf_t *cscf)
 {
-    ngx_http_ssl_srv_conf_t        *sscf;
-    ngx_http_tlsresume_srv_conf_t  *tscf;
+    ngx_http_ssl_srv_conf_t   *sscf;
+    ngx_tlsresume_srv_conf_t  *tscf;
 
     sscf = cscf->ctx->srv_conf[ngx_http_ssl_module.ctx_index];
     tscf = cscf->ctx->srv_conf[ngx_http_tlsresume_module.ctx_index];
@@ -467,11 +416,11 @@ ngx_http_tlsresume_place(ngx_http_core_srv_conf_t *cscf,
 static ngx_int_t
 ngx_http_tlsresume_init_module(ngx_cycle_t *cycle)
 {
-    ngx_uint_t                      i;
-    ngx_tlsresume_place_t           place;
-    ngx_http_core_srv_conf_t      **cscfp;
-    ngx_http_core_main_conf_t      *cmcf;
-    ngx_http_tlsresume_srv_conf_t  *tscf;
+    ngx_uint_t                  i;
+    ngx_tlsresume_place_t       place;
+    ngx_http_core_srv_conf_t  **cscfp;
+    ngx_http_core_main_conf_t  *cmcf;
+    ngx_tlsresume_srv_conf_t   *tscf;
 
     cmcf = ngx_http_cycle_get_module_main_conf(cycle, ngx_http_core_module);
 

@@ -15,15 +15,6 @@
 #include <ngx_tlsresume.h>
 
 
-typedef struct {
-    ngx_tlsresume_instance_t  *instance;
-} ngx_stream_tlsresume_srv_conf_t;
-
-
-static void *ngx_stream_tlsresume_create_main_conf(ngx_conf_t *cf);
-static void *ngx_stream_tlsresume_create_srv_conf(ngx_conf_t *cf);
-static char *ngx_stream_tlsresume_merge_srv_conf(ngx_conf_t *cf, void *parent,
-    void *child);
 static ngx_int_t ngx_stream_tlsresume_init(ngx_conf_t *cf);
 static void ngx_stream_tlsresume_place(ngx_stream_core_srv_conf_t *cscf,
     ngx_tlsresume_place_t *place);
@@ -39,7 +30,7 @@ static ngx_command_t  ngx_stream_tlsresume_commands[] = {
       NGX_STREAM_MAIN_CONF|NGX_STREAM_SRV_CONF|NGX_CONF_TAKE1,
       ngx_tlsresume_set_slot,
       NGX_STREAM_SRV_CONF_OFFSET,
-      offsetof(ngx_stream_tlsresume_srv_conf_t, instance),
+      offsetof(ngx_tlsresume_srv_conf_t, instance),
       NULL },
 
       ngx_null_command
@@ -50,11 +41,11 @@ static ngx_stream_module_t  ngx_stream_tlsresume_module_ctx = {
     NULL,                                  /* preconfiguration */
     ngx_stream_tlsresume_init,             /* postconfiguration */
 
-    ngx_stream_tlsresume_create_main_conf, /* create main configuration */
+    ngx_tlsresume_create_main_conf,        /* create main configuration */
     NULL,                                  /* init main configuration */
 
-    ngx_stream_tlsresume_create_srv_conf,  /* create server configuration */
-    ngx_stream_tlsresume_merge_srv_conf    /* merge server configuration */
+    ngx_tlsresume_create_srv_conf,         /* create server configuration */
+    ngx_tlsresume_merge_srv_conf           /* merge server configuration */
 };
 
 
@@ -74,56 +65,15 @@ ngx_module_t  ngx_stream_tlsresume_module = {
 };
 
 
-static void *
-ngx_stream_tlsresume_create_main_conf(ngx_conf_t *cf)
-{
-    /* there is nothing to configure, but this comes before any directive */
-
-    if (ngx_tlsresume_hold(cf) != NGX_OK) {
-        return NULL;
-    }
-
-    return &ngx_stream_tlsresume_module;
-}
-
-
-static void *
-ngx_stream_tlsresume_create_srv_conf(ngx_conf_t *cf)
-{
-    ngx_stream_tlsresume_srv_conf_t  *tscf;
-
-    tscf = ngx_pcalloc(cf->pool, sizeof(ngx_stream_tlsresume_srv_conf_t));
-    if (tscf == NULL) {
-        return NULL;
-    }
-
-    tscf->instance = NGX_CONF_UNSET_PTR;
-
-    return tscf;
-}
-
-
-static char *
-ngx_stream_tlsresume_merge_srv_conf(ngx_conf_t *cf, void *parent, void *child)
-{
-    ngx_stream_tlsresume_srv_conf_t *prev = parent;
-    ngx_stream_tlsresume_srv_conf_t *conf = child;
-
-    ngx_conf_merge_ptr_value(conf->instance, prev->instance, NULL);
-
-    return NGX_CONF_OK;
-}
-
-
 static ngx_int_t
 ngx_stream_tlsresume_init(ngx_conf_t *cf)
 {
-    ngx_uint_t                        i;
-    ngx_stream_ssl_conf_t            *sscf;
-    ngx_tlsresume_place_t             place;
-    ngx_stream_core_srv_conf_t      **cscfp;
-    ngx_stream_core_main_conf_t      *cmcf;
-    ngx_stream_tlsresume_srv_conf_t  *tscf;
+    ngx_uint_t                    i;
+    ngx_stream_ssl_conf_t        *sscf;
+    ngx_tlsresume_place_t         place;
+    ngx_stream_core_srv_conf_t  **cscfp;
+    ngx_stream_core_main_conf_t  *cmcf;
+    ngx_tlsresume_srv_conf_t     *tscf;
 
     cmcf = ngx_stream_conf_get_module_main_conf(cf, ngx_stream_core_module);
 
@@ -163,12 +113,12 @@ ngx_stream_tlsresume_place(ngx_stream_core_srv_conf_t *cscf,
 static ngx_int_t
 ngx_stream_tlsresume_init_module(ngx_cycle_t *cycle)
 {
-    ngx_uint_t                        i;
-    ngx_stream_ssl_conf_t            *sscf;
-    ngx_tlsresume_place_t             place;
-    ngx_stream_core_srv_conf_t      **cscfp;
-    ngx_stream_core_main_conf_t      *cmcf;
-    ngx_stream_tlsresume_srv_conf_t  *tscf;
+    ngx_uint_t                    i;
+    ngx_stream_ssl_conf_t        *sscf;
+    ngx_tlsresume_place_t         place;
+    ngx_stream_core_srv_conf_t  **cscfp;
+    ngx_stream_core_main_conf_t  *cmcf;
+    ngx_tlsresume_srv_conf_t     *tscf;
 
     cmcf = ngx_stream_cycle_get_module_main_conf(cycle,
                                                  ngx_stream_core_module);

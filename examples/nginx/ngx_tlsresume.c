@@ -94,14 +94,14 @@ ngx_tlsresume_state_t  ngx_tlsresume_state;
 static ngx_tlsresume_instance_t  ngx_tlsresume_none;
 
 
-ngx_int_t
-ngx_tlsresume_hold(ngx_conf_t *cf)
+void *
+ngx_tlsresume_create_main_conf(ngx_conf_t *cf)
 {
     ngx_pool_cleanup_t  *cln;
 
     cln = ngx_pool_cleanup_add(cf->cycle->pool, 0);
     if (cln == NULL) {
-        return NGX_ERROR;
+        return NULL;
     }
 
     cln->handler = ngx_tlsresume_release;
@@ -110,7 +110,35 @@ ngx_tlsresume_hold(ngx_conf_t *cf)
         tlsresume_set_log_callback(ngx_tlsresume_log, NULL);
     }
 
-    return NGX_OK;
+    return &ngx_tlsresume_state;
+}
+
+
+void *
+ngx_tlsresume_create_srv_conf(ngx_conf_t *cf)
+{
+    ngx_tlsresume_srv_conf_t  *tscf;
+
+    tscf = ngx_pcalloc(cf->pool, sizeof(ngx_tlsresume_srv_conf_t));
+    if (tscf == NULL) {
+        return NULL;
+    }
+
+    tscf->instance = NGX_CONF_UNSET_PTR;
+
+    return tscf;
+}
+
+
+char *
+ngx_tlsresume_merge_srv_conf(ngx_conf_t *cf, void *parent, void *child)
+{
+    ngx_tlsresume_srv_conf_t *prev = parent;
+    ngx_tlsresume_srv_conf_t *conf = child;
+
+    ngx_conf_merge_ptr_value(conf->instance, prev->instance, NULL);
+
+    return NGX_CONF_OK;
 }
 
 

@@ -20,6 +20,14 @@
 typedef struct ngx_tlsresume_instance_s  ngx_tlsresume_instance_t;
 
 
+/* of a server block */
+
+typedef struct {
+    ngx_tlsresume_instance_t  *instance;
+    unsigned                   attached:1;
+} ngx_tlsresume_srv_conf_t;
+
+
 /* a server block, for messages */
 
 typedef struct {
@@ -30,11 +38,14 @@ typedef struct {
 
 
 /*
- * Each module keeps the library's instances as long as one cycle of nginx has
- * its configuration: called once for each cycle, before any directive.
+ * There is no main configuration.  It is made once for each cycle, before any
+ * directive: from then on the library's instances live as long as the cycle.
  */
 
-ngx_int_t ngx_tlsresume_hold(ngx_conf_t *cf);
+void *ngx_tlsresume_create_main_conf(ngx_conf_t *cf);
+
+void *ngx_tlsresume_create_srv_conf(ngx_conf_t *cf);
+char *ngx_tlsresume_merge_srv_conf(ngx_conf_t *cf, void *parent, void *child);
 
 
 /*
