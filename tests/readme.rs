@@ -17,7 +17,7 @@ const DEMO: &str = "make demo";
 const TEST: &str = "make test";
 
 /// What a block may be. Commands that are not meant to be tried as they stand are `console`.
-const LANGUAGES: [&str; 8] = ["sh", "c", "toml", "console", "ini", "text", "nginx", "diff"];
+const LANGUAGES: [&str; 9] = ["sh", "c", "rust", "toml", "console", "ini", "text", "nginx", "diff"];
 
 #[test]
 fn every_block_says_what_it_is() {
@@ -79,6 +79,18 @@ fn every_c_block_compiles_without_a_warning() {
                 .args(openssl.split_whitespace())
                 .arg(&source),
         );
+    }
+}
+
+/// The compiler sees the example in the documentation of `Realm`.
+#[test]
+fn every_rust_block_is_part_of_an_example_that_compiles() {
+    let realm = read(&repository().join("src/realm.rs"));
+    let compiled: Vec<_> = realm.lines().filter_map(|line| line.strip_prefix("/// ")).collect();
+    for block in blocks_in("rust") {
+        let strange: Vec<_> =
+            block.text.lines().filter(|line| !compiled.contains(line)).map(str::to_owned).collect();
+        assert_none(&strange, &format!("{}: not in the example of src/realm.rs", block.place));
     }
 }
 
