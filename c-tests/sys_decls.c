@@ -40,6 +40,8 @@ SAME(BIO_CTRL_FLUSH, 11);
 SAME(BIO_CB_READ, 2);
 SAME(BIO_CB_WRITE, 3);
 SAME(SSL_VERIFY_PEER, 1);
+SAME(SSL_VERIFY_FAIL_IF_NO_PEER_CERT, 2);
+SAME(SSL_VERIFY_POST_HANDSHAKE, 8);
 SAME(SSL_SENT_SHUTDOWN, 1);
 SAME(SSL_RECEIVED_SHUTDOWN, 2);
 SAME(SSL_CTRL_CERT_FLAGS, 99);
@@ -118,7 +120,6 @@ static const struct {
     int (*ssl_up_ref)(SSL *);
     int (*ssl_in_init)(const SSL *);
     int (*ssl_is_init_finished)(const SSL *);
-    int (*bio_up_ref)(BIO *);
     BIO_callback_fn_ex (*bio_get_callback_ex)(const BIO *);
     void (*bio_set_callback_ex)(BIO *, BIO_callback_fn_ex);
     void *(*bio_get_ex_data)(AuxBio *, int);
@@ -215,7 +216,6 @@ static const struct {
     SSL_up_ref,
     SSL_in_init,
     SSL_is_init_finished,
-    BIO_up_ref,
     BIO_get_callback_ex,
     BIO_set_callback_ex,
     BIO_get_ex_data,

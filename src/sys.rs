@@ -15,12 +15,22 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::Once;
-use std::sync::atomic::{AtomicU8, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
 pub(crate) use file::{FileLock, allocate, is_allocated, lock_alone, lock_shared};
 pub(crate) use output::{remember_stderr, write as write_quietly, write_stderr};
+
+/// Runs as the library is loaded, before a program that it is linked to can have closed standard error.
+#[used]
+#[unsafe(link_section = ".init_array")]
+static AT_LOAD: extern "C" fn() = {
+    extern "C" fn remember() {
+        remember_stderr();
+    }
+    remember
+};
 
 /// `CLOCK_REALTIME`; zero when it cannot be read.
 pub(crate) fn wall_clock() -> Duration {
@@ -306,6 +316,14 @@ pub(crate) fn shared_bytes(len: usize) -> Option<&'static [AtomicU8]> {
     // SAFETY: a new mapping of that length, readable and writable, which nobody ends; children write to it atomically.
     #[allow(clippy::disallowed_methods, reason = "a mapping is not null")]
     Some(unsafe { std::slice::from_raw_parts(address.as_ptr().cast(), len) })
+}
+
+/// As [`shared_bytes`], in words.
+pub(crate) fn shared_words(count: usize) -> Option<&'static [AtomicU64]> {
+    let address = map(None, count * size_of::<AtomicU64>()).ok()?;
+    // SAFETY: as in `shared_bytes`; a mapping begins at a page.
+    #[allow(clippy::disallowed_methods, reason = "a mapping is not null")]
+    Some(unsafe { std::slice::from_raw_parts(address.as_ptr().cast(), count) })
 }
 
 /// Ends a mapping.

@@ -12,17 +12,24 @@ use libc::c_int;
 /// Signals of a write that fails: nobody reads the pipe any more, or the file would be longer than allowed.
 const SIGNALS: [c_int; 2] = [libc::SIGPIPE, libc::SIGXFSZ];
 
-/// What standard error was when the library was loaded: device and number of the file. Zero: not known.
+/// What standard error was when the library was loaded: device and number of the file.
 static DEVICE: AtomicU64 = AtomicU64::new(0);
-static NUMBER: AtomicU64 = AtomicU64::new(0);
+static NUMBER: AtomicU64 = AtomicU64::new(UNKNOWN);
+
+const UNKNOWN: u64 = 0;
+/// The number of no file.
+const CLOSED: u64 = u64::MAX;
+
+/// Longest line that goes to a pipe at once (pipe(7)).
+const PIPE_BUF: usize = 4096;
 
 /// Remembers what standard error is now. The first call counts.
 pub(crate) fn remember_stderr() {
-    if let Some(file) = status(libc::STDERR_FILENO)
-        && NUMBER.load(Ordering::Relaxed) == 0
-    {
-        DEVICE.store(file.st_dev, Ordering::Relaxed);
-        NUMBER.store(file.st_ino, Ordering::Relaxed);
+    if NUMBER.load(Ordering::Relaxed) == UNKNOWN {
+        let file = status(libc::STDERR_FILENO).map(|file| (file.st_dev, file.st_ino));
+        let (device, number) = file.unwrap_or((0, CLOSED));
+        DEVICE.store(device, Ordering::Relaxed);
+        NUMBER.store(number, Ordering::Relaxed);
     }
 }
 
@@ -43,14 +50,14 @@ fn status(descriptor: c_int) -> Option<libc::stat> {
 
 /// Whether lines may be written to what standard error is: inetd(8) gives its servers the client's connection as standard
 /// input, output and error, vsftpd does the same, and a program that closed standard error may get anything by that
-/// number. Another file than at first is a log if it is only appended to.
+/// number. Another file than at first is a log if it is only appended to, and was put in the place of one.
 fn is_for_lines(file: &libc::stat) -> bool {
     let first = (DEVICE.load(Ordering::Relaxed), NUMBER.load(Ordering::Relaxed));
-    let is_first = first.1 == 0 || (file.st_dev, file.st_ino) == first;
+    let is_first = first.1 == UNKNOWN || (file.st_dev, file.st_ino) == first;
     match file.st_mode & libc::S_IFMT {
         libc::S_IFSOCK => is_first && is_managers(file),
-        libc::S_IFREG => is_first || is_appended_to(),
-        _ => true,
+        libc::S_IFREG => is_first || first.1 != CLOSED && is_appended_to(),
+        _ => is_first,
     }
 }
 
@@ -72,8 +79,19 @@ fn is_managers(file: &libc::stat) -> bool {
     !failed && domain == libc::AF_UNIX && !is_input
 }
 
-/// Writes as much as goes at once, and never raises a signal, whatever became of that descriptor.
+/// Whether a write does not have to wait for a reader.
+fn has_room(descriptor: c_int) -> bool {
+    let mut asked = libc::pollfd { fd: descriptor, events: libc::POLLOUT, revents: 0 };
+    // SAFETY: one entry, which the call may write.
+    unsafe { libc::poll(&raw mut asked, 1, 0) == 1 && asked.revents & libc::POLLOUT != 0 }
+}
+
+/// Writes as much as goes at once, waits for nobody, and never raises a signal, whatever became of that descriptor.
 pub(crate) fn write(descriptor: c_int, text: &[u8]) {
+    let text = text.get(..PIPE_BUF).unwrap_or(text);
+    if !has_room(descriptor) {
+        return;
+    }
     // SAFETY: the sets are initialised by sigemptyset before use; the mask of this thread alone changes, and is put back.
     // A signal that was pending before stays so; one that our write raised is taken off.
     unsafe {

@@ -121,7 +121,7 @@ pub(super) unsafe fn attach_then(
             configured: AtomicBool::new(false),
             ready: AtomicBool::new(false),
             watch: Notes::find(ctx).map_or_else(Watch::new, |notes| notes.watch),
-            elsewhere: Elsewhere::default(),
+            elsewhere: Elsewhere::of(private_number),
             is_being_freed: AtomicBool::new(false),
             wishes: Wishes::of(ctx),
         };

@@ -15,7 +15,7 @@ use openssl_sys::{EVP_CIPHER_CTX, SSL, SSL_CTX, SSL_SESSION};
 use super::attach::Attachment;
 use super::binding::{family, session_binding};
 use super::client;
-use super::connection::{has_begun_to_answer, is_stateless, is_tls13};
+use super::connection::{has_begun_to_answer, is_resumed, is_stateless, is_tls13};
 use super::guard::guarded;
 use super::handshake::{Handshake, Resuming};
 use super::name::ServerName;
@@ -294,6 +294,10 @@ unsafe fn open_ticket(
         return NO_TICKET;
     }
     let tls13 = is_tls13(ssl);
+    // Where this program was not seen to leave our info callback in place under that name, the making of a new ticket is
+    // where the resumption is judged. Not always: OpenSSL's clients may forget a TLS 1.2 session that is renewed.
+    let is_unseen =
+        engine.knows_rules(opening.policy) && visit.elsewhere != Some(opening.policy.print());
     handshake.opening(opening.age, engine, tls13);
     let (policy, family) = (opening.policy, opening.family);
     handshake.name = server_name;
@@ -301,7 +305,8 @@ unsafe fn open_ticket(
         Some(Resuming { policy, family, authenticated: None, engine: Arc::clone(engine) });
     confirm::ask(ssl, handshake);
     // In TLS 1.3 a client uses a ticket once: without a new one it could resume every second time only.
-    if tls13 || opening.age == Age::Older { TICKET_AND_RENEW } else { TICKET }
+    let is_renewed = tls13 || opening.age == Age::Older || is_unseen;
+    if is_renewed { TICKET_AND_RENEW } else { TICKET }
 }
 
 /// # Safety
@@ -322,7 +327,8 @@ unsafe fn issue_ticket(
         if handshake.refused {
             return END_HANDSHAKE;
         }
-        handshake.has_passed = true;
+        // The ticket of a TLS 1.2 resumption comes before the client's Finished.
+        handshake.has_passed = is_tls13(ssl) || !is_resumed(ssl);
         // SAFETY: the connection's callback is running, and so is its session valid.
         if let Some(session) = unsafe { Session::borrow(openssl_sys::SSL_get_session(ssl)) } {
             handshake.held.change(ssl, session);

@@ -69,9 +69,13 @@ pub(super) fn leaves_callback(
 }
 
 /// A session was resumed and never judged, for the application put an info callback in the place of ours: that shall not
-/// happen again.
+/// happen again, nor that a handshake fails since its session did not get its secret back.
 pub(super) fn connection_is_freed(ssl: *mut SSL, handshake: &Handshake) {
-    if !handshake.is_asked || handshake.is_watched || handshake.has_passed || !is_finished(ssl) {
+    if !handshake.is_asked || handshake.is_watched || handshake.has_passed {
+        return;
+    }
+    let is_missed = handshake.secret.is_some() && has_begun_to_answer(ssl);
+    if !is_missed && !is_finished(ssl) {
         return;
     }
     let Some(resuming) = handshake.resumed(ssl).filter(|it| it.knows_rules()) else { return };
@@ -167,12 +171,16 @@ unsafe extern "C" fn judge(ssl: *const SSL, position: c_int, value: c_int) {
 fn give_up(ssl: *mut SSL) {
     // SAFETY: `ssl` is the connection whose callback is running, which keeps its context alive.
     unsafe {
+        // An application that found ours on another connection may call it for this one, which has none.
+        if !is_judge(sys::SSL_get_info_callback(ssl)) {
+            return;
+        }
         let ctx = openssl_sys::SSL_get_SSL_CTX(ssl);
         sys::SSL_set_info_callback(ssl, sys::SSL_CTX_get_info_callback(ctx));
     }
-    let Some(attachment) = Attachment::serving(ssl).filter(|it| it.engine.has_rules()) else {
-        return;
-    };
+    let knows_rules =
+        |it: &&Attachment| it.engine.has_rules() || !policy::is_public(&it.engine, Some(it), ssl);
+    let Some(attachment) = Attachment::serving(ssl).filter(knows_rules) else { return };
     attachment.watch.note(false);
     if is_resumed(ssl) && !is_quic(ssl) && !is_finished(ssl) {
         // SAFETY: as above.

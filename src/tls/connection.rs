@@ -62,12 +62,6 @@ fn reads_client_hello(ssl: *mut SSL, state: c_int) -> bool {
     is_it
 }
 
-/// Whether the connection's handshake has not begun.
-pub(super) fn is_before_handshake(ssl: *mut SSL) -> bool {
-    // SAFETY: the connection is valid in its callback.
-    unsafe { sys::SSL_get_state(ssl) == sys::TLS_ST_BEFORE }
-}
-
 /// Whether the connection's handshake is over.
 pub(super) fn is_finished(ssl: *mut SSL) -> bool {
     // SAFETY: the connection is valid in its callback.

@@ -7,21 +7,23 @@
 //! the client has closed the connection (SSL_ERROR_ZERO_RETURN), so servers log no fault of their own. The BIOs stay the
 //! application's: it may ask for their descriptor, read what is in them, set them again and free them.
 //!
-//! An application may use the object again (SSL_clear(3)). The connection is then before its first step, and its BIOs write
-//! and read as before.
+//! An application may use the object again (SSL_clear(3)). With the next handshake its BIOs write and read as before.
 //!
-//! Owns: [`Cut`], one in a connection whose handshake was ended, and [`Block`], one on each of its BIOs. Called by:
-//! [`super::confirm`]. Threads and forks: as for every callback. Failure: a BIO that cannot be blocked leaves the mark of
-//! a connection that is shut down.
+//! Owns: [`Cut`], one in a connection whose handshake was ended, and [`Block`], one on each of its BIOs, of which it keeps
+//! no reference. Called by: [`super::confirm`]. Threads and forks: as for every callback, but a BIO may be freed on another
+//! thread. Failure: a BIO that cannot be blocked, or is not since connections may share it (DTLS), leaves the mark of a
+//! connection that is shut down.
 
 use std::ffi::{c_char, c_int, c_long, c_void};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use openssl_sys::{BIO, CRYPTO_EX_DATA, SSL};
+use parking_lot::Mutex;
 
-use super::connection::{has_begun_to_answer, is_before_handshake, is_renegotiated, is_tls};
+use super::connection::{has_begun_to_answer, is_renegotiated, is_tls};
 use super::ex_data::{Place, give, unmarked};
 use super::sys::{self, BioCallback};
 
@@ -29,12 +31,11 @@ use super::sys::{self, BioCallback};
 const ALERT: [u8; ALERT_LEN as usize] = [21, 3, 3, 0, 2, 2, 40];
 const ALERT_LEN: u8 = 7;
 
-/// A connection whose handshake was ended, and what it wrote to and read from.
+/// A connection whose handshake was ended: what it wrote to and read from.
+#[derive(Default)]
 pub(super) struct Cut {
-    /// NULL once the connection is gone, for its BIOs may outlive it.
-    ssl: Arc<AtomicPtr<SSL>>,
-    writes: Option<Blocked>,
-    reads: Option<Blocked>,
+    writes: Option<Arc<Block>>,
+    reads: Option<Arc<Block>>,
 }
 
 impl Cut {
@@ -43,7 +44,7 @@ impl Cut {
     /// # Safety
     /// `ssl` is the connection whose callback is running, not of QUIC.
     pub(super) unsafe fn end(ssl: *mut SSL) -> Self {
-        let mut cut = Cut { ssl: Arc::new(AtomicPtr::new(ssl)), writes: None, reads: None };
+        let mut cut = Cut::default();
         // SAFETY: the connection is valid (caller), and so are its BIOs.
         unsafe {
             let writes = openssl_sys::SSL_get_wbio(ssl);
@@ -65,139 +66,142 @@ impl Cut {
     pub(super) unsafe fn again(&mut self, ssl: *mut SSL) {
         // SAFETY: the connection is valid (caller), and so are its BIOs.
         unsafe {
-            let (writes, reads) = (openssl_sys::SSL_get_wbio(ssl), openssl_sys::SSL_get_rbio(ssl));
-            Blocked::change(&mut self.writes, writes, sys::BIO_CB_WRITE, &self.ssl);
-            Blocked::change(&mut self.reads, reads, sys::BIO_CB_READ, &self.ssl);
             openssl_sys::SSL_set_shutdown(ssl, sys::SSL_SENT_SHUTDOWN | sys::SSL_RECEIVED_SHUTDOWN);
+            // Connections of DTLS may share a BIO.
+            if is_tls(ssl) {
+                self.block(openssl_sys::SSL_get_wbio(ssl), sys::BIO_CB_WRITE);
+                self.block(openssl_sys::SSL_get_rbio(ssl), sys::BIO_CB_READ);
+            }
         }
     }
 
     /// Leaves the connection ended, for as long as it has these BIOs.
     pub(super) fn stay(mut self) {
-        for blocked in [self.writes.take(), self.reads.take()].into_iter().flatten() {
-            blocked.stay();
+        self.writes = None;
+        self.reads = None;
+    }
+
+    /// Has a BIO not do that any more, and no other one.
+    ///
+    /// # Safety
+    /// `bio` is NULL or valid.
+    unsafe fn block(&mut self, bio: *mut BIO, operation: c_int) {
+        let own = [&self.writes, &self.reads];
+        if own[usize::from(operation == sys::BIO_CB_READ)].as_ref().is_some_and(|it| it.is_on(bio))
+        {
+            return;
+        }
+        // SAFETY: as the caller promises.
+        let block = NonNull::new(bio).and_then(|bio| unsafe { Block::on(bio, own) });
+        if let Some(block) = &block {
+            block.of(operation).store(true, Ordering::Relaxed);
+        }
+        let place = if operation == sys::BIO_CB_READ { &mut self.reads } else { &mut self.writes };
+        if let Some(before) = std::mem::replace(place, block) {
+            before.lift(operation);
         }
     }
 }
 
 impl Drop for Cut {
     fn drop(&mut self) {
-        self.ssl.store(ptr::null_mut(), Ordering::Release);
-    }
-}
-
-/// A BIO that does not do one thing any more, with a reference to it. Dropping it gives the BIO back as it was.
-struct Blocked {
-    bio: NonNull<BIO>,
-    operation: c_int,
-}
-
-impl Blocked {
-    /// Blocks a BIO, and no other any more.
-    ///
-    /// # Safety
-    /// `bio` is NULL or valid.
-    unsafe fn change(
-        blocked: &mut Option<Blocked>,
-        bio: *mut BIO,
-        operation: c_int,
-        ssl: &Arc<AtomicPtr<SSL>>,
-    ) {
-        let bio = NonNull::new(bio);
-        if blocked.as_ref().map(|blocked| blocked.bio) != bio {
-            // SAFETY: as the caller promises.
-            *blocked = bio.and_then(|bio| unsafe { Blocked::new(bio, operation, ssl) });
+        if let Some(block) = self.writes.take() {
+            block.lift(sys::BIO_CB_WRITE);
         }
-    }
-
-    /// # Safety
-    /// `bio` is valid.
-    unsafe fn new(bio: NonNull<BIO>, operation: c_int, ssl: &Arc<AtomicPtr<SSL>>) -> Option<Self> {
-        // SAFETY: as the caller promises; the reference is given back by `drop` or `stay`.
-        unsafe {
-            let block = Block::on(bio.as_ptr(), ssl)?;
-            if sys::BIO_up_ref(bio.as_ptr()) != 1 {
-                return None;
-            }
-            block.of(operation).store(true, Ordering::Relaxed);
-        }
-        Some(Blocked { bio, operation })
-    }
-
-    fn stay(self) {
-        // SAFETY: the reference of `new`.
-        unsafe { openssl_sys::BIO_free_all(self.bio.as_ptr()) };
-        std::mem::forget(self);
-    }
-}
-
-impl Drop for Blocked {
-    fn drop(&mut self) {
-        // SAFETY: the reference of `new` keeps the BIO alive until here, and is given back once.
-        unsafe {
-            Block::lift(self.bio.as_ptr(), self.operation);
-            openssl_sys::BIO_free_all(self.bio.as_ptr());
+        if let Some(block) = self.reads.take() {
+            block.lift(sys::BIO_CB_READ);
         }
     }
 }
 
-/// What a BIO does not do for a connection, in its ex_data until it is lifted or the BIO is freed.
+/// What a BIO does not do any more. The BIO has it in its ex_data until it is freed.
 struct Block {
-    ssl: Arc<AtomicPtr<SSL>>,
+    /// `None` once the BIO is freed, which the application may do at any time, on any thread.
+    bio: Mutex<Option<NonNull<BIO>>>,
     writes: AtomicBool,
     reads: AtomicBool,
     /// The application's callback.
     callback: Option<BioCallback>,
 }
 
+// SAFETY: the BIO is used under the lock alone, and only as long as it is there.
+unsafe impl Send for Block {}
+// SAFETY: as above.
+unsafe impl Sync for Block {}
+
+/// Longest wait for a BIO that is being freed: who waits for longer was forked off in between.
+const PATIENCE: Duration = Duration::from_millis(100);
+
 impl Block {
-    /// The block on a BIO of that connection, made if need be. `None` without memory, and where others have blocked it.
+    /// The block on a BIO, made if need be. `None` without memory, and where a connection other than the one that has
+    /// `own` has blocked it.
     ///
     /// # Safety
-    /// `bio` is valid and not freed while the result is used.
-    unsafe fn on<'a>(bio: *mut BIO, ssl: &Arc<AtomicPtr<SSL>>) -> Option<&'a Block> {
+    /// `bio` is valid.
+    unsafe fn on(bio: NonNull<BIO>, own: [&Option<Arc<Block>>; 2]) -> Option<Arc<Block>> {
+        // SAFETY: as the caller promises.
+        let found = unsafe { Block::find(bio.as_ptr()) }.filter(|found| found.is_active());
+        if let Some(found) = found {
+            let is_own = own.into_iter().flatten().any(|block| Arc::ptr_eq(block, found));
+            return is_own.then(|| Arc::clone(found));
+        }
+        // SAFETY: as above.
+        unsafe { Block::set(bio) }
+    }
+
+    /// Puts a new block on a BIO, in the place of one that was lifted.
+    ///
+    /// # Safety
+    /// `bio` is valid, and has no block that is active.
+    unsafe fn set(bio: NonNull<BIO>) -> Option<Arc<Block>> {
         let index = index()?;
-        // SAFETY: as the caller promises; the block is the BIO's once it is stored.
+        // SAFETY: as the caller promises; what is stored is the BIO's until it is replaced or the BIO is freed.
         unsafe {
-            if let Some(block) = Block::find(bio) {
-                return Some(block).filter(|block| Arc::ptr_eq(&block.ssl, ssl));
+            let before = sys::BIO_get_ex_data(bio.as_ptr(), index);
+            if !before.is_null() && unmarked::<Arc<Block>>(before).is_none() {
+                return None;
             }
-            let block = Block {
-                ssl: Arc::clone(ssl),
+            let callback = sys::BIO_get_callback_ex(bio.as_ptr());
+            let block = Arc::new(Block {
+                bio: Mutex::new(Some(bio)),
                 writes: AtomicBool::new(false),
                 reads: AtomicBool::new(false),
-                callback: sys::BIO_get_callback_ex(bio),
-            };
-            let block = give(block, |stored| sys::BIO_set_ex_data(bio, index, stored) == 1)?;
-            sys::BIO_set_callback_ex(bio, Some(pass_or_fail));
-            Some(&*block.as_ptr())
+                callback: callback.filter(|callback| !is_ours(*callback)),
+            });
+            give(Arc::clone(&block), |it| sys::BIO_set_ex_data(bio.as_ptr(), index, it) == 1)?;
+            free_block(before);
+            sys::BIO_set_callback_ex(bio.as_ptr(), Some(PASS_OR_FAIL));
+            Some(block)
         }
     }
 
     /// # Safety
-    /// As for [`Block::on`].
-    unsafe fn find<'a>(bio: *mut BIO) -> Option<&'a Block> {
+    /// `bio` is valid, and keeps its block while the result is used.
+    unsafe fn find<'a>(bio: *mut BIO) -> Option<&'a Arc<Block>> {
         let index = index()?;
         // SAFETY: as the caller promises; what bears our mark under our index is a block.
         unsafe { Some(&*unmarked(sys::BIO_get_ex_data(bio, index))?.as_ptr()) }
     }
 
-    /// Lets a BIO do that again; the last one takes the block off.
-    ///
-    /// # Safety
-    /// `bio` is valid.
-    unsafe fn lift(bio: *mut BIO, operation: c_int) {
-        // SAFETY: as the caller promises; the block is freed once, when the BIO does not have it any more.
-        unsafe {
-            let (Some(block), Some(index)) = (Block::find(bio), index()) else { return };
-            block.of(operation).store(false, Ordering::Relaxed);
-            if block.writes.load(Ordering::Relaxed) || block.reads.load(Ordering::Relaxed) {
-                return;
+    fn is_on(&self, bio: *mut BIO) -> bool {
+        let own = self.bio.try_lock_for(PATIENCE);
+        own.is_some_and(|own| own.is_some_and(|own| own.as_ptr() == bio))
+    }
+
+    /// Lets the BIO do that again; without anything to block it gets the application's callback back, unless the
+    /// application has set another.
+    fn lift(&self, operation: c_int) {
+        self.of(operation).store(false, Ordering::Relaxed);
+        let Some(bio) = self.bio.try_lock_for(PATIENCE).filter(|_| !self.is_active()) else {
+            return;
+        };
+        if let Some(bio) = *bio {
+            // SAFETY: the BIO is there as long as it is in its block, of which the lock is held.
+            unsafe {
+                if sys::BIO_get_callback_ex(bio.as_ptr()).is_some_and(is_ours) {
+                    sys::BIO_set_callback_ex(bio.as_ptr(), self.callback);
+                }
             }
-            let stored = sys::BIO_get_ex_data(bio, index);
-            sys::BIO_set_callback_ex(bio, block.callback);
-            sys::BIO_set_ex_data(bio, index, ptr::null_mut());
-            free_block(stored);
         }
     }
 
@@ -205,28 +209,39 @@ impl Block {
         if operation == sys::BIO_CB_WRITE { &self.writes } else { &self.reads }
     }
 
-    /// Whether the BIO must not do that now. A connection that makes another handshake is before its first step until its
-    /// ClientHello is read; from then on nothing is blocked.
+    fn is_active(&self) -> bool {
+        self.writes.load(Ordering::Relaxed) || self.reads.load(Ordering::Relaxed)
+    }
+
+    /// Whether the BIO must not do that now.
     fn forbids(&self, operation: c_int) -> bool {
-        let is_blocked = match operation {
-            sys::BIO_CB_WRITE | sys::BIO_CB_READ => self.of(operation).load(Ordering::Relaxed),
-            _ => false,
-        };
-        let ssl = self.ssl.load(Ordering::Acquire);
-        // The connection is gone when the pointer is NULL; who reads or writes for it is on its thread.
-        if is_blocked && !ssl.is_null() && is_before_handshake(ssl) {
-            self.writes.store(false, Ordering::Relaxed);
-            self.reads.store(false, Ordering::Relaxed);
-            return false;
-        }
-        is_blocked
+        matches!(operation, sys::BIO_CB_WRITE | sys::BIO_CB_READ)
+            && self.of(operation).load(Ordering::Relaxed)
     }
 }
 
 /// Our place in the ex_data of BIOs, taken when the first handshake is ended.
 fn index() -> Option<c_int> {
-    static PLACE: Place = Place::freed_by(sys::CRYPTO_EX_INDEX_BIO, free);
+    static PLACE: Place = Place::freed_by(sys::CRYPTO_EX_INDEX_BIO, free).copied_by(not_copied);
     PLACE.index()
+}
+
+/// A copy (BIO_dup_chain(3)) is another connection's.
+unsafe extern "C" fn not_copied(
+    _to: *mut CRYPTO_EX_DATA,
+    _from: *const CRYPTO_EX_DATA,
+    value: *mut *mut c_void,
+    _index: c_int,
+    _argl: c_long,
+    _argp: *mut c_void,
+) -> c_int {
+    // SAFETY: OpenSSL passes the address of the copied pointer.
+    unsafe {
+        if unmarked::<Arc<Block>>(*value).is_some() {
+            *value = ptr::null_mut();
+        }
+    }
+    1
 }
 
 unsafe extern "C" fn free(
@@ -237,17 +252,27 @@ unsafe extern "C" fn free(
     _argl: c_long,
     _argp: *mut c_void,
 ) {
-    // SAFETY: OpenSSL frees the BIO, so nobody uses its block any more.
+    // SAFETY: OpenSSL frees the BIO, which owns its reference.
     unsafe { free_block(block) };
 }
 
 /// # Safety
-/// What bears our mark is a block that nobody uses any more.
+/// What bears our mark is a reference to a block, which the BIO does not have any more.
 unsafe fn free_block(stored: *mut c_void) {
-    if let Some(block) = unmarked::<Block>(stored) {
-        // SAFETY: as the caller promises; made by `Block::on` with Box::into_raw.
-        drop(unsafe { Box::from_raw(block.as_ptr()) });
+    if let Some(block) = unmarked::<Arc<Block>>(stored) {
+        // SAFETY: as the caller promises; made by `give`.
+        let block = unsafe { Box::from_raw(block.as_ptr()) };
+        if let Some(mut bio) = block.bio.try_lock_for(PATIENCE) {
+            *bio = None;
+        }
     }
+}
+
+/// One address for the function, to know it again by.
+static PASS_OR_FAIL: BioCallback = pass_or_fail;
+
+fn is_ours(callback: BioCallback) -> bool {
+    ptr::fn_addr_eq(callback, PASS_OR_FAIL)
 }
 
 /// Called before a BIO does something, and after it (BIO_callback_fn_ex(3)).

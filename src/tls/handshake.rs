@@ -161,6 +161,7 @@ impl Handshake {
             state.begin_anew(ssl, now);
         }
         state.look_at_server_random(ssl);
+        removal::handshake_calls(ssl);
         Some(state)
     }
 
@@ -240,6 +241,15 @@ impl Handshake {
         Handshake {
             random: client_random(ssl),
             finished: (!has_begun_to_answer(ssl)).then(|| last_finished(ssl)),
+            ..Handshake::before_the_first(connection)
+        }
+    }
+
+    /// What is known before a ClientHello was read.
+    fn before_the_first(connection: Connection) -> Self {
+        Handshake {
+            random: [0; RANDOM_LEN],
+            finished: None,
             has_server_random: false,
             tickets: 0,
             lookups: 0,
@@ -392,11 +402,14 @@ impl Connection {
 
 /// Our place in the ex_data of connections.
 pub(super) fn index() -> Option<c_int> {
-    static PLACE: Place = Place::freed_by(sys::CRYPTO_EX_INDEX_SSL, free).copied_by(not_copied);
+    static PLACE: Place =
+        Place::freed_by(sys::CRYPTO_EX_INDEX_SSL, free).copied_by(copied_for_callback);
     PLACE.index()
 }
 
-unsafe extern "C" fn not_copied(
+/// A copy (SSL_dup(3)) has the info callback that the original has, which may be ours: so it gets what that needs to know,
+/// and nothing of the handshake.
+unsafe extern "C" fn copied_for_callback(
     _to: *mut CRYPTO_EX_DATA,
     _from: *const CRYPTO_EX_DATA,
     value: *mut *mut c_void,
@@ -404,10 +417,17 @@ unsafe extern "C" fn not_copied(
     _argl: c_long,
     _argp: *mut c_void,
 ) -> c_int {
-    // SAFETY: OpenSSL passes the address of the copied pointer.
+    // SAFETY: OpenSSL passes the address of the copied pointer; what bears our mark is the original's Handshake.
     unsafe {
-        if unmarked::<Handshake>(*value).is_some() {
+        if let Some(original) = unmarked::<Handshake>(*value) {
+            let info_callback = original.as_ref().info_callback;
+            let connection = Connection::new(clock::now());
+            let copy = Handshake { info_callback, ..Handshake::before_the_first(connection) };
             *value = ptr::null_mut();
+            give(copy, |stored| {
+                *value = stored;
+                true
+            });
         }
     }
     1

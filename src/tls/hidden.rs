@@ -13,6 +13,7 @@
 
 use std::ffi::{c_char, c_int, c_uchar, c_uint, c_void};
 use std::ptr::{self, NonNull};
+use std::sync::atomic::{AtomicI32, Ordering};
 
 use once_cell::race::OnceBox;
 use openssl_sys::{SSL, SSL_CTX, SSL_SESSION, X509_STORE_CTX, X509_VERIFY_PARAM};
@@ -25,6 +26,9 @@ const CONTEXT_WORDS: usize = 112;
 
 /// Likewise of verification parameters, in units of an integer.
 const PARAMETER_UNITS: usize = 12;
+
+/// Likewise of connections.
+const CONNECTION_UNITS: usize = 16;
 
 /// A context's members without a getter.
 pub(super) struct Hidden {
@@ -68,6 +72,7 @@ impl Hidden {
 /// that its children inherit the answer.
 pub(super) fn find_out() {
     members();
+    REFERENCES.get_or_init(|| Box::new(find_references()));
 }
 
 fn members() -> Option<&'static Members> {
@@ -120,6 +125,42 @@ pub(super) unsafe fn purpose(parameters: *mut X509_VERIFY_PARAM) -> c_int {
     let place = PLACE.get_or_init(|| Box::new(find_purpose()));
     // SAFETY: the parameters are valid (caller) and of the type that the place was found out on.
     place.map_or(0, |at| unsafe { integer_at(parameters, at) })
+}
+
+/// How many references a connection has, where OpenSSL keeps that at the start of it: since version 3.2.
+///
+/// # Safety
+/// `ssl` is a connection whose memory is there.
+pub(super) unsafe fn references(ssl: *mut SSL) -> Option<c_int> {
+    let place = *REFERENCES.get()?;
+    // SAFETY: the connection is there (caller) and of the type that the place was found out on. Other threads count there
+    // at the same time, with atomic operations.
+    place.map(|at| unsafe { &*ssl.cast::<AtomicI32>().add(at) }.load(Ordering::Acquire))
+}
+
+static REFERENCES: OnceBox<Option<usize>> = OnceBox::new();
+
+fn find_references() -> Option<usize> {
+    let sample = Sample::new()?;
+    // SAFETY: the sample is valid; the connection is ours, has more units than are looked at, and loses both references.
+    unsafe {
+        let ssl = (libssl().new)(sample.0);
+        if ssl.is_null() {
+            return None;
+        }
+        let units = || {
+            let unit = |at| ssl.cast::<c_int>().add(at).read_volatile();
+            std::array::from_fn::<c_int, CONNECTION_UNITS, _>(unit)
+        };
+        let one = units();
+        let is_counted = sys::SSL_up_ref(ssl) == 1;
+        let two = units();
+        openssl_sys::SSL_free(ssl);
+        if is_counted {
+            openssl_sys::SSL_free(ssl);
+        }
+        only((0..CONNECTION_UNITS).filter(|at| one[*at] == 1 && two[*at] == 2))
+    }
 }
 
 /// Which words of a context are what.

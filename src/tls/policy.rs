@@ -15,10 +15,13 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use openssl_sys::{SSL, SSL_CIPHER, SSL_CTX};
 
 use super::attach::Attachment;
-use super::connection::is_resumed;
+use super::connection::{is_resumed, is_tls13};
 use super::hidden::Hidden;
 use super::rules::{self, Place};
-use super::sys::{self, SSL_VERIFY_PEER, TLS1_3_VERSION, X509_V_OK};
+use super::sys::{
+    self, SSL_VERIFY_FAIL_IF_NO_PEER_CERT, SSL_VERIFY_PEER, SSL_VERIFY_POST_HANDSHAKE,
+    TLS1_3_VERSION, X509_V_OK,
+};
 use crate::config::Bind;
 use crate::engine::{Engine, Policy};
 
@@ -70,11 +73,26 @@ pub(super) fn verifies_client(ssl: *mut SSL) -> bool {
 pub(super) fn admits_resumption(ssl: *mut SSL, by_session: bool) -> bool {
     // SAFETY: `ssl` is the connection whose callback is running.
     let result = unsafe { openssl_sys::SSL_get_verify_result(ssl) };
-    if verifies_client(ssl) && result != X509_V_OK {
+    if verifies_client(ssl) && result != X509_V_OK || !by_session && lacks_required_certificate(ssl)
+    {
         return false;
     }
     // What resumed and was no session of ours was a shared key of the application's (TLS 1.3).
     by_session || !is_resumed(ssl) && has_certificate_cipher(ssl)
+}
+
+/// Whether the client of a full handshake has no certificate where one is required now: that came to be required after the
+/// client was asked.
+fn lacks_required_certificate(ssl: *mut SSL) -> bool {
+    // SAFETY: `ssl` is the connection whose callback is running, and so is its session valid.
+    let (mode, session) =
+        unsafe { (openssl_sys::SSL_get_verify_mode(ssl), openssl_sys::SSL_get_session(ssl)) };
+    // In TLS 1.3 it may be asked for later.
+    let later = if is_tls13(ssl) { SSL_VERIFY_POST_HANDSHAKE } else { 0 };
+    let required = SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
+    // SAFETY: as above.
+    mode & (required | later) == required
+        && (session.is_null() || unsafe { sys::SSL_SESSION_get0_peer(session) }.is_null())
 }
 
 fn has_certificate_cipher(ssl: *mut SSL) -> bool {
@@ -82,9 +100,25 @@ fn has_certificate_cipher(ssl: *mut SSL) -> bool {
     unsafe { is_by_certificate(openssl_sys::SSL_get_current_cipher(ssl)) }
 }
 
-/// What [`lets_anybody_in`] found out for a list of ciphers: the list's address, and 1 for yes.
+/// What [`lets_anybody_in`] found out for a list of ciphers: a print of the list, and 1 for yes.
 #[derive(Default)]
 pub(super) struct Ciphers(AtomicUsize);
+
+/// Tells lists of ciphers apart: the application may replace one, and another may have its address later.
+///
+/// # Safety
+/// `list` is NULL or a list of ciphers.
+unsafe fn print_of(list: *mut c_void) -> usize {
+    const ODD: usize = 0x9E37_79B9_7F4A_7C15;
+    // SAFETY: as the caller promises; an entry that is not there is NULL.
+    let parts = unsafe {
+        let (stack, count) = (list.cast(), openssl_sys::OPENSSL_sk_num(list.cast()));
+        let entry = |at| openssl_sys::OPENSSL_sk_value(stack, at).addr();
+        [list.addr(), count.unsigned_abs() as usize, entry(0), entry(count / 2), entry(count - 1)]
+    };
+    let mix = |sum: usize, part: usize| (sum ^ part).wrapping_mul(ODD).rotate_left(29);
+    parts.into_iter().fold(0, mix) & !1
+}
 
 /// # Safety
 /// What `place` points to is valid, and so is the attachment, which is that of the context in it.
@@ -118,15 +152,14 @@ unsafe fn lets_anybody_in(place: &Place, attachment: Option<&Attachment>) -> boo
             return false;
         }
         let Some(attachment) = attachment else { return offers_certificates_only(place) };
-        // The list is replaced, not changed, when the application sets another.
-        let address = place.ciphers.addr();
+        let print = print_of(place.ciphers);
         let Ciphers(known) = &attachment.ciphers;
         let seen = known.load(Ordering::Relaxed);
-        if seen & !1 == address {
+        if seen & !1 == print {
             return seen & 1 == 1;
         }
         let answer = offers_certificates_only(place);
-        known.store(address | usize::from(answer), Ordering::Relaxed);
+        known.store(print | usize::from(answer), Ordering::Relaxed);
         answer
     }
 }

@@ -12,11 +12,14 @@
 //! established connection, after which a session must not be resumed (RFC 5246, section 7.2.2).
 //!
 //! SSL_free(3) first frees a connection's ex_data and then removes its session, on the same thread; since version 3.2 it
-//! is the other way round.
+//! is the other way round, and the connection has no reference left by then.
+//!
+//! A handshake begins with an empty error queue, so an error of libssl's in it is its own. Later the queue may hold
+//! anything.
 //!
 //! Owns: the table of sessions and connections. Called by: the callbacks. Threads: the table has locks that are held for
-//! a few instructions. Forks: a child that finds one locked for ever does without. Failure: what is not remembered, and
-//! what it costs to look, is decided by OpenSSL's last error alone.
+//! a few instructions. Forks: a child that finds one locked for ever does without. Failure: a session of which no
+//! connection is known was removed by the application, unless a handshake of this thread has just failed.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -30,11 +33,19 @@ use openssl_sys::SSL;
 use parking_lot::{Mutex, MutexGuard};
 
 use super::connection::is_quic;
+use super::hidden;
 use super::session::Session;
 use super::sys;
 
+/// Which connection has the session at an address.
+type Holders = HashMap<usize, Holder, BuildHasherDefault<Addresses>>;
+
 /// The connection that has a session. It is removed before the connection's memory is given back, under the lock.
-type Holders = HashMap<usize, NonNull<SSL>, BuildHasherDefault<Addresses>>;
+struct Holder {
+    ssl: NonNull<SSL>,
+    /// OpenSSL has removed the session, as it frees the connection.
+    is_removed: bool,
+}
 
 struct Shard {
     holders: Mutex<Holders>,
@@ -53,7 +64,7 @@ static HOLDERS: [Shard; SHARDS] = [const {
 }; SHARDS];
 
 /// Longer than anybody who lives holds a lock: a process that waits for so long has it from a fork.
-const PATIENCE: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_millis(100);
 
 /// OpenSSL 3.2.0, by OpenSSL_version_num(3).
 const FREES_SESSIONS_FIRST: c_ulong = 0x3020_0000;
@@ -61,6 +72,13 @@ const FREES_SESSIONS_FIRST: c_ulong = 0x3020_0000;
 thread_local! {
     /// The session of the connection that this thread frees.
     static FREED: Cell<usize> = const { Cell::new(0) };
+    /// The connection whose handshake called us last on this thread, until its session is in the table.
+    static UNDER_WAY: Cell<usize> = const { Cell::new(0) };
+}
+
+/// A callback of this connection's handshake runs.
+pub(super) fn handshake_calls(ssl: *mut SSL) {
+    UNDER_WAY.set(ssl.addr());
 }
 
 /// A connection's entry in the table.
@@ -71,6 +89,7 @@ impl Held {
     /// From now on the connection has this session.
     pub(super) fn change(&mut self, ssl: *mut SSL, session: Session) {
         let address = session.as_non_null().addr().get();
+        UNDER_WAY.set(0);
         if self.0.is_some_and(|(held, _)| held == address) || is_quic(ssl) {
             return;
         }
@@ -79,7 +98,7 @@ impl Held {
             return;
         };
         if holders.try_reserve(1).is_ok() {
-            holders.insert(address, ssl);
+            holders.insert(address, Holder { ssl, is_removed: false });
             self.0 = Some((address, ssl));
         }
     }
@@ -89,11 +108,10 @@ impl Held {
         let shard = shard(address);
         match shard.lock() {
             // Another connection's session may have the same address by now.
-            Some(mut holders) if holders.get(&address) == Some(&ssl) => {
+            Some(mut holders) if holders.get(&address).is_some_and(|it| it.ssl == ssl) => {
                 _ = holders.remove(&address)
             }
-            Some(_) => {}
-            None => shard.is_spoiled.store(true, Ordering::Release),
+            Some(_) | None => {}
         }
     }
 }
@@ -109,9 +127,16 @@ fn shard(address: usize) -> &'static Shard {
 }
 
 impl Shard {
+    /// `None` from the first time on that the lock was waited for in vain: an entry may not have been removed then.
     fn lock(&self) -> Option<MutexGuard<'_, Holders>> {
-        let holders = self.holders.try_lock_for(PATIENCE)?;
-        (!self.is_spoiled.load(Ordering::Acquire)).then_some(holders)
+        if self.is_spoiled.load(Ordering::Acquire) {
+            return None;
+        }
+        let holders = self.holders.try_lock_for(PATIENCE);
+        if holders.is_none() {
+            self.is_spoiled.store(true, Ordering::Release);
+        }
+        holders.filter(|_| !self.is_spoiled.load(Ordering::Acquire))
     }
 }
 
@@ -140,16 +165,30 @@ impl Hasher for Addresses {
 /// # Safety
 /// `ssl` is a connection whose ex_data is being freed, not of QUIC.
 pub(super) unsafe fn connection_is_freed(ssl: *mut SSL) {
+    if UNDER_WAY.get() == ssl.addr() {
+        UNDER_WAY.set(0);
+    }
     // SAFETY: no precondition; and as the caller promises.
-    unsafe {
+    let session = unsafe {
         if openssl_sys::OpenSSL_version_num() >= FREES_SESSIONS_FIRST {
             return;
         }
-        let is_unclean = openssl_sys::SSL_get_shutdown(ssl) & sys::SSL_SENT_SHUTDOWN == 0;
-        // OpenSSL leaves the session of an unfinished handshake alone.
-        if is_unclean && sys::SSL_in_init(ssl) == 0 {
-            FREED.set(openssl_sys::SSL_get_session(ssl).addr());
-        }
+        Session::borrow(openssl_sys::SSL_get_session(ssl)).filter(|_| is_unclean(ssl))
+    };
+    // OpenSSL removes none without an id.
+    let removed = session.filter(|session| !session.id().is_empty());
+    FREED.set(removed.map_or(0, |session| session.as_non_null().addr().get()));
+}
+
+/// Whether OpenSSL removes the session of a connection that it frees. It leaves that of an unfinished handshake alone.
+///
+/// # Safety
+/// `ssl` is valid.
+unsafe fn is_unclean(ssl: *mut SSL) -> bool {
+    // SAFETY: as the caller promises.
+    unsafe {
+        openssl_sys::SSL_get_shutdown(ssl) & sys::SSL_SENT_SHUTDOWN == 0
+            && sys::SSL_in_init(ssl) == 0
     }
 }
 
@@ -163,48 +202,47 @@ pub(super) fn is_of_openssl(session: Session) -> bool {
     let error = unsafe { openssl_sys::ERR_peek_last_error() };
     let is_of_ssl = openssl_sys::ERR_GET_LIB(error) == sys::ERR_LIB_SSL;
     let is_eof = openssl_sys::ERR_GET_REASON(error) == sys::SSL_R_UNEXPECTED_EOF_WHILE_READING;
-    match holder(address) {
-        Holder::Unknown => is_of_ssl,
-        Holder::Handshake | Holder::Freed => true,
-        Holder::Failed => is_of_ssl && is_eof,
-        Holder::Established => false,
+    match shard(address).lock().and_then(|mut holders| Some(holders.get_mut(&address)?.state())) {
+        None => is_of_ssl && UNDER_WAY.get() != 0,
+        Some(State::Handshake) => is_of_ssl,
+        Some(State::Freed) => true,
+        Some(State::Failed) => is_of_ssl && is_eof,
+        Some(State::Established) => false,
     }
 }
 
-/// What the connection does that has a session.
-enum Holder {
-    Unknown,
+/// What a connection does.
+enum State {
     Handshake,
     Established,
     /// It was established, and an error has ended it.
     Failed,
+    /// It is being freed, and OpenSSL removes its session for that.
     Freed,
 }
 
-fn holder(address: usize) -> Holder {
-    let Some(holders) = shard(address).lock() else { return Holder::Unknown };
-    let Some(ssl) = holders.get(&address).map(|ssl| ssl.as_ptr()) else { return Holder::Unknown };
-    // SAFETY: the connection's memory is there, for its entry is removed, under this lock, before that is given back.
-    // SSL_up_ref(3) says whether there was a reference before; without one it is being freed, and one more means nothing.
-    // Without a buffer, SSL_get_peer_finished(3) only tells the length.
-    let (is_alive, is_in_init, has_finished) = unsafe {
-        (
-            sys::SSL_up_ref(ssl) == 1,
-            // Also after a fatal error.
-            sys::SSL_in_init(ssl) == 1,
-            openssl_sys::SSL_get_peer_finished(ssl, ptr::null_mut(), 0) > 0,
-        )
-    };
-    // Without the lock: it may be the last reference by now.
-    drop(holders);
-    if !is_alive {
-        return Holder::Freed;
-    }
-    // SAFETY: the reference that was added.
-    unsafe { openssl_sys::SSL_free(ssl) };
-    match (is_in_init, has_finished) {
-        (true, false) => Holder::Handshake,
-        (true, true) => Holder::Failed,
-        (false, _) => Holder::Established,
+impl Holder {
+    /// To be called under the lock. Another thread than the connection's may be here, which only reads.
+    fn state(&mut self) -> State {
+        let ssl = self.ssl.as_ptr();
+        // SAFETY: the connection's memory is there, for its entry is removed, under this lock, before that is given back.
+        // Without a buffer, SSL_get_peer_finished(3) only tells the length.
+        let (is_freed, is_in_init, has_finished) = unsafe {
+            (
+                hidden::references(ssl) == Some(0) && is_unclean(ssl),
+                // Also after a fatal error.
+                sys::SSL_in_init(ssl) == 1,
+                openssl_sys::SSL_get_peer_finished(ssl, ptr::null_mut(), 0) > 0,
+            )
+        };
+        // OpenSSL does so once: what comes beside that is the application's.
+        if is_freed && !std::mem::replace(&mut self.is_removed, true) {
+            return State::Freed;
+        }
+        match (is_in_init, has_finished) {
+            (true, false) => State::Handshake,
+            (true, true) => State::Failed,
+            (false, _) => State::Established,
+        }
     }
 }

@@ -138,7 +138,7 @@ impl Wanted {
             return None;
         };
         let is_judged = !self.attachment.engine.knows_rules(stored.policy)
-            || Watch::of(handshake.slot()).vouches_at(&self.listener);
+            || self.is_judged_later(ssl, Watch::of(handshake.slot()));
         if self.ends_the_handshake(session, ssl) || !is_judged {
             session::free(session);
             counters.count(Counter::SessionsBinding);
@@ -168,6 +168,16 @@ impl Wanted {
             handshake.consumed = Some(Box::new(Consumed { id, value, note }));
         }
         Some(session)
+    }
+
+    /// Whether it will be judged if it may be in force. In TLS 1.2 an info callback alone can do so, and without that the
+    /// handshake fails.
+    fn is_judged_later(&self, ssl: *mut SSL, watch: &Watch) -> bool {
+        if is_tls13(ssl) {
+            watch.vouches_at(&self.listener)
+        } else {
+            watch.vouches_or_is_tried_at(&self.listener)
+        }
     }
 
     /// Whether OpenSSL would end the handshake instead of ignoring the session: it does where the client is verified

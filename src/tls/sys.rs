@@ -65,6 +65,8 @@ pub(super) const BIO_CTRL_FLUSH: c_int = 11;
 pub(super) const BIO_CB_READ: c_int = 2;
 pub(super) const BIO_CB_WRITE: c_int = 3;
 pub(super) const SSL_VERIFY_PEER: c_int = 1;
+pub(super) const SSL_VERIFY_FAIL_IF_NO_PEER_CERT: c_int = 2;
+pub(super) const SSL_VERIFY_POST_HANDSHAKE: c_int = 8;
 pub(super) const SSL_SENT_SHUTDOWN: c_int = 1;
 pub(super) const SSL_RECEIVED_SHUTDOWN: c_int = 2;
 pub(super) const SSL_CTRL_CERT_FLAGS: c_int = 99;
@@ -167,7 +169,6 @@ unsafe extern "C" {
     pub(super) fn SSL_up_ref(ssl: *mut SSL) -> c_int;
     pub(super) fn SSL_in_init(ssl: *const SSL) -> c_int;
     pub(super) fn SSL_is_init_finished(ssl: *const SSL) -> c_int;
-    pub(super) fn BIO_up_ref(bio: *mut BIO) -> c_int;
     pub(super) fn BIO_get_callback_ex(bio: *const BIO) -> Option<BioCallback>;
     pub(super) fn BIO_set_callback_ex(bio: *mut BIO, callback: Option<BioCallback>);
     pub(super) fn BIO_get_ex_data(bio: *const BIO, index: c_int) -> *mut c_void;

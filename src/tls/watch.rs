@@ -26,6 +26,8 @@ const UNKNOWN: u8 = 0;
 const LEFT: u8 = 1;
 /// It was seen to put another in its place. That stays: it may do so for some virtual hosts only.
 const REPLACED: u8 = 2;
+/// Nothing is known yet, and a handshake that fails if the callback is replaced is under way, or was.
+const TRIED: u8 = 3;
 
 /// Bytes of one process.
 struct Page {
@@ -56,9 +58,11 @@ impl Watch {
     /// A handshake has shown whether our info callback is left in place.
     pub(super) fn note(&self, is_left: bool) {
         if !is_left {
-            self.0.store(REPLACED, Ordering::Relaxed);
-        } else if self.0.load(Ordering::Relaxed) == UNKNOWN {
-            let _ = self.0.compare_exchange(UNKNOWN, LEFT, Ordering::Relaxed, Ordering::Relaxed);
+            return self.0.store(REPLACED, Ordering::Relaxed);
+        }
+        let known = self.0.load(Ordering::Relaxed);
+        if known == UNKNOWN || known == TRIED {
+            let _ = self.0.compare_exchange(known, LEFT, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 
@@ -66,7 +70,19 @@ impl Watch {
     /// handshake there that has shown it; else a program may have the place of another.
     pub(super) fn vouches_at(&self, listener: &Listener) -> bool {
         match self.0.load(Ordering::Relaxed) {
-            UNKNOWN => *listener != Listener::default(),
+            UNKNOWN | TRIED => *listener != Listener::default(),
+            known => known == LEFT,
+        }
+    }
+
+    /// The same where a handshake that is not judged fails: it is tried once, until more is known.
+    pub(super) fn vouches_or_is_tried_at(&self, listener: &Listener) -> bool {
+        let is_first = || {
+            let order = Ordering::Relaxed;
+            self.0.compare_exchange(UNKNOWN, TRIED, order, order).is_ok()
+        };
+        match self.0.load(Ordering::Relaxed) {
+            UNKNOWN => *listener != Listener::default() && is_first(),
             known => known == LEFT,
         }
     }
@@ -98,6 +114,16 @@ mod tests {
         watch.note(false);
         watch.note(true);
         assert!(!watch.vouches_at(&UNNAMED) && !watch.vouches_at(&[1; 18]));
+    }
+
+    #[test]
+    fn a_handshake_that_may_fail_is_tried_once_until_more_is_known() {
+        let watch = Watch::new();
+        assert!(!watch.vouches_or_is_tried_at(&UNNAMED));
+        assert!(watch.vouches_or_is_tried_at(&[1; 18]) && !watch.vouches_or_is_tried_at(&[1; 18]));
+        assert!(watch.vouches_at(&[1; 18]));
+        watch.note(true);
+        assert!(watch.vouches_or_is_tried_at(&[1; 18]) && watch.vouches_or_is_tried_at(&UNNAMED));
     }
 
     #[test]
