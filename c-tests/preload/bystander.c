@@ -1,9 +1,15 @@
-/* A program that has nothing to do with TLS. Prints the objects that are loaded. */
+/* A program that has nothing to do with TLS. Prints the objects that are loaded. With an argument it gives up root first. */
+#define _DEFAULT_SOURCE
+
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
-int main(void)
+int main(int argc, char **argv)
 {
+    (void)argv;
+    if (argc > 1 && setuid(65534) != 0)
+        return 2;
     char line[4096];
     FILE *maps = fopen("/proc/self/maps", "r");
     if (maps == NULL)

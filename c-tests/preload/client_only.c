@@ -1,8 +1,11 @@
-/* A program that connects to servers and is none. Prints the objects that are loaded. */
+/* A program that connects to servers and is none. Prints the objects that are loaded. With an argument it gives up root first. */
+#define _DEFAULT_SOURCE
+
 #include "check.h"
 
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <openssl/err.h>
 
@@ -21,8 +24,10 @@ static void begins_a_handshake(const SSL_METHOD *method)
     SSL_CTX_free(client);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+    (void)argv;
+    CHECK(argc == 1 || setuid(65534) == 0);
     begins_a_handshake(TLS_client_method());
     begins_a_handshake(DTLS_client_method());
     char line[4096];

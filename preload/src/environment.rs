@@ -5,7 +5,7 @@ use core::ffi::{CStr, c_char};
 use core::ptr;
 use core::sync::atomic::{AtomicBool, AtomicPtr, Ordering};
 
-use crate::output;
+use crate::{output, privileges};
 
 const PREFIX: &[u8] = b"TLSRESUME_";
 
@@ -37,6 +37,12 @@ pub fn variable(name: &[u8]) -> Option<&'static [u8]> {
         .filter(|it| !it.is_empty())
 }
 
+/// Whether the configuration may name a file that has to be there later.
+pub fn names_files() -> bool {
+    let names = [&b"TLSRESUME_MEMORY_PATH"[..], b"TLSRESUME_CONFIG"];
+    names.iter().any(|name| variable(name).is_some())
+}
+
 extern "C" fn read() {
     static READ: AtomicBool = AtomicBool::new(false);
     if READ.swap(true, Ordering::AcqRel) {
@@ -54,6 +60,7 @@ extern "C" fn read() {
     if count == 0 {
         return;
     }
+    privileges::remember();
     // SAFETY: one more than there are entries, for the NULL at the end, which is what calloc fills it with; each copy
     // is a C string, or NULL when memory is short, which ends the list early. Nothing of it is ever freed.
     unsafe {

@@ -1,8 +1,8 @@
 //! `LD_PRELOAD=libtlsresume_preload.so server …`: libtlsresume in a server that nobody changes.
 //!
 //! It is in every process that the server starts, so it is small: no standard library, no thread-local storage, and
-//! nothing is loaded or done before the first `SSL_CTX_new` that could serve. Then it loads libtlsresume.so, which lies
-//! beside it, and from there on only passes calls on:
+//! nothing is loaded or done before the first `SSL_CTX_new` that could serve, or before a program with libssl gives up
+//! root ([`privileges`]). Then it loads libtlsresume.so, which lies beside it, and from there on only passes calls on:
 //!
 //! ```text
 //! program -> hooks (OpenSSL's names) -> route (whose object is it?) -> libtlsresume's functions, or libssl's own
@@ -23,6 +23,7 @@ mod libssl;
 mod message;
 #[path = "../../src/sys/output.rs"]
 mod output;
+mod privileges;
 mod route;
 mod sys;
 

@@ -169,7 +169,7 @@ impl Libssl {
 }
 
 /// The handle of the supported libssl, if the process has it; NULL otherwise.
-fn supported() -> *mut c_void {
+pub fn supported() -> *mut c_void {
     // SAFETY: a C string; nothing is loaded, and a reference that stays does no harm.
     unsafe { libc::dlopen(SUPPORTED.as_ptr().cast(), libc::RTLD_LAZY | libc::RTLD_NOLOAD) }
 }

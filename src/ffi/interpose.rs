@@ -1,14 +1,48 @@
-//! The entry point for libtlsresume_preload.so. No part of the C API: the header does not have it.
+//! The entry points for libtlsresume_preload.so. No part of the C API: the header does not have it.
 
 use std::ffi::{CStr, c_char};
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
 
+use parking_lot::Mutex;
+
 use super::instance::default_instance;
 use crate::config::{CONFIG_VARIABLE, Config, ENVIRONMENT};
 use crate::error::{Error, Result};
 use crate::tls::{self, Functions};
+
+/// Makes the instance before the program gives up root, where the configuration names a file that its processes share:
+/// later, the program may not find it. Starts no thread and says nothing: what there is to say is said by
+/// tlsresume_interpose().
+///
+/// @param environment  As for tlsresume_interpose().
+///
+/// Called at most once in a process, before tlsresume_interpose().
+///
+/// # Safety
+/// environment is NULL or a list of C strings that ends with NULL, valid during the call.
+#[unsafe(no_mangle)]
+pub unsafe extern "C" fn tlsresume_prepare(environment: *const *const c_char) {
+    // SAFETY: as the caller promises.
+    let environment = unsafe { variables(environment) };
+    crate::log::deferring(|| {
+        let prepared = catch_unwind(AssertUnwindSafe(|| {
+            let config = configured(&environment)?;
+            match config.memory.path {
+                Some(_) => default_instance(|| Ok(config)).map(drop),
+                None => Ok(()),
+            }
+        }));
+        if let Err(error) = prepared.unwrap_or(Err(PANIC)) {
+            *MISTAKE.lock() = Some(error);
+        }
+    });
+}
+
+/// Why there is no instance, although one was to be made before root was given up. A second try may fail for another
+/// reason, which says nothing.
+static MISTAKE: Mutex<Option<Error>> = Mutex::new(None);
 
 /// Gives the preload the functions to call in place of libssl's.
 ///
@@ -40,7 +74,11 @@ pub unsafe extern "C" fn tlsresume_interpose(
         let libssl = unsafe { libssl.as_ref() };
         let libssl = libssl.ok_or(Error::Argument("libssl is NULL"))?;
         tls::check_is_linked(libssl)?;
-        let engine = default_instance(|| configured(&environment))?;
+        let engine = match MISTAKE.lock().take() {
+            Some(mistake) => return Err(mistake),
+            None => default_instance(|| configured(&environment))?,
+        };
+        crate::log::deliver();
         for name in unknown(&environment) {
             log::warn!(
                 "preload: {name} is no setting of this release; docs/configuration.md has them all"

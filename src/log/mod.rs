@@ -28,7 +28,7 @@ static SINK: ArcSwapOption<Sink> = ArcSwapOption::const_empty();
 /// Where lines go; standard error as long as no instance says otherwise.
 static TARGET: ArcSwapOption<Target> = ArcSwapOption::const_empty();
 
-/// Lines of the agent's, with their time, that wait for a thread of the application.
+/// Lines of the agent's, or from before root was given up, with their time, that wait for a thread of the application.
 static DEFERRED: Mutex<Vec<(Level, String)>> = Mutex::new(Vec::new());
 static ANY_DEFERRED: AtomicBool = AtomicBool::new(false);
 
@@ -66,7 +66,15 @@ pub(crate) fn defer_lines() {
     DEFERS.set(true);
 }
 
-/// Hands over what other threads deferred, unless this is one of them.
+/// Calls `f`, whose lines wait as those of [`defer_lines`] do.
+pub(crate) fn deferring<R>(f: impl FnOnce() -> R) -> R {
+    let before = DEFERS.replace(true);
+    let result = f();
+    DEFERS.set(before);
+    result
+}
+
+/// Hands over what was deferred, unless this is one that defers.
 pub(crate) fn deliver() {
     if !ANY_DEFERRED.load(Ordering::Relaxed) || DEFERS.get() {
         return;
