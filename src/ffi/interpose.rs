@@ -8,7 +8,7 @@ use std::ptr;
 use parking_lot::Mutex;
 
 use super::instance::default_instance;
-use crate::config::{CONFIG_VARIABLE, Config, ENVIRONMENT};
+use crate::config::{CONFIG_VARIABLE, Config, ENVIRONMENT, KeySource};
 use crate::error::{Error, Result};
 use crate::tls::{self, Functions};
 
@@ -66,6 +66,7 @@ pub unsafe extern "C" fn tlsresume_interpose(
     let environment = unsafe { variables(environment) };
     let log = Config::log_of(None, &|name| lookup(&environment, name));
     crate::log::enable(log.level.filter(), &log.target);
+    let worker = executed_worker();
     let replaced = || {
         if size != size_of::<Functions>() {
             return Err(OTHER_RELEASE);
@@ -76,7 +77,10 @@ pub unsafe extern "C" fn tlsresume_interpose(
         tls::check_is_linked(libssl)?;
         let engine = match MISTAKE.lock().take() {
             Some(mistake) => return Err(mistake),
-            None => default_instance(|| configured(&environment))?,
+            None => default_instance(|| match configured(&environment)? {
+                config if worker.is_some() && shares_nothing(&config) => Err(EXECUTED),
+                config => Ok(config),
+            })?,
         };
         crate::log::deliver();
         for name in unknown(&environment) {
@@ -90,7 +94,10 @@ pub unsafe extern "C" fn tlsresume_interpose(
     match catch_unwind(AssertUnwindSafe(replaced)).unwrap_or(Err(PANIC)) {
         Ok(functions) => functions,
         Err(error) => {
-            log::error!("preload: {error}; the program runs without the library");
+            // The first one of a server's workers says it for all.
+            if worker.is_none_or(|worker| worker.is_first) {
+                log::error!("preload: {error}; the program runs without the library");
+            }
             ptr::null()
         }
     }
@@ -100,6 +107,22 @@ const OTHER_RELEASE: Error = Error::Argument(
     "libtlsresume_preload.so and libtlsresume.so are of different releases; install both from one",
 );
 const PANIC: Error = Error::Argument("internal error: a panic was caught; please report it");
+
+const EXECUTED: Error = Error::Argument(
+    "workers of Node's cluster are executed, and share sessions with the library by memory.path alone; set it",
+);
+
+/// What this process is, if its server executed it as a worker.
+fn executed_worker() -> Option<tls::Worker> {
+    tls::executed_worker(&fs::read("/proc/self/environ").unwrap_or_default())
+}
+
+/// Whether keys are this process's and its children's alone.
+fn shares_nothing(config: &Config) -> bool {
+    config.memory.path.is_none()
+        && config.redis.url.is_empty()
+        && config.keys.source == KeySource::Random
+}
 
 /// The configuration for this process: one that serves nobody keeps away from the memory of those that do, which it
 /// would make, or replace by one of another size.

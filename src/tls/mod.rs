@@ -43,4 +43,4 @@ pub(crate) use attach::{attach, detach, early_data_allowed};
 #[cfg(feature = "openssl")]
 pub(crate) use builder::attach_builder;
 pub(crate) use functions::Functions;
-pub(crate) use interpose::{check_is_linked, interpose, is_dry_run};
+pub(crate) use interpose::{Worker, check_is_linked, executed_worker, interpose, is_dry_run};

@@ -118,6 +118,27 @@ fn a_memory_that_cannot_be_made() {
     serves(command, SHARED, &["tlsresume: warn: ", "/nowhere/memory", said]);
 }
 
+/// Node gives the workers of a cluster the same ticket keys.
+#[test]
+fn a_worker_of_nodes_cluster_runs_without_the_library_unless_it_shares_its_keys() {
+    let worker = |number: &str| {
+        let mut command = preloaded(Build::Plain, "serves");
+        command.env("NODE_UNIQUE_ID", number);
+        command
+    };
+    serves_and_says(
+        &mut worker("1"),
+        &["workers of Node's cluster are executed", "memory.path", ASIDE],
+    );
+    let output = worker("2").output().expect("runs");
+    assert_eq!(texts(&output), (NOT_SHARED.to_owned(), String::new()), "said once");
+
+    let folder = tempfile::tempdir_in("/dev/shm").expect("a temporary directory");
+    let path = folder.path().join("memory");
+    let output = worker("1").env("TLSRESUME_MEMORY_PATH", path).output().expect("runs");
+    assert_eq!(texts(&output), (SHARED.to_owned(), String::new()));
+}
+
 // ---- with-tlsresume ----
 
 fn with_tlsresume() -> Command {

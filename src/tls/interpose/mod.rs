@@ -4,6 +4,7 @@
 //! A context that is not attached, or whose application disabled resumption, behaves as without the library.
 
 mod dry_run;
+mod executed;
 mod settings;
 
 use std::ffi::{c_char, c_int, c_uchar, c_uint, c_void};
@@ -30,6 +31,7 @@ use crate::log::Once;
 use crate::sys::object_of;
 
 pub(crate) use dry_run::is_dry_run;
+pub(crate) use executed::{Worker, executed_worker};
 
 /// The instance that contexts are attached to.
 static ENGINE: OnceCell<Arc<Engine>> = OnceCell::new();
