@@ -50,6 +50,7 @@ programs! {
     lifecycle: everything_may_be_freed_in_any_order,
     lifetime: keys_and_sessions_live_as_long_as_they_should,
     memory: handshakes_go_on_whatever_becomes_of_the_memory,
+    names: names_are_looked_up_beside_the_program_without_a_trace,
     remove: what_is_removed_or_revoked_does_not_resume,
     resume: every_kind_resumes_unless_somebody_says_no,
     single_use: a_single_use_ticket_resumes_once,
