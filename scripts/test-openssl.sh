@@ -74,5 +74,20 @@ for program in clients early late threads vhosts; do
         "c-tests/preload/$program.c" c-tests/check.c "-L$prefix/lib" "-Wl,-rpath,$prefix/lib" -lssl -lcrypto
     run "preload-$program" env "LD_PRELOAD=$work/rust/release/libtlsresume_preload.so" "$work/c/preload/$program"
 done
+
+# Servers of QUIC, which OpenSSL has from 3.5 on.
+if [ "$version" != 1.1.1 ]; then
+    for build in quic quic-preloaded; do
+        defined= also=("c-tests/realm.c" "-L$work/rust/release" -ltlsresume "-Wl,-rpath,$work/rust/release")
+        [ $build = quic ] || { defined=-DPRELOADED also=(); }
+        gcc -std=c99 -Wall -Wextra -Werror -g "-I$prefix/include" -Iinclude -Ic-tests $defined -o "$work/c/$build" \
+            c-tests/quic/resume.c c-tests/check.c "${also[@]}" "-L$prefix/lib" "-Wl,-rpath,$prefix/lib" -lssl -lcrypto
+    done
+    run quic "$work/c/quic"
+    for mode in stateless stateful; do
+        run "quic-preloaded-$mode" env "LD_PRELOAD=$work/rust/release/libtlsresume_preload.so" \
+            "TLSRESUME_RESUMPTION_MODE=$mode" "$work/c/quic-preloaded"
+    done
+fi
 echo "$passed passed, $failed failed"
 [ "$failed" -eq 0 ]

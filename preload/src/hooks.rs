@@ -63,6 +63,27 @@ unsafe extern "C" fn SSL_new(ctx: *mut SSL_CTX) -> *mut SSL {
     ssl
 }
 
+/// QUIC's servers, from OpenSSL 3.5 on: connections that they accept are made inside libssl.
+#[unsafe(no_mangle)]
+unsafe extern "C" fn SSL_new_listener(ctx: *mut SSL_CTX, flags: u64) -> *mut SSL {
+    let Some(libssl) = route::of_object(ctx.cast()) else { return ptr::null_mut() };
+    let new = libssl.functions().new_listener;
+    // SAFETY: see above.
+    let listener = new.map_or(ptr::null_mut(), |new| unsafe { new(ctx, flags) });
+    route::note(listener.cast(), libssl);
+    listener
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn SSL_new_listener_from(domain: *mut SSL, flags: u64) -> *mut SSL {
+    let Some(libssl) = route::of_object(domain.cast()) else { return ptr::null_mut() };
+    let new = libssl.functions().new_listener_from;
+    // SAFETY: see above.
+    let listener = new.map_or(ptr::null_mut(), |new| unsafe { new(domain, flags) });
+    route::note(listener.cast(), libssl);
+    listener
+}
+
 /// Has a BIO with a connection in it made by the libssl that the context is of.
 fn new_bio(ctx: *mut SSL_CTX, make: impl FnOnce(&Makers) -> *mut c_void) -> *mut c_void {
     let Some(libssl) = route::of_object(ctx.cast()) else { return ptr::null_mut() };

@@ -203,6 +203,8 @@ fn functions(handle: *mut c_void) -> Functions {
         ctx_new: find_or_absent(h, c"SSL_CTX_new"),
         ctx_new_ex: find(h, c"SSL_CTX_new_ex"),
         new: find_or_absent(h, c"SSL_new"),
+        new_listener: find(h, c"SSL_new_listener"),
+        new_listener_from: find(h, c"SSL_new_listener_from"),
         set_ssl_ctx: find_or_absent(h, c"SSL_set_SSL_CTX"),
         set_connect_state: find_or_absent(h, c"SSL_set_connect_state"),
         connect: find_or_absent(h, c"SSL_connect"),

@@ -24,6 +24,8 @@ pub struct Functions {
     pub ctx_new: unsafe extern "C" fn(*const SSL_METHOD) -> *mut SSL_CTX,
     pub ctx_new_ex: Option<unsafe extern "C" fn(*mut c_void, *const c_char, *const SSL_METHOD) -> *mut SSL_CTX>,
     pub new: unsafe extern "C" fn(*mut SSL_CTX) -> *mut SSL,
+    pub new_listener: Option<unsafe extern "C" fn(*mut SSL_CTX, u64) -> *mut SSL>,
+    pub new_listener_from: Option<unsafe extern "C" fn(*mut SSL, u64) -> *mut SSL>,
     pub set_ssl_ctx: unsafe extern "C" fn(*mut SSL, *mut SSL_CTX) -> *mut SSL_CTX,
     pub set_connect_state: unsafe extern "C" fn(*mut SSL),
     pub connect: unsafe extern "C" fn(*mut SSL) -> c_int,

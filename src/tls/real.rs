@@ -20,6 +20,9 @@ static LINKED: Functions = Functions {
     #[cfg(not(ossl300))]
     ctx_new_ex: None,
     new: sys::SSL_new,
+    // Called by the application alone.
+    new_listener: None,
+    new_listener_from: None,
     set_ssl_ctx: sys::SSL_set_SSL_CTX,
     set_connect_state: sys::SSL_set_connect_state,
     connect: sys::SSL_connect,

@@ -20,6 +20,7 @@ use sha2::{Digest, Sha256};
 
 use super::attach::{Attachment, attach_then};
 use super::client;
+use super::connection::is_quic;
 use super::functions::Functions;
 use super::guard::guarded;
 use super::hidden;
@@ -46,6 +47,8 @@ pub(crate) fn interpose(engine: Arc<Engine>, behind: &'static Functions) -> &'st
         ctx_new: new_context,
         ctx_new_ex: behind.ctx_new_ex.map(|_| new_context_ex as _),
         new: new_connection,
+        new_listener: behind.new_listener.map(|_| new_listener as _),
+        new_listener_from: behind.new_listener_from.map(|_| new_listener_from as _),
         set_ssl_ctx: switch_context,
         set_connect_state,
         connect,
@@ -127,14 +130,41 @@ unsafe extern "C" fn new_connection(ctx: *mut SSL_CTX) -> *mut SSL {
     unsafe {
         if !ctx.is_null() && !is_attached(ctx) {
             let first = (libssl().new)(ctx);
-            // One that is no server from the start has a method for clients only.
-            if first.is_null() || openssl_sys::SSL_is_server(first) == 0 {
+            // One that is no server from the start has a method for clients only; so has one of QUIC, whatever it says:
+            // servers of QUIC come from listeners.
+            if first.is_null() || openssl_sys::SSL_is_server(first) == 0 || is_quic(first) {
                 return first;
             }
             openssl_sys::SSL_free(first);
             attach_once(ctx);
         }
         (libssl().new)(ctx)
+    }
+}
+
+/// A listener of QUIC: its context is attached before it accepts anything.
+unsafe extern "C" fn new_listener(ctx: *mut SSL_CTX, flags: u64) -> *mut SSL {
+    let Some(new) = libssl().new_listener else { return ptr::null_mut() };
+    // SAFETY: see above.
+    unsafe {
+        if !ctx.is_null() {
+            attach_once(ctx);
+        }
+        new(ctx, flags)
+    }
+}
+
+unsafe extern "C" fn new_listener_from(domain: *mut SSL, flags: u64) -> *mut SSL {
+    let Some(new) = libssl().new_listener_from.filter(|_| !domain.is_null()) else {
+        return ptr::null_mut();
+    };
+    // SAFETY: see above.
+    unsafe {
+        let ctx = openssl_sys::SSL_get_SSL_CTX(domain);
+        if !ctx.is_null() {
+            attach_once(ctx);
+        }
+        new(domain, flags)
     }
 }
 
