@@ -18,15 +18,17 @@
 //! anything.
 //!
 //! Owns: the table of sessions and connections. Called by: the callbacks. Threads: the table has locks that are held for
-//! a few instructions. Forks: a child that finds one locked for ever does without. Failure: a session of which no
-//! connection is known was removed by the application, unless a handshake of this thread has just failed.
+//! a few instructions, and no connection is freed while a thread looks at it, however long that is not let run. Forks: a
+//! child that finds a lock locked for ever does without. Failure: a session of which no connection is known was removed by the application, unless a handshake of this thread has just failed.
 
 use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::c_ulong;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::process;
 use std::ptr::{self, NonNull};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
 use std::time::Duration;
 
 use openssl_sys::SSL;
@@ -51,6 +53,8 @@ struct Shard {
     holders: Mutex<Holders>,
     /// An entry could not be removed, and its connection may be gone.
     is_spoiled: AtomicBool,
+    /// The process of the thread that has the lock to look at a connection; 0: none has.
+    looks: AtomicU32,
 }
 
 // SAFETY: the connections are looked at under the lock alone, and only in ways that OpenSSL makes safe between threads.
@@ -60,10 +64,10 @@ const SHARDS: usize = 64;
 
 static HOLDERS: [Shard; SHARDS] = [const {
     let holders = Mutex::new(HashMap::with_hasher(BuildHasherDefault::new()));
-    Shard { holders, is_spoiled: AtomicBool::new(false) }
+    Shard { holders, is_spoiled: AtomicBool::new(false), looks: AtomicU32::new(0) }
 }; SHARDS];
 
-/// Longer than anybody who lives holds a lock: a process that waits for so long has it from a fork.
+/// Longer than anybody who is let run holds a lock: a process that waits for so long may have it from a fork.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// OpenSSL 3.2.0, by OpenSSL_version_num(3).
@@ -111,7 +115,8 @@ impl Held {
             Some(mut holders) if holders.get(&address).is_some_and(|it| it.ssl == ssl) => {
                 _ = holders.remove(&address)
             }
-            Some(_) | None => {}
+            Some(_) => {}
+            None => shard.spoil(),
         }
     }
 }
@@ -127,16 +132,36 @@ fn shard(address: usize) -> &'static Shard {
 }
 
 impl Shard {
-    /// `None` from the first time on that the lock was waited for in vain: an entry may not have been removed then.
+    /// `None` from the first time on that the lock was waited for in vain.
     fn lock(&self) -> Option<MutexGuard<'_, Holders>> {
-        if self.is_spoiled.load(Ordering::Acquire) {
+        if self.is_spoiled.load(Ordering::SeqCst) {
             return None;
         }
         let holders = self.holders.try_lock_for(PATIENCE);
         if holders.is_none() {
-            self.is_spoiled.store(true, Ordering::Release);
+            self.is_spoiled.store(true, Ordering::SeqCst);
         }
-        holders.filter(|_| !self.is_spoiled.load(Ordering::Acquire))
+        holders.filter(|_| !self.is_spoiled.load(Ordering::SeqCst))
+    }
+
+    /// Calls `look` with the holder of a session. Until that is over, no connection of this shard is freed.
+    fn look_at<R>(&self, address: usize, look: impl FnOnce(&mut Holder) -> R) -> Option<R> {
+        let mut holders = self.lock()?;
+        self.looks.store(process::id(), Ordering::SeqCst);
+        // Either this is seen now, or the above by who spoils the shard.
+        let is_sound = !self.is_spoiled.load(Ordering::SeqCst);
+        let result = holders.get_mut(&address).filter(|_| is_sound).map(look);
+        self.looks.store(0, Ordering::SeqCst);
+        result
+    }
+
+    /// The lock cannot be had to remove an entry: from now on no entry is followed. Who looks at one just now holds the
+    /// lock, and is waited for, but not a thread of the process that this one was forked off.
+    fn spoil(&self) {
+        self.is_spoiled.store(true, Ordering::SeqCst);
+        while self.looks.load(Ordering::SeqCst) == process::id() {
+            thread::yield_now();
+        }
     }
 }
 
@@ -202,7 +227,7 @@ pub(super) fn is_of_openssl(session: Session) -> bool {
     let error = unsafe { openssl_sys::ERR_peek_last_error() };
     let is_of_ssl = openssl_sys::ERR_GET_LIB(error) == sys::ERR_LIB_SSL;
     let is_eof = openssl_sys::ERR_GET_REASON(error) == sys::SSL_R_UNEXPECTED_EOF_WHILE_READING;
-    match shard(address).lock().and_then(|mut holders| Some(holders.get_mut(&address)?.state())) {
+    match shard(address).look_at(address, Holder::state) {
         None => is_of_ssl && UNDER_WAY.get() != 0,
         Some(State::Handshake) => is_of_ssl,
         Some(State::Freed) => true,
@@ -222,10 +247,10 @@ enum State {
 }
 
 impl Holder {
-    /// To be called under the lock. Another thread than the connection's may be here, which only reads.
+    /// To be called while the connection is looked at. Another thread than its own may be here, which only reads.
     fn state(&mut self) -> State {
         let ssl = self.ssl.as_ptr();
-        // SAFETY: the connection's memory is there, for its entry is removed, under this lock, before that is given back.
+        // SAFETY: the connection's memory is there as long as it is looked at.
         // Without a buffer, SSL_get_peer_finished(3) only tells the length.
         let (is_freed, is_in_init, has_finished) = unsafe {
             (
@@ -244,5 +269,56 @@ impl Holder {
             (true, true) => State::Failed,
             (false, _) => State::Established,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shard_with(address: usize, ssl: NonNull<SSL>) -> Shard {
+        let mut holders = HashMap::with_hasher(BuildHasherDefault::new());
+        holders.insert(address, Holder { ssl, is_removed: false });
+        Shard {
+            holders: Mutex::new(holders),
+            is_spoiled: AtomicBool::new(false),
+            looks: AtomicU32::new(0),
+        }
+    }
+
+    const ADDRESS: usize = 4096;
+
+    /// Long beyond the patience of who frees it.
+    #[test]
+    fn no_connection_is_freed_while_somebody_looks_at_it() {
+        let shard = shard_with(ADDRESS, NonNull::dangling());
+        let is_over = AtomicBool::new(false);
+        let free = || {
+            assert!(shard.lock().is_none());
+            shard.spoil();
+            assert!(is_over.load(Ordering::SeqCst), "freed under the eyes of another thread");
+        };
+        thread::scope(|scope| {
+            let looked = shard.look_at(ADDRESS, |_| {
+                let freeing = scope.spawn(free);
+                while !shard.is_spoiled.load(Ordering::SeqCst) {
+                    thread::yield_now();
+                }
+                for _ in 0..10_000 {
+                    thread::yield_now();
+                }
+                is_over.store(true, Ordering::SeqCst);
+                freeing
+            });
+            assert!(looked.expect("an entry").join().is_ok());
+        });
+        assert_eq!(shard.look_at(ADDRESS, |_| ()), None, "it is followed no more");
+    }
+
+    #[test]
+    fn who_looked_at_a_connection_when_the_process_was_forked_is_not_waited_for() {
+        let shard = shard_with(ADDRESS, NonNull::dangling());
+        shard.looks.store(process::id() + 1, Ordering::SeqCst);
+        shard.spoil();
     }
 }
