@@ -178,14 +178,17 @@ impl Desk {
         if !state.thread.starts() {
             return true;
         }
-        drop(state);
         let (desk, remote) = (Arc::clone(self), Arc::clone(remote));
+        // Under the lock, for some 50 microseconds: who is told that there is a thread leaves a question, and waits for
+        // its whole budget if there turns out to be none.
         let started = sys::spawn("tlsresume-lookup", move || desk.run(&remote));
-        if let Err(error) = &started {
-            say_thread_refused(error);
-            let mut state = locked(&self.state);
+        if started.is_err() {
             state.thread = Thread::RefusedUntil(now + THREAD_RETRY);
             state.requests.fail_all();
+        }
+        drop(state);
+        if let Err(error) = &started {
+            say_thread_refused(error);
         }
         started.is_ok()
     }
