@@ -46,6 +46,7 @@ programs! {
     ex_data: what_others_write_on_our_objects_breaks_nothing,
     exit: a_process_may_end_while_threads_do_handshakes,
     fork: children_share_sessions_and_never_hang,
+    host: the_program_around_the_library_is_left_as_it_is,
     hostile: hostile_clients_cost_little_and_break_nothing,
     lifecycle: everything_may_be_freed_in_any_order,
     lifetime: keys_and_sessions_live_as_long_as_they_should,

@@ -193,6 +193,29 @@ fn architecture_md_says_of_every_dependency_why_it_is_there() {
 }
 
 #[test]
+fn architecture_md_names_tests_that_exist_for_what_the_host_is_asked_for() {
+    let (text, mut tested, mut missing) = (read("ARCHITECTURE.md"), String::new(), Vec::new());
+    let rows = section(&text, "## What the host process is asked for").lines().skip(4);
+    for row in rows.filter(|row| row.starts_with('|')) {
+        let shown_by = cells(row).pop().unwrap_or_default();
+        assert!(shown_by.contains('`'), "nothing shows: {row}");
+        for name in shown_by.split('`').skip(1).step_by(2) {
+            match name.rsplit_once('.') {
+                Some((_, "rs")) => tested = read(name),
+                Some((_, "c")) => tested = read(&format!("c-tests/{}", file_name(name))),
+                _ if words(&tested).any(|word| word == name) => {}
+                _ => missing.push(name.to_owned()),
+            }
+        }
+    }
+    assert_none(&missing, "no such test");
+}
+
+fn file_name(path: &str) -> &str {
+    path.rsplit('/').next().unwrap_or(path)
+}
+
+#[test]
 fn tests_readme_names_every_test_program() {
     let readme = read("tests/README.md");
     let missing: Vec<_> = files("tests")
