@@ -1,9 +1,12 @@
-/* A program that connects to servers and is none. Prints the objects that are loaded. With an argument it gives up root first. */
+/* A program that connects to servers and is none. Prints the objects that are loaded. With an argument it gives up root first;
+ * with "child", in a child of a process with threads. */
 #define _DEFAULT_SOURCE
 
 #include "check.h"
 
+#include <pthread.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -24,9 +27,29 @@ static void begins_a_handshake(const SSL_METHOD *method)
     SSL_CTX_free(client);
 }
 
+static void *stays(void *arg)
+{
+    for (;;)
+        pause();
+    return arg;
+}
+
+static void goes_on_in_a_child_of_a_process_with_threads(void)
+{
+    pthread_t thread;
+    CHECK(pthread_create(&thread, NULL, stays, NULL) == 0);
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child != 0) {
+        check_child(child);
+        exit(0);
+    }
+}
+
 int main(int argc, char **argv)
 {
-    (void)argv;
+    if (argc > 1 && strcmp(argv[1], "child") == 0)
+        goes_on_in_a_child_of_a_process_with_threads();
     CHECK(argc == 1 || setuid(65534) == 0);
     begins_a_handshake(TLS_client_method());
     begins_a_handshake(DTLS_client_method());

@@ -139,6 +139,17 @@ fn a_program_without_libssl_that_gives_up_root_loads_nothing_and_opens_nothing()
     assert!(!places.memory().exists());
 }
 
+/// It may have inherited a lock of the dynamic linker's or of malloc's that nobody opens again, and mostly executes
+/// another program next.
+#[test]
+fn a_child_of_a_process_with_threads_that_gives_up_root_loads_nothing() {
+    let places = Places::new();
+    let mut command = preloaded(Build::Plain, "client_only");
+    let loaded = output_of(command.arg("child").env("TLSRESUME_MEMORY_PATH", places.memory()));
+    assert!(loaded.contains("libssl") && !loaded.contains("libtlsresume.so"), "{loaded}");
+    assert!(!places.memory().exists());
+}
+
 /// Nobody serves there: what is wrong concerns nobody.
 #[test]
 fn a_client_that_gives_up_root_says_nothing() {
