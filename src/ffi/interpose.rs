@@ -4,17 +4,18 @@ use std::ffi::{CStr, c_char};
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::ptr;
+use std::sync::{Arc, Once};
 
 use parking_lot::Mutex;
 
 use super::instance::default_instance;
 use crate::config::{CONFIG_VARIABLE, Config, ENVIRONMENT, KeySource};
+use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::tls::{self, Functions};
 
-/// Makes the instance before the program gives up root, where the configuration names a file that its processes share:
-/// later, the program may not find it. Starts no thread and says nothing: what there is to say is said by
-/// tlsresume_interpose().
+/// Makes the instance before the program gives up root: later, it may not find the configuration, and the files that
+/// this names. Starts no thread and says nothing: what there is to say is said by tlsresume_interpose().
 ///
 /// @param environment  As for tlsresume_interpose().
 ///
@@ -26,15 +27,10 @@ use crate::tls::{self, Functions};
 pub unsafe extern "C" fn tlsresume_prepare(environment: *const *const c_char) {
     // SAFETY: as the caller promises.
     let environment = unsafe { variables(environment) };
+    begin_log(&environment);
     crate::log::deferring(|| {
-        let prepared = catch_unwind(AssertUnwindSafe(|| {
-            let config = configured(&environment)?;
-            match config.memory.path {
-                Some(_) => default_instance(|| Ok(config)).map(drop),
-                None => Ok(()),
-            }
-        }));
-        if let Err(error) = prepared.unwrap_or(Err(PANIC)) {
+        let made = catch_unwind(AssertUnwindSafe(|| instance(&environment, executed_worker())));
+        if let Err(error) = made.unwrap_or(Err(PANIC)) {
             *MISTAKE.lock() = Some(error);
         }
     });
@@ -64,8 +60,7 @@ pub unsafe extern "C" fn tlsresume_interpose(
 ) -> *const Functions {
     // SAFETY: as the caller promises.
     let environment = unsafe { variables(environment) };
-    let log = Config::log_of(None, &|name| lookup(&environment, name));
-    crate::log::enable(log.level.filter(), &log.target);
+    begin_log(&environment);
     let worker = executed_worker();
     let replaced = || {
         if size != size_of::<Functions>() {
@@ -77,10 +72,7 @@ pub unsafe extern "C" fn tlsresume_interpose(
         tls::check_is_linked(libssl)?;
         let engine = match MISTAKE.lock().take() {
             Some(mistake) => return Err(mistake),
-            None => default_instance(|| match configured(&environment)? {
-                config if worker.is_some() && shares_nothing(&config) => Err(EXECUTED),
-                config => Ok(config),
-            })?,
+            None => instance(&environment, worker)?,
         };
         crate::log::deliver();
         for name in unknown(&environment) {
@@ -101,6 +93,23 @@ pub unsafe extern "C" fn tlsresume_interpose(
             ptr::null()
         }
     }
+}
+
+/// Has lines of log go where the configuration says, whatever mistakes it has. Asked again it may be out of reach.
+fn begin_log(environment: &[String]) {
+    static BEGUN: Once = Once::new();
+    BEGUN.call_once(|| {
+        let log = Config::log_of(None, &|name| lookup(environment, name));
+        crate::log::enable(log.level.filter(), &log.target);
+    });
+}
+
+/// The instance of this process; none for a worker that would share nothing.
+fn instance(environment: &[String], worker: Option<tls::Worker>) -> Result<Arc<Engine>> {
+    default_instance(|| match configured(environment)? {
+        config if worker.is_some() && shares_nothing(&config) => Err(EXECUTED),
+        config => Ok(config),
+    })
 }
 
 const OTHER_RELEASE: Error = Error::Argument(

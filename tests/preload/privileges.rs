@@ -84,6 +84,22 @@ fn its_configuration_and_its_secret_are_read_before() {
 }
 
 #[test]
+fn a_configuration_without_a_path_is_read_before_too() {
+    let places = Places::new();
+    let configuration = places.closed.path().join("tlsresume.toml");
+    let said = |text: &str| {
+        fs::write(&configuration, text).expect("a file");
+        let mut command = places.confined("leave");
+        let output = command.env("TLSRESUME_CONFIG", &configuration).output().expect("runs");
+        assert!(output.status.success(), "{}", stderr(&output));
+        stderr(&output)
+    };
+    assert_eq!(said("[resumption]\nmode = \"stateful\"\n"), "");
+    assert_eq!(said("[log]\nlevel = \"off\"\n[memory]\nsize = \"little\"\n"), "");
+    assert!(said("[memory]\nsize = \"little\"\n").contains("memory.size"));
+}
+
+#[test]
 fn what_was_wrong_when_it_began_is_what_it_says() {
     let places = Places::new();
     let mistake = places.closed.path().join("tlsresume.toml");

@@ -9,7 +9,7 @@
 const NODE: &[u8] = b"NODE_UNIQUE_ID=";
 
 /// A worker that was executed.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Worker {
     /// Nobody of its server was there before: it speaks for all.
     pub(crate) is_first: bool,
