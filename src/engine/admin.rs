@@ -78,14 +78,19 @@ impl Engine {
     }
 
     fn revoke_all_keys(&self, now: UnixMillis) -> Result<()> {
-        let (source, time) = (self.config.keys.source, self.time_for_all(now));
+        let (source, time) = (self.config.keys.source, self.time_elsewhere(now));
         let derives = source == KeySource::Derived;
+        let soon = now + self.config.keys.activation_delay;
         let mut watermark = UnixMillis(0);
         self.change_ring(PATIENCE, |ring| {
             let revoked = match &time {
                 // Files count as made when they were written, by this host's clock.
                 Ok(_) if source == KeySource::Files => ring.revoke_all(now, derives),
-                Ok(since) => ring.revoke_all(*since, derives),
+                // Derived keys count as made when they activate: those of more periods than need be would go too.
+                Ok(place) if derives => {
+                    ring.revoke_all(now.max(place.unwrap_or(now).min(soon)), true)
+                }
+                Ok(place) => ring.revoke_all(now.max(place.unwrap_or(now)), false),
                 Err(_) => ring.revoke_each(now, derives)?,
             };
             watermark = revoked.keys_since();
@@ -105,9 +110,12 @@ impl Engine {
     /// nodes would not do what they are told, and then only what is stored here is forgotten.
     pub fn flush_sessions(&self) -> Result<()> {
         let now = clock::now();
-        let time = self.time_for_all(now);
+        let time = self.time_elsewhere(now);
         let mut watermark = UnixMillis(0);
-        if let Ok(since) = time {
+        if let Ok(place) = time {
+            // Nothing escapes that a node made whose clock is ahead. What is made afterwards counts as made then
+            // ([`Ring::authenticating`]), so that nothing new is refused until all clocks are there.
+            let since = place.map_or(now, |place| now.max(place + SOUND));
             self.change_ring(PATIENCE, |ring| {
                 let flushed = ring.flush_sessions(since);
                 watermark = flushed.sessions_since();
@@ -118,18 +126,18 @@ impl Engine {
         time.and_then(|_| self.said_to_all(watermark, now))
     }
 
-    /// What counts as now when everything made so far is refused on all nodes. Where Redis does not answer, this host's
-    /// clock is all there is.
-    fn time_for_all(&self, now: UnixMillis) -> Result<UnixMillis> {
-        let Some(cluster) = &self.cluster else { return Ok(now) };
+    /// What time it is for Redis, unless this host's clock says nothing about all nodes. `None` where this host's clock
+    /// is all there is: without a cluster, or an answer.
+    fn time_elsewhere(&self, now: UnixMillis) -> Result<Option<UnixMillis>> {
+        let Some(cluster) = &self.cluster else { return Ok(None) };
         match cluster.remote.connect(ANSWER).and_then(|mut link| link.time()) {
-            Ok(place) => latest_of_both(now, place, self.config.keys.activation_delay),
+            Ok(place) => check_clocks(now, place).map(|()| Some(place)),
             Err(trouble) => {
                 log::warn!(
                     "redis: not reached: {trouble}; this node refuses what it was told to, other nodes do when both \
                      reach Redis, and only if this host's clock is right"
                 );
-                Ok(now)
+                Ok(None)
             }
         }
     }
@@ -185,9 +193,8 @@ impl Engine {
     }
 }
 
-/// The later of both clocks, so that nothing escapes that was made meanwhile elsewhere; unless one must be wrong. Later
-/// by no more than clocks may differ: until then new sessions would be refused too.
-fn latest_of_both(own: UnixMillis, place: UnixMillis, differ: Duration) -> Result<UnixMillis> {
+/// Nodes do not believe what is said of a time that their clocks are far from.
+fn check_clocks(own: UnixMillis, place: UnixMillis) -> Result<()> {
     if own > place + SOUND {
         return Err(Error::OnThisNodeOnly(
             "done only with what this node knows, and not with what turns up later: this host's clock is more than 30 \
@@ -202,7 +209,7 @@ fn latest_of_both(own: UnixMillis, place: UnixMillis, differ: Duration) -> Resul
              of Redis's host if it is ahead, and try again",
         ));
     }
-    Ok(own.max(place.min(own + differ)))
+    Ok(())
 }
 
 /// Activation times of keys whose order a file gives: one that only opens, one that encrypts, one that will later.
@@ -293,19 +300,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_all_nodes_are_told_has_a_time_that_all_believe_or_is_not_said() {
+    fn clocks_that_differ_by_more_than_half_an_hour_are_not_believed_and_the_error_says_which_to_set()
+     {
         let now = UnixMillis::from_secs(1_700_000_000);
         let minute = Duration::from_secs(60);
-        assert_eq!(latest_of_both(now, now - minute, minute).expect("sound"), now);
-        assert_eq!(
-            latest_of_both(now, now + minute, minute).expect("sound"),
-            now + minute,
-            "nothing escapes"
-        );
-        let capped = latest_of_both(now, now + minute * 20, minute).expect("sound");
-        assert_eq!(capped, now + minute, "new sessions are not refused for long");
+        for place in [now - minute * 30, now, now + minute * 30] {
+            check_clocks(now, place).expect("sound");
+            assert!(is_believed(place + SOUND, now), "what is said is believed by all");
+        }
         for (place, word) in [(now - minute * 31, "ahead"), (now + minute * 31, "behind")] {
-            let said = latest_of_both(now, place, minute).expect_err("refused").to_string();
+            let said = check_clocks(now, place).expect_err("refused").to_string();
             assert!(said.contains(word) && said.contains("NTP"), "{said}");
         }
     }

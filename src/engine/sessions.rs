@@ -31,8 +31,8 @@ pub struct NewSession<'a> {
     pub policy: Policy,
     /// When its connection began: all keys may have been revoked since.
     pub began: UnixMillis,
-    /// When its full handshake took place.
-    pub authenticated: UnixMillis,
+    /// When its full handshake took place; `None`: on this connection.
+    pub authenticated: Option<UnixMillis>,
     /// When it ends.
     pub expires: UnixMillis,
     /// What is kept.
@@ -118,7 +118,9 @@ impl Engine {
             key: *session_key(id),
             binding: maker.bind(&self.binding(session.name, session.policy).0),
             expires: seconds(session.expires),
-            authenticated: seconds(session.authenticated),
+            authenticated: seconds(
+                session.authenticated.unwrap_or_else(|| view.ring.authenticating(session.began)),
+            ),
             kind: Kind::Session,
             origin: Origin::Here,
             note,

@@ -150,7 +150,10 @@ impl Engine {
         let due = if readable { ring.maintenance_due(&self.schedule, now) } else { UnixMillis(0) };
         self.bindings.forget_keys(|name| ring.knows(name));
         let ends = |ring: &Ring| (ring.keys_since(), ring.sessions_since());
-        let all_ended = if ends(&ring) == ends(&before.ring) { before.all_ended } else { now };
+        // Before it had a ring, this process handed nothing out.
+        let is_first = before.generation == 0;
+        let is_same = is_first || ends(&ring) == ends(&before.ring);
+        let all_ended = if is_same { before.all_ended } else { now };
         View { generation, ring, due, all_ended }
     }
 
@@ -238,5 +241,20 @@ mod tests {
         assert_eq!(engine.view.load().generation, later);
         engine.refresh(now);
         assert_eq!(engine.view.load().generation, later);
+    }
+
+    #[test]
+    fn a_flush_by_a_clock_that_is_ahead_concerns_the_connections_that_were_there_and_no_new_process()
+     {
+        let memory = Memory { path: None, size: 512 * 1024, lock: false };
+        let engine = Engine::new(Config { memory, ..Config::default() }).unwrap();
+        let began = clock::now();
+        let ahead = began + Duration::from_secs(1800);
+        engine.change_ring(Duration::ZERO, |ring| Ok(ring.flush_sessions(ahead))).unwrap();
+        let later = began + Duration::from_secs(60);
+        assert!(engine.view.load().has_ended_all_since(UnixMillis(began.0 - 1)));
+        assert!(!engine.view.load().has_ended_all_since(later));
+        let first = engine.read_view(&View::default(), later);
+        assert!(!first.has_ended_all_since(began), "it had handed nothing out");
     }
 }

@@ -306,10 +306,18 @@ impl Ring {
         ring
     }
 
-    /// The ring that refuses stored sessions authenticated before `now`.
+    /// The ring that refuses stored sessions authenticated before `now`, and all that count as authenticated since an
+    /// earlier flush ([`Ring::authenticating`]), whatever clock that one had.
     #[must_use]
     pub fn flush_sessions(&self, now: UnixMillis) -> Ring {
-        Ring { sessions_since: self.sessions_since.max(now), ..self.clone() }
+        let flushed = whole_second(self.sessions_since) + Duration::from_millis(1);
+        Ring { sessions_since: flushed.max(now), ..self.clone() }
+    }
+
+    /// When a session counts as authenticated whose full handshake takes place now, to the second: not before what is
+    /// flushed, wherever the clock was or is that the flush has its time from.
+    pub fn authenticating(&self, now: UnixMillis) -> UnixMillis {
+        now.max(whole_second(self.sessions_since))
     }
 
     /// Drops what nobody can need any more, even after a clock step of an hour. Where keys are many, those that are
@@ -356,6 +364,11 @@ impl Ring {
         ids.sort_by_key(|record| record.succession());
         (self.tickets, self.ids) = (tickets, ids);
     }
+}
+
+/// Sessions are dated to the second: the first one that is not before `time`.
+fn whole_second(time: UnixMillis) -> UnixMillis {
+    UnixMillis::from_secs(time.0.div_ceil(1000))
 }
 
 /// Derived keys count as made when they activate.

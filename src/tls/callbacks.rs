@@ -424,14 +424,17 @@ fn keep_session(attachment: &Attachment, slot: Slot, ssl: *mut SSL, session: Ses
         return engine.counters().count(Counter::SessionsDropped);
     };
     let family = family(engine, ssl, handshake);
+    let began = handshake.connection.began;
     // OpenSSL gives every TLS 1.3 ticket a fresh time; the full handshake is older.
-    let first = handshake.resumed(ssl).and_then(|resumed| resumed.authenticated);
+    let authenticated = handshake
+        .resumed(ssl)
+        .map(|resumed| resumed.authenticated.unwrap_or_else(|| began.min(session.time())));
     let kept = NewSession {
         id: session.id(),
         name: name.as_bytes(),
         policy,
-        began: handshake.connection.began,
-        authenticated: first.unwrap_or(handshake.connection.began.min(session.time())),
+        began,
+        authenticated,
         expires: session.expires().min(family.ends()),
         value: &value,
         note,

@@ -138,7 +138,7 @@ impl Node {
             name: SHOP.name,
             policy: SHOP.accepting,
             began: now(),
-            authenticated: now(),
+            authenticated: None,
             expires: now() + Duration::from_secs(600),
             value,
             note: 7,

@@ -24,6 +24,7 @@ fn keep_under(
     value: &[u8],
 ) {
     let expires = authenticated + HOUR;
+    let authenticated = Some(authenticated);
     let new = NewSession { policy, authenticated, expires, note: 77, ..session(id, value, now) };
     engine.keep_session(&new, now, PATIENT);
 }

@@ -72,7 +72,7 @@ pub(super) fn session<'a>(id: &'a [u8], value: &'a [u8], now: UnixMillis) -> New
         name: SHOP.name,
         policy: SHOP.accepting,
         began: now,
-        authenticated: now,
+        authenticated: None,
         expires: now + HOUR,
         value,
         note: 0,

@@ -72,7 +72,7 @@ fn a_flush_forgets_the_stored_sessions() {
         name: b"shop.example",
         policy: Policy::PUBLIC,
         began: now,
-        authenticated: now,
+        authenticated: None,
         expires: now + std::time::Duration::from_secs(60),
         value: b"session",
         note: 0,
