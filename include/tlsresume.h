@@ -249,7 +249,7 @@ typedef struct TLSRESUME_STATS {
      */
     uint64_t nodes;
     /**
-     * Nodes of the cluster that have another ring, now.
+     * Nodes of the cluster that have another ring, or whose heartbeat this node cannot read, now.
      */
     uint64_t nodes_out_of_sync;
     /**
@@ -264,6 +264,10 @@ typedef struct TLSRESUME_STATS {
      * Look-ups that were not tried, since the last ones had failed.
      */
     uint64_t lookups_refused;
+    /**
+     * Nodes of the cluster that seal with a secret which this node has not, now.
+     */
+    uint64_t nodes_other_secret;
 } TLSRESUME_STATS;
 
 /**

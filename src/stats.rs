@@ -115,17 +115,29 @@ pub enum Gauge {
     TransportUp,
     /// Nodes that were heard of lately, this one included.
     Nodes,
-    /// Those of them that have another ring.
+    /// Those of them that have another ring, or whose heartbeat this node cannot read.
     NodesOutOfSync,
+    /// Those of them that seal with a secret which this node has not.
+    NodesOtherSecret,
+    /// The secret that the agent seals with ([`crate::engine::Secrets`]); 0: not known.
+    OwnSecret,
+    /// The least secret that others seal with and this node has not; 0: none.
+    OtherSecret,
 }
 
 impl Gauge {
     /// How many gauges there are.
-    pub const COUNT: usize = Gauge::NodesOutOfSync as usize + 1;
+    pub const COUNT: usize = Gauge::OtherSecret as usize + 1;
 
     /// All of them, in their order.
-    pub const ALL: [Gauge; Gauge::COUNT] =
-        [Gauge::TransportUp, Gauge::Nodes, Gauge::NodesOutOfSync];
+    pub const ALL: [Gauge; Gauge::COUNT] = [
+        Gauge::TransportUp,
+        Gauge::Nodes,
+        Gauge::NodesOutOfSync,
+        Gauge::NodesOtherSecret,
+        Gauge::OwnSecret,
+        Gauge::OtherSecret,
+    ];
 }
 
 /// The counters of one node.

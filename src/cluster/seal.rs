@@ -73,6 +73,23 @@ impl Label {
     }
 }
 
+/// Tells one secret from another, and nothing of it: it goes with everything that is sealed, for all to see.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct SecretId(pub [u8; HINT_LEN]);
+
+impl SecretId {
+    /// The secret that is said to have sealed this, by whoever wrote it. `None`: it is not sealed in a known format.
+    pub fn said_to_seal(sealed: &[u8]) -> Option<Self> {
+        Sealed::parse(sealed).map(|sealed| SecretId(sealed.hint))
+    }
+}
+
+impl fmt::Display for SecretId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
 /// Why sealed bytes were not opened.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum Refused {
@@ -141,7 +158,17 @@ impl Sealer {
 
     /// Whether the secret that seals here is said to have sealed this too.
     pub fn seals_like(&self, sealed: &[u8]) -> bool {
-        Sealed::parse(sealed).is_some_and(|sealed| sealed.hint == self.first.hint)
+        SecretId::said_to_seal(sealed) == Some(self.seals_with())
+    }
+
+    /// The secret that seals here.
+    pub fn seals_with(&self) -> SecretId {
+        SecretId(self.first.hint)
+    }
+
+    /// Whether that secret opens here.
+    pub fn has(&self, secret: SecretId) -> bool {
+        self.all().any(|keys| keys.hint == secret.0)
     }
 
     fn all(&self) -> impl Iterator<Item = &Keys> {

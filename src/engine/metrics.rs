@@ -159,6 +159,8 @@ impl Engine {
         );
         text.cluster(&report);
         text.lookups(&report);
+        text.family("nodes_other_secret", "gauge", "Nodes that seal with a secret unknown here");
+        text.value("nodes_other_secret", "", report.gauge(Gauge::NodesOtherSecret));
         text.0
     }
 }
@@ -202,7 +204,11 @@ impl Text {
         );
         self.family("nodes", "gauge", "Nodes of the cluster, this one included");
         self.value("nodes", "", report.gauge(Gauge::Nodes));
-        self.family("nodes_out_of_sync", "gauge", "Nodes that have another ring");
+        self.family(
+            "nodes_out_of_sync",
+            "gauge",
+            "Nodes that have another ring, or another secret",
+        );
         self.value("nodes_out_of_sync", "", report.gauge(Gauge::NodesOutOfSync));
     }
 

@@ -44,7 +44,7 @@ use crate::sys;
 pub use binding::{Binding, BoundKey, Policy};
 pub use keys::{KeyEntry, KeyKind, KeyState};
 pub use metrics::Report;
-pub use outside::Nodes;
+pub use outside::{Nodes, Secrets};
 pub use sessions::{Lookup, NewSession, Question, Search, StoredSession, Waited};
 pub use tickets::{Issuing, Opening};
 pub use visit::{Listener, Visit};

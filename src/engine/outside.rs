@@ -1,12 +1,13 @@
 //! Instances of programs that are no servers: they work on the servers' memory or not at all.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
 use super::agent::nodes::listens_every;
 use super::cluster::Cluster;
 use super::{Engine, admin, lock_if_asked, open_shared, realm_digest, refuse_transports, unusable};
+use crate::cluster::seal::SecretId;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::stats::Gauge;
@@ -20,12 +21,40 @@ const NEVER: u64 = u64::MAX;
 pub struct Nodes {
     /// How many were heard of lately, this one included.
     pub heard: u64,
-    /// Those of them that have another ring.
+    /// Those of them that have another ring, or whose heartbeat this node cannot read.
     pub out_of_sync: u64,
+    /// Those of them that seal with a secret which this node has not.
+    pub other_secret: u64,
     /// Whether there is an agent, and the transport works.
     pub is_connected: bool,
     /// Within this time after a change of the ring, the numbers are of the changed one.
     pub told_within: Duration,
+}
+
+/// The secrets of the cluster, each by its id.
+#[derive(Clone, Debug)]
+pub struct Secrets {
+    /// Where this node's is from.
+    pub file: PathBuf,
+    /// The one that seals by that file.
+    pub own: SecretId,
+    /// The one that the agent seals with: another one if the file has changed since it was read.
+    pub in_use: Option<SecretId>,
+    /// One that other nodes seal with and the agent has not.
+    pub other: Option<SecretId>,
+}
+
+impl Secrets {
+    const IS_KNOWN: u64 = 1 << 32;
+
+    pub(super) fn to_gauge(id: Option<SecretId>) -> u64 {
+        id.map_or(0, |id| Self::IS_KNOWN | u64::from(u32::from_be_bytes(id.0)))
+    }
+
+    fn of_gauge(value: u64) -> Option<SecretId> {
+        let [0, 0, 0, 1, id @ ..] = value.to_be_bytes() else { return None };
+        Some(SecretId(id))
+    }
 }
 
 /// A pass of the agent takes longer where Redis or the machine is slow.
@@ -39,9 +68,27 @@ impl Engine {
         Some(Nodes {
             heard,
             out_of_sync: self.store.gauge(Gauge::NodesOutOfSync),
+            other_secret: self.store.gauge(Gauge::NodesOtherSecret),
             is_connected: self.has_agent() && self.store.gauge(Gauge::TransportUp) == 1,
             told_within: listens_every(heard) + PASS,
         })
+    }
+
+    /// The secrets of the cluster; `None` without one.
+    pub fn secrets(&self) -> Option<Secrets> {
+        let cluster = self.cluster.as_ref()?;
+        let id = |gauge| Secrets::of_gauge(self.store.gauge(gauge));
+        Some(Secrets {
+            file: self.secret_file().to_path_buf(),
+            own: cluster.sealer.seals_with(),
+            in_use: id(Gauge::OwnSecret),
+            other: id(Gauge::OtherSecret),
+        })
+    }
+
+    /// Where the secrets of a cluster are from.
+    pub(super) fn secret_file(&self) -> &Path {
+        self.config.cluster.secret_file.as_deref().unwrap_or(Path::new(""))
     }
 
     /// What [`Engine::new`] would say of the configuration and of the files that it names. Touches no memory.

@@ -97,7 +97,7 @@ pub struct TLSRESUME_STATS {
     pub transport_rejected_expired: u64,
     /// Nodes of the cluster that were heard of lately, this one included, now.
     pub nodes: u64,
-    /// Nodes of the cluster that have another ring, now.
+    /// Nodes of the cluster that have another ring, or whose heartbeat this node cannot read, now.
     pub nodes_out_of_sync: u64,
     /// Look-ups in the cluster, by handshakes.
     pub lookups: u64,
@@ -105,6 +105,8 @@ pub struct TLSRESUME_STATS {
     pub lookups_found: u64,
     /// Look-ups that were not tried, since the last ones had failed.
     pub lookups_refused: u64,
+    /// Nodes of the cluster that seal with a secret which this node has not, now.
+    pub nodes_other_secret: u64,
 }
 
 /// Where log lines go instead of standard error. level is 1 (error), 2 (warn), 3 (info) or 4 (debug); message is one
@@ -293,5 +295,6 @@ fn stats(report: &Report) -> TLSRESUME_STATS {
         lookups: report.lookups().1,
         lookups_found: count(Counter::LookupsFound),
         lookups_refused: count(Counter::LookupsRefused),
+        nodes_other_secret: report.gauge(Gauge::NodesOtherSecret),
     }
 }

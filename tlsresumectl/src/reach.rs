@@ -105,11 +105,17 @@ impl<'a> Reach<'a> {
                  one (tlsresumectl status shows whether an agent runs)"
                     .to_owned(),
             ),
-            Some(Nodes { heard, out_of_sync, .. }) if out_of_sync > 0 => missed.push(format!(
-                "{out_of_sync} of {heard} nodes did not say within {} s that they have the change; look at \
-                 tlsresume_nodes_out_of_sync (tlsresumectl metrics), and at their connections to Redis and clocks",
-                NODES_PATIENCE.as_secs()
-            )),
+            Some(Nodes { heard, out_of_sync, other_secret, .. }) if out_of_sync > 0 => {
+                let look = match other_secret {
+                    0 => "at their connections to Redis and clocks".to_owned(),
+                    some => format!("at cluster.secret_file: {some} of them have another secret"),
+                };
+                missed.push(format!(
+                    "{out_of_sync} of {heard} nodes did not say within {} s that they have the change; look at \
+                     tlsresumectl status, and {look}",
+                    NODES_PATIENCE.as_secs()
+                ));
+            }
             _ => {}
         }
         missed
@@ -153,6 +159,7 @@ mod tests {
             nodes: nodes.map(|(heard, out_of_sync, is_connected)| Nodes {
                 heard,
                 out_of_sync,
+                other_secret: 0,
                 is_connected,
                 told_within: Duration::ZERO,
             }),

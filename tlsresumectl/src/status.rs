@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Map, Value, json};
 use tlsresume::clock;
-use tlsresume::engine::{Engine, Report};
+use tlsresume::engine::{Engine, Nodes, Report, Secrets};
 
 use crate::metrics::series;
 use crate::output::{Exit, Failure, Output, table};
@@ -101,7 +101,54 @@ impl Status<'_> {
 fn cluster(engine: &Engine) -> Vec<Fact> {
     let agent = engine.has_agent();
     let text = if agent { "alive" } else { "none" };
-    vec![Fact { name: "agent", text: text.to_owned(), json: Value::Bool(agent) }]
+    let mut facts = vec![Fact { name: "agent", text: text.to_owned(), json: Value::Bool(agent) }];
+    facts.extend(engine.secrets().map(|secrets| secret_fact(&secrets)));
+    facts.extend(engine.nodes().map(|nodes| nodes_fact(&nodes, engine.secrets())));
+    facts
+}
+
+/// Which secret the cluster's messages are sealed with here, by its id.
+fn secret_fact(secrets: &Secrets) -> Fact {
+    let Secrets { file, own, in_use, .. } = secrets;
+    let file = file.display().to_string();
+    let stale = match in_use {
+        Some(in_use) if in_use != own => {
+            format!("; the agent seals with {in_use}: restart the servers and agents here")
+        }
+        _ => String::new(),
+    };
+    Fact {
+        name: "secret",
+        text: format!("{own}, first in {file}{stale}"),
+        json: json!({
+            "file": file,
+            "id": own.to_string(),
+            "in_use": in_use.map(|id| id.to_string()),
+        }),
+    }
+}
+
+/// The nodes as the agent last heard of them.
+fn nodes_fact(nodes: &Nodes, secrets: Option<Secrets>) -> Fact {
+    let Nodes { heard, out_of_sync, other_secret, .. } = nodes;
+    let other = secrets.and_then(|secrets| secrets.other).map(|id| id.to_string());
+    let strangers = match &other {
+        Some(id) if *other_secret > 0 => format!(
+            "; {other_secret} with a secret that is not in this node's file ({id}): write the same secret into the \
+             file on every host, and restart the servers there"
+        ),
+        _ => String::new(),
+    };
+    Fact {
+        name: "nodes",
+        text: format!("{heard} heard, {out_of_sync} out of sync{strangers}"),
+        json: json!({
+            "heard": heard,
+            "out_of_sync": out_of_sync,
+            "other_secret": other_secret,
+            "other_secret_id": other,
+        }),
+    }
 }
 
 fn memory_path(engine: &Engine) -> String {

@@ -11,6 +11,7 @@ mod reading;
 mod ring;
 mod sessions;
 pub(super) mod start;
+mod unread;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -19,7 +19,7 @@ const PAGES: usize = 16384;
 
 /// Most fields that are kept unseen: sixteen times as many as any ring has parts, or than nodes are expected. Beyond
 /// them only those that open count, so that no number of others hides them.
-const FIELDS: usize = 4096;
+pub(super) const FIELDS: usize = 4096;
 
 /// Names and values.
 pub(super) type Fields = BTreeMap<Vec<u8>, Vec<u8>>;

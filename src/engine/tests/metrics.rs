@@ -46,6 +46,7 @@ const SERIES: &[&str] = &[
     "tlsresume_transport_rejected_total{reason=\"expired\"}",
     "tlsresume_nodes",
     "tlsresume_nodes_out_of_sync",
+    "tlsresume_nodes_other_secret",
     "tlsresume_lookup_seconds_bucket{le=\"0.005\"}",
     "tlsresume_lookup_seconds_bucket{le=\"+Inf\"}",
     "tlsresume_lookup_seconds_sum",
@@ -161,7 +162,13 @@ fn a_lookup_counts_in_every_bucket_that_it_fits_in_and_in_the_sum() {
 #[test]
 fn gauges_show_what_the_agent_said_last() {
     let engine = Engine::new(alone()).unwrap();
-    for (gauge, value) in [(Gauge::TransportUp, 1), (Gauge::Nodes, 5), (Gauge::NodesOutOfSync, 2)] {
+    let gauges = [
+        (Gauge::TransportUp, 1),
+        (Gauge::Nodes, 5),
+        (Gauge::NodesOutOfSync, 2),
+        (Gauge::NodesOtherSecret, 1),
+    ];
+    for (gauge, value) in gauges {
         engine.store.set_gauge(gauge, 77);
         engine.store.set_gauge(gauge, value);
     }
@@ -169,6 +176,7 @@ fn gauges_show_what_the_agent_said_last() {
     assert_eq!(samples["tlsresume_transport_up{transport=\"redis\"}"], 1);
     assert_eq!(samples["tlsresume_nodes"], 5);
     assert_eq!(samples["tlsresume_nodes_out_of_sync"], 2);
+    assert_eq!(samples["tlsresume_nodes_other_secret"], 1);
 }
 
 #[test]

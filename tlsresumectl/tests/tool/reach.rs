@@ -149,8 +149,12 @@ struct Node {
 
 impl Node {
     fn of(redis: &RedisServer) -> Self {
+        Node::with_secret(redis, "of this test alone, 32 bytes or more\n")
+    }
+
+    fn with_secret(redis: &RedisServer, secret: &str) -> Self {
         let place = Place::new();
-        place.file("secret", "of this test alone, 32 bytes or more\n");
+        place.file("secret", secret);
         fs::set_permissions(
             place.path("secret"),
             std::os::unix::fs::PermissionsExt::from_mode(0o600),
@@ -226,4 +230,48 @@ fn a_cluster_that_is_not_reached_makes_a_change_end_with_3() {
     assert_eq!(done.status, Some(3), "{}", done.out);
     assert_eq!(json(&done)["transport_up"], false);
     assert!(done.err.contains("other nodes not reached: "), "{}", done.err);
+}
+
+#[test]
+fn a_node_with_another_secret_is_named_by_status_on_both_sides_and_is_not_reached() {
+    let redis = RedisServer::start().expect("redis");
+    let secrets = ["of this test alone, 32 bytes or more\n", "of nobody, 32 bytes or more in it\n"];
+    let nodes = secrets.map(|secret| Node::with_secret(&redis, secret));
+    for node in &nodes {
+        wait_until("the nodes to hear of each other", LIMIT, || {
+            node.gauge("tlsresume_nodes_other_secret") == 1
+        })
+        .expect("in time");
+    }
+    let status = nodes.each_ref().map(|node| json(&node.run(&["--json", "status"])));
+    assert_ne!(status[0]["secret"]["id"], status[1]["secret"]["id"]);
+    for (node, (own, other)) in nodes.iter().zip([(0, 1), (1, 0)]) {
+        let (own, other) = (&status[own], &status[other]);
+        let file = node.place.path("secret").display().to_string();
+        let expected = (&Value::from(file.clone()), &own["secret"]["id"]);
+        assert_eq!((&own["secret"]["file"], &own["secret"]["in_use"]), expected);
+        let id = &other["secret"]["id"];
+        let nodes = serde_json::json!({
+            "heard": 2, "out_of_sync": 1, "other_secret": 1, "other_secret_id": id,
+        });
+        assert_eq!(own["nodes"], nodes);
+        let text = node.run(&["status"]).printed();
+        let id = id.as_str().expect("text");
+        let says = |words: &str| assert!(text.contains(words), "{text}");
+        says(&format!("first in {file}"));
+        says(&format!(
+            "2 heard, 1 out of sync; 1 with a secret that is not in this node's file ({id})"
+        ));
+    }
+    let done = nodes[0].run(&["keys", "revoke", "--all"]);
+    assert_eq!(done.status, Some(3), "{}", done.out);
+    assert!(
+        done.err.contains("cluster.secret_file: 1 of them have another secret"),
+        "{}",
+        done.err
+    );
+
+    nodes[0].place.file("secret", secrets[1]);
+    let text = nodes[0].run(&["status"]).printed();
+    assert!(text.contains("; the agent seals with "), "{text}");
 }
