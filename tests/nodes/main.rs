@@ -5,6 +5,7 @@ mod control;
 mod faults;
 mod junk;
 mod lookups;
+mod notices;
 mod other_secret;
 mod places;
 mod repair;

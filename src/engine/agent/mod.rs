@@ -7,10 +7,12 @@
 //! the first handshake of a node ([`start`]).
 
 pub(super) mod nodes;
+mod pace;
 mod reading;
 mod ring;
 mod sessions;
 pub(super) mod start;
+mod stream;
 mod unread;
 
 use std::sync::Arc;
@@ -433,6 +435,9 @@ impl<'a> Agent<'a> {
             // New sessions change nothing now.
             return sys::pause(self.retry.0.saturating_sub(now).clamp(GATHER, IDLE_WAIT));
         };
+        if self.ring.is_reading() || self.nodes.is_reading() {
+            return sys::pause(GATHER);
+        }
         if link.is_told() && now >= self.busy_until {
             match link.wait_for_notice(TOLD_WAIT) {
                 Ok(told) => self.was_told |= told,

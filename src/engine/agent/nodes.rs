@@ -24,8 +24,8 @@ const LISTEN: Duration = Duration::from_secs(2);
 const LISTEN_PER_NODE: Duration = Duration::from_millis(100);
 
 /// A node that has said nothing new for so long is not counted, and after longer taken off the list.
-const SILENT: Duration = Duration::from_secs(15);
-const GONE: Duration = Duration::from_secs(120);
+pub(super) const SILENT: Duration = Duration::from_secs(15);
+pub(super) const GONE: Duration = Duration::from_secs(120);
 
 /// Clocks may differ by so much. Only those ahead are told: a heartbeat that is behind may be an old one.
 const CLOCKS_DIFFER: Duration = Duration::from_secs(5);
@@ -41,7 +41,7 @@ pub(super) struct Nodes {
     heard: HashMap<Vec<u8>, Heard>,
     /// What does not open. A node whose secret this one has not writes anew with every beat, and is left alone; what
     /// stays the same is nobody's.
-    unread: Unread,
+    pub(super) unread: Unread,
     /// What was told of other nodes' secrets.
     secrets: Teller<()>,
     reading: Reading,
@@ -201,6 +201,11 @@ impl Nodes {
     pub(super) fn begin_anew(&mut self) {
         self.reading = Reading::default();
         self.beat_at_once();
+    }
+
+    /// Whether some of the heartbeats are read and others are not.
+    pub(super) fn is_reading(&self) -> bool {
+        !self.reading.is_new()
     }
 
     /// Nothing proves better that Redis takes what is written.

@@ -12,7 +12,7 @@ use crate::ring::sharing::Field;
 use crate::stats::Counter;
 
 /// Most pages in one pass: sessions wait meanwhile.
-const PAGES_AT_ONCE: usize = 64;
+const PAGES_AT_ONCE: usize = 8;
 
 /// Most pages of one hash: about a million fields.
 const PAGES: usize = 16384;
@@ -84,7 +84,7 @@ impl Agent<'_> {
     }
 
     /// How many were taken out. Without permission they stay: they are passed over at the next reading too.
-    fn take_out(&mut self, hash: Hash, fields: &[Vec<u8>]) -> Pass<u64> {
+    pub(super) fn take_out(&mut self, hash: Hash, fields: &[Vec<u8>]) -> Pass<u64> {
         match self.link()?.take_out(hash, fields) {
             Err(trouble) if trouble.is_refusal() => Ok(0),
             taken => Ok(taken?),

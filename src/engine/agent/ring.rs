@@ -3,12 +3,15 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use super::nodes::{GONE, SILENT};
+use super::pace::Pace;
 use super::reading::Reading;
+use super::unread::Unread;
 use super::{Agent, Pass};
 use crate::clock::{self, UnixMillis};
 use crate::cluster::message::Entry;
 use crate::cluster::redis::{Copy, Hash, Outgoing};
-use crate::cluster::seal::{Label, NONCE_LEN};
+use crate::cluster::seal::{Label, NONCE_LEN, SecretId};
 use crate::config::KeySource;
 use crate::engine::cluster::Exchange;
 use crate::engine::view::NO_RANDOMNESS;
@@ -25,6 +28,15 @@ const MAKING_LOOK: Duration = Duration::from_millis(100);
 
 /// A copy that is not what it should be after so many exchanges in a row is left alone until the next poll.
 const MOST_IN_VAIN: u32 = 8;
+
+/// The copy is read so many times at once, and then once in so long, whatever others say of it: a notice costs who
+/// writes one far less.
+const READS_AT_ONCE: u32 = 4;
+const READ_EVERY: Duration = Duration::from_millis(500);
+
+/// How long a field stays that no secret of anybody opens. One that is sealed with a secret which this node has not stays
+/// as long as a node lives that has it, and [`GONE`] longer.
+const JUNK_STAYS: Duration = Duration::from_secs(10);
 
 /// A copy of which something was refused is looked at again after so long though it is the same: what is refused for
 /// the clock's sake may be right by then, or the clock.
@@ -43,9 +55,6 @@ const PATIENCE: Duration = Duration::from_secs(1);
 /// What others may look up is not written again sooner than so long after the last time.
 const RESEND: Duration = Duration::from_secs(30);
 
-/// Of a stream that lost its end, what was added so long before its new end is read again.
-const READ_AGAIN: Duration = Duration::from_secs(60);
-
 /// A copy is not asked to live longer.
 const LONGEST_KEEP: Duration = Duration::from_secs(4 * 365 * 24 * 3600);
 
@@ -53,7 +62,6 @@ const LONGEST_KEEP: Duration = Duration::from_secs(4 * 365 * 24 * 3600);
 const KEEP_AFTER: Duration = Duration::from_secs(24 * 3600);
 
 /// How far the node's ring and the copy have become one.
-#[derive(Default)]
 pub(super) struct Progress {
     /// The copy's token when nothing was left to do.
     token: Option<Vec<u8>>,
@@ -65,6 +73,10 @@ pub(super) struct Progress {
     look_again: Option<Duration>,
     /// What is read of the copy so far, and the token that it had before.
     reading: (Option<Vec<u8>>, Reading),
+    /// How often the copy is read.
+    pace: Pace<READS_AT_ONCE>,
+    /// What is in the copy and does not open.
+    unread: Unread,
     /// Somebody said that the copy changed.
     pub(super) noticed: bool,
     /// Since when the first keys of another node are waited for.
@@ -86,11 +98,39 @@ pub(super) struct Progress {
 type Epoch = [u8; 8];
 type Change = [u8; 8];
 
+impl Default for Progress {
+    fn default() -> Self {
+        Progress {
+            token: None,
+            generation: 0,
+            poll: Duration::ZERO,
+            look_again: None,
+            reading: Default::default(),
+            pace: Pace::once_in(READ_EVERY),
+            unread: Unread::default(),
+            noticed: false,
+            waiting_since: None,
+            is_maker: false,
+            making: Duration::ZERO,
+            epoch: None,
+            is_resealed: false,
+            contact: None,
+            in_vain: 0,
+        }
+    }
+}
+
 impl Progress {
     /// A new connection: what the copy holds now is anybody's guess.
     pub(super) fn begin_anew(&mut self) {
-        let Progress { epoch, is_resealed, contact, .. } = *self;
-        *self = Progress { epoch, is_resealed, contact, ..Progress::default() };
+        let before = std::mem::take(self);
+        let Progress { epoch, is_resealed, contact, pace, .. } = before;
+        *self = Progress { epoch, is_resealed, contact, pace, ..Progress::default() };
+    }
+
+    /// Whether some of the copy is read and some is not.
+    pub(super) fn is_reading(&self) -> bool {
+        !self.reading.1.is_new()
     }
 }
 
@@ -99,16 +139,19 @@ impl Agent<'_> {
     pub(super) fn keep_ring(&mut self) -> Pass<()> {
         let now = clock::since_boot();
         let own_changed = self.engine.store.ring_generation() != self.ring.generation;
+        if self.ring.is_reading() || !self.engine.store.has_first_copy() {
+            return self.exchange_rings();
+        }
         // Nodes with different secrets overwrite each other's parts for ever, at this pace.
         if self.ring.in_vain >= MOST_IN_VAIN && now < self.ring.poll {
             return Ok(());
         }
-        if self.ring.noticed || own_changed || self.ring.token.is_none() {
+        if self.ring.pace.allows(now) && (own_changed || self.has_moved()?) {
             return self.exchange_rings();
         }
         if self.ring.is_maker && now >= self.ring.making {
             self.ring.making = now + MAKING_LOOK;
-            if self.is_due() {
+            if self.ring.pace.allows(now) && self.is_due() {
                 return self.exchange_rings();
             }
         }
@@ -127,6 +170,15 @@ impl Agent<'_> {
             return self.exchange_rings();
         }
         Ok(())
+    }
+
+    /// Whether the copy is not the one that this node knows. A notice is anybody's word: the token is what counts.
+    fn has_moved(&mut self) -> Pass<bool> {
+        if self.ring.noticed && self.ring.token.is_some() {
+            let token = self.link()?.ring_token()?;
+            self.ring.noticed = token != self.ring.token;
+        }
+        Ok(self.ring.noticed || self.ring.token.is_none())
     }
 
     fn makes_keys(&self) -> bool {
@@ -151,13 +203,10 @@ impl Agent<'_> {
     }
 
     fn exchange_rings(&mut self) -> Pass<()> {
-        self.ring.noticed = false;
-        let Some(copy) = self.read_copy()? else {
-            self.ring.noticed = true;
-            return Ok(());
-        };
+        let Some(copy) = self.read_copy()? else { return Ok(()) };
         self.note_epoch(copy.epoch());
         let parts = self.open(&copy);
+        self.take_out_junk()?;
         let is_maker = self.be_maker()?;
         if self.must_wait(&copy, is_maker) {
             sys::pause(FIRST_KEYS_LOOK);
@@ -187,6 +236,11 @@ impl Agent<'_> {
     fn read_copy(&mut self) -> Pass<Option<Copy>> {
         let (mut token, mut reading) = std::mem::take(&mut self.ring.reading);
         if reading.is_new() {
+            if self.engine.store.has_first_copy() {
+                self.ring.pace.note(clock::since_boot());
+            }
+            // What is said from now on is of another copy, perhaps.
+            self.ring.noticed = false;
             token = self.link()?.ring_token()?;
         }
         let Some(parts) = self.read(Hash::Ring, &mut reading)? else {
@@ -301,10 +355,16 @@ impl Agent<'_> {
     }
 
     /// What is sound of the copy; the rest is counted.
-    fn open(&self, copy: &Copy) -> BTreeMap<Field, Ring> {
+    fn open(&mut self, copy: &Copy) -> BTreeMap<Field, Ring> {
+        let now = clock::since_boot();
+        self.ring.unread.keep_only(&copy.parts);
         let mut parts = BTreeMap::new();
         for (name, sealed) in &copy.parts {
-            let Some(plain) = self.open_sealed(Label::Ring, name, sealed) else { continue };
+            let Some(plain) = self.open_sealed(Label::Ring, name, sealed) else {
+                self.ring.unread.see(name, sealed, now);
+                continue;
+            };
+            self.ring.unread.forget(name);
             match Field::parse(name).zip(wire::decode(&plain)) {
                 Some((field, part)) => {
                     parts.insert(field, part);
@@ -313,6 +373,23 @@ impl Agent<'_> {
             }
         }
         parts
+    }
+
+    /// What stays and nobody can open goes, so that it is not read for ever.
+    fn take_out_junk(&mut self) -> Pass<()> {
+        let now = clock::since_boot();
+        let (sealer, unread) = (&self.cluster.sealer, &self.nodes.unread);
+        let stays = |secret: Option<SecretId>| match secret.filter(|id| !sealer.has(*id)) {
+            None => JUNK_STAYS,
+            others if unread.living(now, SILENT).any(|id| id == others) => Duration::MAX,
+            Some(_) => GONE,
+        };
+        let junk = self.ring.unread.stale(now, stays);
+        if !junk.is_empty() {
+            let taken = self.take_out(Hash::Ring, &junk)?;
+            self.engine.counters().add(Counter::TransportRejectedFormat, taken);
+        }
+        Ok(())
     }
 
     /// Seals under this realm's secret; `None` without randomness.
@@ -373,32 +450,6 @@ impl Agent<'_> {
             self.engine.store.send_again();
         }
     }
-
-    /// Entries that were cut off before they were read are noticed here: at a new connection, and now and then while
-    /// there are some left to read. A stream that ends before what we have read began anew, or lost its end with a
-    /// master that failed.
-    pub(super) fn look_at_stream(&mut self) -> Pass<()> {
-        let newest = self.link()?.newest()?;
-        let cursor = self.engine.store.stream_cursor();
-        if newest != cursor && cursor != self.gap && self.link()?.lacks_some_after(cursor)? {
-            self.note_gap(cursor);
-        }
-        if newest < cursor {
-            // What lies between was read, and is no gap.
-            self.gap = read_again_from(newest, cursor, clock::now());
-            self.engine.store.set_stream_cursor(self.gap);
-        }
-        Ok(())
-    }
-}
-
-/// Where to go on in a stream that ends before the cursor. Masters are replaced with the loss of seconds, not of
-/// minutes: what was read before that is not fetched by all nodes at once from the one that has just become master. But
-/// a cursor that no clock came to says nothing of when that was.
-fn read_again_from(newest: (u64, u64), cursor: (u64, u64), now: UnixMillis) -> (u64, u64) {
-    // Ids begin with the time, in milliseconds.
-    let (newest, read) = (UnixMillis(newest.0), UnixMillis(cursor.0));
-    if read <= now + CLOCKS_DIFFER { ((newest - READ_AGAIN).0, 0) } else { (0, 0) }
 }
 
 impl Copy {
@@ -412,26 +463,4 @@ fn next_token(copy: &Copy) -> Option<Vec<u8>> {
     let (mut epoch, mut change) = (Epoch::default(), Change::default());
     let sound = sys::random(&mut epoch) && sys::random(&mut change);
     sound.then(|| [copy.epoch().unwrap_or(epoch), change].concat())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_a_stream_that_lost_its_end_the_last_minute_is_read_again() {
-        let (now, cursor) = (UnixMillis(1_700_000_000_000), (1_699_999_999_000, 3));
-        let newest = (1_699_999_998_500, 7);
-        assert_eq!(read_again_from(newest, cursor, now), (1_699_999_938_500, 0));
-        assert_eq!(read_again_from((0, 0), cursor, now), (0, 0), "and of an empty one everything");
-    }
-
-    #[test]
-    fn a_stream_that_had_ids_of_no_clock_is_read_from_its_beginning() {
-        let (now, newest) = (UnixMillis(1_700_000_000_000), (1_699_999_998_500, 7));
-        assert_eq!(read_again_from(newest, (u64::MAX, u64::MAX), now), (0, 0));
-        let late = (now + CLOCKS_DIFFER).0;
-        assert_eq!(read_again_from(newest, (late + 1, 0), now), (0, 0));
-        assert_ne!(read_again_from(newest, (late, 0), now), (0, 0));
-    }
 }

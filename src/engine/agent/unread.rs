@@ -1,10 +1,12 @@
-//! Heartbeats that this node cannot read: how many nodes live behind them, and which secret those have.
+//! Fields of the shared hashes that this node cannot read: how long they are there, and which secret they are said to
+//! be sealed with.
 //!
-//! One that changes was written by a node that lives and has another secret, or another version. One that stays the
-//! same is nobody's. Both are a stranger's words: of a secret only the id is believed, and a line in the log is no more
-//! often than once a minute.
+//! A heartbeat that changes was written by a node that lives and has another secret, or another version. One that stays
+//! the same is nobody's. All of them are a stranger's words: of a secret only the id is believed, and a line in the log
+//! is no more often than once a minute.
 //!
-//! Owns: what was seen of each. Called by: [`super::nodes`]. Threads and forks: the agent's. Failure: none.
+//! Owns: what was seen of each. Called by: [`super::nodes`], [`super::ring`]. Threads and forks: the agent's. Failure:
+//! none.
 
 use std::collections::{BTreeSet, HashMap};
 use std::time::Duration;
@@ -63,6 +65,17 @@ impl Unread {
     /// Whether a node lives behind this name that has written within `silent`.
     pub(super) fn lives(&self, name: &[u8], now: Duration, silent: Duration) -> bool {
         self.0.get(name).is_some_and(|value| value.lives(now, silent))
+    }
+
+    /// What has been there for longer than `stays` says of its secret.
+    pub(super) fn stale(
+        &self,
+        now: Duration,
+        stays: impl Fn(Option<SecretId>) -> Duration,
+    ) -> Vec<Vec<u8>> {
+        let is_stale = |value: &Value| now.saturating_sub(value.since) > stays(value.secret);
+        let stale = self.0.iter().filter(|(_, value)| is_stale(value));
+        stale.map(|(name, _)| name.clone()).collect()
     }
 
     /// Of each node that lives, the secret that it is said to have.
