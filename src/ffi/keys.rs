@@ -83,8 +83,9 @@ pub unsafe extern "C" fn tlsresume_keys_rotate(tr: *mut TLSRESUME) -> c_int {
 ///         (every key) this host's clock differs from Redis's by more than 30 minutes: then the keys that this node knows
 ///         are refused, and others that turn up later are not; set the clock and call it again.
 ///
-/// Thread and fork safety: as tlsresume_keys_import(). With Redis and NULL it also waits for Redis to say what time it
-/// is: at most 1.5 s, and as long as the system takes to look up names of hosts.
+/// Thread and fork safety: as tlsresume_keys_import(), but with Redis and NULL it waits longer: first for Redis to say what
+/// time it is, at most 1.5 s, then 2 s for another process that changes the ring. That is 3.5 s together, and as long as
+/// the system takes to look up names of hosts.
 ///
 /// # Safety
 /// tr is NULL or an instance that was not released; name is NULL or points to 16 bytes.
@@ -107,7 +108,7 @@ pub unsafe extern "C" fn tlsresume_keys_revoke(tr: *mut TLSRESUME, name: *const 
 ///         from Redis's by more than 30 minutes: then only the sessions that this node stores are forgotten; set the clock
 ///         and call it again.
 ///
-/// Thread and fork safety: as tlsresume_keys_revoke(tr, NULL).
+/// Thread and fork safety: as tlsresume_keys_revoke(tr, NULL), 3.5 s included.
 ///
 /// # Safety
 /// tr is NULL or an instance that was not released.

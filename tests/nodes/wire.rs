@@ -8,6 +8,7 @@ use std::time::Duration;
 use tlsresume::cluster::redis::{Caution, Credentials, Link, Remote, Trouble};
 use tlsresume::engine::Lookup;
 use tlsresume::ring::KeyName;
+use tlsresume::store::Store;
 use tlsresume_testkit::Stopwatch;
 use tlsresume_testkit::redis::RedisServer;
 
@@ -278,4 +279,34 @@ fn where_redis_does_not_answer_all_keys_are_revoked_all_the_same() {
     let name = node.issue().expect("a key");
     in_time(|| node.0.revoke_keys(None)).expect("done here");
     assert!(!node.opens(name));
+}
+
+#[test]
+fn a_flush_ends_within_three_and_a_half_seconds_though_redis_is_silent_and_others_keep_the_ring() {
+    let silent = Fake::start(|_, _| None);
+    let realm = Realm::at(&silent.url(), "");
+    let node = realm.engine(Some("memory"));
+    assert!(node.issue().is_some());
+    let size = usize::try_from(node.0.config().memory.size).expect("it fits");
+    let over = Mutex::new(false);
+    // A writer may have the ring for a second.
+    let keep = || {
+        let store = Store::open(&realm.file("memory"), size).expect("the same");
+        while !*over.lock().expect("unlocked") {
+            store.update_ring(Duration::from_secs(5), |_| {
+                std::thread::sleep(Duration::from_millis(900));
+                None
+            });
+        }
+    };
+    let (took, said) = std::thread::scope(|scope| {
+        (0..3).for_each(|_| drop(scope.spawn(keep)));
+        let begin = clock::since_boot();
+        let said = node.0.flush_sessions();
+        let took = clock::since_boot() - begin;
+        *over.lock().expect("unlocked") = true;
+        (took, said)
+    });
+    assert!(took < Duration::from_millis(3500) + SLACK, "took {took:?}: {said:?}");
+    assert!(took > Duration::from_millis(700), "Redis was waited for: {took:?}");
 }
