@@ -297,8 +297,8 @@ extern "C" {
  * @param ctx  Server context. Borrowed: the attachment goes with the context, or earlier with tlsresume_detach().
  * @return 1 on success. 0 on failure, with ctx as it was and the reason on the error queue: ctx is NULL or attached
  *         already, or the configuration has a mistake (the text names file, line, key and what is allowed). Memory that
- *         cannot be had at memory.path is not a failure: the server's own processes share anonymous memory then, and
- *         one log line says so.
+ *         cannot be had at memory.path is not a failure: the server's own processes share anonymous memory until the
+ *         file can be had, and one log line says so.
  *
  * Thread safety: any thread, but no other call on the same ctx meanwhile. Fork safety: children inherit the
  * attachment; no thread is started.

@@ -13,6 +13,7 @@ mod binding;
 mod cluster;
 mod early_data;
 mod keys;
+mod memory;
 mod metrics;
 mod outside;
 mod sessions;
@@ -54,13 +55,14 @@ pub use crate::cluster::lookup::Asking;
 use agent::start::Upkeep;
 use binding::Bindings;
 use cluster::Cluster;
+use memory::Memory;
 use view::View;
 
 /// One realm on this node.
 pub struct Engine {
     config: Config,
     schedule: Schedule,
-    store: Store,
+    store: Memory,
     /// What keys are derived from, with `keys.source = "derived"`.
     secret: Option<Secret>,
     /// This process's copy of the ring.
@@ -93,11 +95,11 @@ impl Engine {
     /// A transport is configured, or a key or secret file is not usable. Memory that cannot be had at `memory.path` is
     /// no error: the instance works in anonymous memory, and one line says so.
     pub fn new(config: Config) -> Result<Self> {
-        Engine::with_memory(config, open_store)?.with_keys()
+        Engine::with_memory(config, Memory::open)?.with_keys()
     }
 
     /// The instance on the memory that `open` gives, with the ring that is in it.
-    fn with_memory(config: Config, open: impl FnOnce(&Config) -> Result<Store>) -> Result<Self> {
+    fn with_memory(config: Config, open: impl FnOnce(&Config) -> Result<Memory>) -> Result<Self> {
         refuse_transports(&config)?;
         crate::log::enable(config.log.level.filter(), &config.log.target);
         // Counts forks from its first call on; a fork by another thread during that call would leave the child waiting
@@ -164,22 +166,6 @@ fn schedule(config: &Config) -> Schedule {
         lifetime: config.resumption.lifetime,
         early: Duration::ZERO,
     }
-}
-
-fn open_store(config: &Config) -> Result<Store> {
-    let memory = &config.memory;
-    let size = usize::try_from(memory.size).unwrap_or(usize::MAX);
-    let shared = memory.path.as_ref().map(|path| open_shared(path, size, &config.realm));
-    let store = match shared {
-        Some(Ok(store)) => store,
-        Some(Err(error)) => {
-            log::warn!("{error}; using memory that only this server's own processes share");
-            Store::anonymous(size)?
-        }
-        None => Store::anonymous(size)?,
-    };
-    lock_if_asked(config, &store);
-    Ok(store)
 }
 
 fn lock_if_asked(config: &Config, store: &Store) {

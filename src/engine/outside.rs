@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::agent::nodes::listens_every;
 use super::cluster::Cluster;
+use super::memory::Memory;
 use super::{Engine, admin, lock_if_asked, open_shared, realm_digest, refuse_transports, unusable};
 use crate::cluster::seal::SecretId;
 use crate::config::Config;
@@ -125,20 +126,20 @@ impl Engine {
     }
 }
 
-fn open_existing(config: &Config) -> Result<Store> {
+fn open_existing(config: &Config) -> Result<Memory> {
     let path = path_of(config)?;
     let store = Store::open_existing(path)?;
     if store.is_of(realm_digest(&config.realm)) {
-        return Ok(store);
+        return Ok(store.into());
     }
     Err(unusable(path, "belongs to another realm; set realm to the one of the servers"))
 }
 
-fn open_or_make(config: &Config) -> Result<Store> {
+fn open_or_make(config: &Config) -> Result<Memory> {
     let size = usize::try_from(config.memory.size).unwrap_or(usize::MAX);
     let store = open_shared(path_of(config)?, size, &config.realm)?;
     lock_if_asked(config, &store);
-    Ok(store)
+    Ok(store.into())
 }
 
 fn path_of(config: &Config) -> Result<&Path> {

@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::ring::session_id::{SESSION_ID_LEN, SESSION_KEY_LEN, SessionKey, session_key};
 use crate::ring::{Family, IdKey};
 use crate::stats::Counter;
-use crate::store::{Kind, Meta, NotInserted, Origin};
+use crate::store::{Kind, Meta, NotInserted, Origin, Store};
 use crate::sys;
 
 /// A session to keep.
@@ -233,7 +233,10 @@ impl Engine {
 
     /// Whether a family was forgotten.
     pub(super) fn is_removed(&self, family: Family, now: UnixMillis) -> bool {
-        self.store.has_removals(now) && self.store.is_removed(&family.removal_key(), family.ends())
+        let removes = |store: &Store| {
+            store.has_removals(now) && store.is_removed(&family.removal_key(), family.ends())
+        };
+        removes(&self.store) || self.store.before().is_some_and(removes)
     }
 
     /// The family of a session id, if this realm made it.
@@ -280,7 +283,9 @@ impl Engine {
         let maker = view.ring.maker_of(id, now).ok_or(Counter::SessionsForgedId)?;
         let key = session_key(id);
         let stored = self.store.lookup(key);
-        if stored.as_ref().is_some_and(|(meta, _)| meta.kind != Kind::Session) {
+        let is_removed = |(meta, _): &(Meta, _)| meta.kind != Kind::Session;
+        let before = self.store.before().and_then(|before| before.lookup(key));
+        if stored.as_ref().is_some_and(is_removed) || before.as_ref().is_some_and(is_removed) {
             return Err(Counter::SessionsAbsent);
         }
         let since = view.ring.sessions_since();

@@ -4,6 +4,7 @@
 
 mod admin;
 mod early_data;
+mod memory;
 mod metrics;
 mod outside;
 mod replaced;

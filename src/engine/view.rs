@@ -61,6 +61,7 @@ impl Engine {
     /// As [`Engine::view`], for callers outside a handshake (an agent, a report) and callbacks under OpenSSL's locks:
     /// waits for nobody, starts no agent.
     pub(super) fn current(&self, now: UnixMillis) -> Guard<Arc<View>> {
+        self.attend_memory(now);
         self.store.attend_path(now);
         let mut view = self.view.load();
         if view.generation != self.store.ring_generation() {
@@ -118,7 +119,7 @@ impl Engine {
     }
 
     /// Takes over the ring that is in force in shared memory, if there is a readable one.
-    fn refresh(&self, now: UnixMillis) {
+    pub(super) fn refresh(&self, now: UnixMillis) {
         loop {
             let before = self.view.load();
             let read = self.read_view(&before, now);

@@ -110,7 +110,7 @@ impl Field {
 impl Ring {
     /// The ring cut into fields. Merged again, in any order, the parts are the ring.
     pub fn parts(&self) -> impl Iterator<Item = (Field, Ring)> + '_ {
-        let revocations = Ring { tickets: Vec::new(), ids: Vec::new(), ..self.clone() };
+        let revocations = self.refusals();
         let tickets = self.tickets.iter().map(|record| {
             let part = Ring { tickets: vec![record.clone()], ..Ring::default() };
             (Field::Key(record.name()), part)
@@ -121,6 +121,12 @@ impl Ring {
         });
         let revocations = self.refuses_something().then_some((Field::Revocations, revocations));
         tickets.chain(ids).chain(revocations)
+    }
+
+    /// What the ring refuses, without its keys.
+    #[must_use]
+    pub fn refusals(&self) -> Ring {
+        Ring { tickets: Vec::new(), ids: Vec::new(), ..self.clone() }
     }
 
     /// What is the same if and only if two rings are equal. Nodes compare [`Ring::living`]'s: when a ring forgets what
@@ -183,7 +189,7 @@ impl Ring {
     ) -> Ring {
         let sound = sound(copy);
         // What this node knows to be revoked is no key of the fleet's any more.
-        let refusing = Ring { tickets: Vec::new(), ids: Vec::new(), ..self.clone() };
+        let refusing = self.refusals();
         let (fleet, _) = refusing.admit(&union(&sound, now), schedule, now);
         if fleet.maintenance_due(schedule, now) <= now {
             return self.clone();

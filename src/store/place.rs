@@ -8,9 +8,11 @@
 //! All of it happens under a lock on the file that is at the path, so no two processes make files there at the same
 //! time. What a killed process has left beside it is removed. Those who find a file that is whole share the lock.
 //!
-//! Owns: the file until it is open; nothing after that. Called by: the store, once for an instance. Threads and forks:
+//! Owns: the file until it is open; nothing after that. Called by: the store, when an instance is made, and while one has
+//! no file. Threads and forks:
 //! any; the lock is on the file, and others wait for who makes the file, the longer the larger it is. Failure: an
-//! error, after which the instance works in anonymous memory; a file that was there stays, unless it was empty.
+//! error, after which the instance works in anonymous memory until the file can be had; a file that was there stays,
+//! unless it was empty.
 
 use std::ffi::OsString;
 use std::fs::{self, File};
@@ -133,6 +135,17 @@ pub(super) fn open_existing(path: &Path) -> Result<(Region, Home)> {
         unusable(path, &format!("{problem}; the next server that starts replaces it"))
     })?;
     Ok((region, Home::new(path, &file).map_err(io_error(path, "examine"))?))
+}
+
+/// The file at `path`, if nothing has to be done about it and nobody is at it.
+pub(super) fn open_now(path: &Path) -> Option<(Region, Home)> {
+    let file = sys::open_private_existing(path).ok()?;
+    check_owner(&file, path, TAKEN).ok()?;
+    let locked = sys::lock_shared(file).ok()?;
+    // To allocate what is missing would take long.
+    let is_whole = sys::same_file(locked.file(), path).unwrap_or(false)
+        && sys::is_allocated(locked.file()).unwrap_or(false);
+    if is_whole { find(locked.file(), path).ok()? } else { None }
 }
 
 /// A file that is replaced, as far as its root goes.

@@ -1,7 +1,7 @@
 //! Where handshakes leave their questions, and the thread that takes them to Redis.
 //!
 //! Owns: the requests and the breaker; the thread owns the connection. Called by: [`super::Lookups`]. Threads: the lock
-//! is never held while anybody waits for Redis, starts a thread or logs. The thread has descriptors of its own. Forks:
+//! is never held while anybody waits for Redis or logs. The thread has descriptors of its own. Forks:
 //! a desk is of the process that made it. Failure: a look-up that fails counts for the breaker once, be it by the
 //! handshakes that did not get their answer in time or by the thread. A panic ends the thread, and the next look-up
 //! starts another one.

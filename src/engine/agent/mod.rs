@@ -28,7 +28,7 @@ use crate::cluster::message::NodeId;
 use crate::cluster::redis::{Caution, Hash, Link, Outgoing, Trouble};
 use crate::cluster::seal::{Label, Refused};
 use crate::stats::{Counter, Gauge};
-use crate::store::AgentLease;
+use crate::store::{AgentLease, Store};
 use crate::sys;
 use crate::trouble::{Say, before_that};
 
@@ -102,6 +102,8 @@ enum State {
 /// A serving agent.
 struct Agent<'a> {
     engine: &'a Engine,
+    /// The engine's, when this agent began: it ends with another one.
+    store: &'a Store,
     cluster: &'a Cluster,
     stop: &'a AtomicBool,
     /// How many have this instance for the agent's own sake.
@@ -154,13 +156,14 @@ impl Engine {
     /// Serves as this node's agent until `stop` is set, another process has taken over, or nobody has this instance any
     /// more but so many keepers. Not at all if there is an agent.
     fn serve_if_free(&self, keepers: usize, stop: &AtomicBool) {
-        let Some(lease) = self.store.hold_agent(HOLD) else { return };
+        let store: &Store = &self.store;
+        let Some(lease) = store.hold_agent(HOLD) else { return };
         match &self.cluster {
             Some(cluster) => {
                 if keepers > 0 {
                     sys::separate_descriptors();
                 }
-                Agent::new(self, cluster, stop, keepers, lease).serve();
+                Agent::new(self, store, cluster, stop, keepers, lease).serve();
             }
             None => self.keep_ring_alone(stop, lease),
         }
@@ -200,6 +203,7 @@ impl Engine {
 impl<'a> Agent<'a> {
     fn new(
         engine: &'a Engine,
+        store: &'a Store,
         cluster: &'a Cluster,
         stop: &'a AtomicBool,
         keepers: usize,
@@ -210,11 +214,12 @@ impl<'a> Agent<'a> {
         process.teller.lock().begin_anew();
         Agent {
             engine,
+            store,
             cluster,
             stop,
             keepers,
             lease,
-            node: NodeId(engine.store.node_id()),
+            node: NodeId(store.node_id()),
             link: None,
             retry: (now, FIRST_RETRY),
             state: State::Unknown,
@@ -239,7 +244,7 @@ impl<'a> Agent<'a> {
 
     fn serve(mut self) {
         loop {
-            let rings = self.engine.store.rings();
+            let rings = self.store.rings();
             match self.pass() {
                 Ok(()) => {}
                 Err(Left::Over) => break,
@@ -250,7 +255,7 @@ impl<'a> Agent<'a> {
             self.wait(rings);
         }
         if self.lease.renew(HOLD) {
-            self.engine.store.set_gauge(Gauge::TransportUp, 0);
+            self.store.set_gauge(Gauge::TransportUp, 0);
             self.take_leave();
         }
     }
@@ -267,7 +272,7 @@ impl<'a> Agent<'a> {
         }
         let ring = self.keep_ring();
         self.or_refused(ring)?;
-        if !self.engine.store.has_first_copy() {
+        if !self.store.has_first_copy() {
             // Whatever else looks at the ring would wait for that.
             return Ok(());
         }
@@ -324,7 +329,10 @@ impl<'a> Agent<'a> {
 
     /// Before each question to Redis: whether this is still the agent's business.
     fn go_on(&mut self) -> Pass<()> {
-        let is_over = self.stop.load(Ordering::Acquire) || self.engine.is_abandoned(self.keepers);
+        let store: &Store = &self.engine.store;
+        let is_over = self.stop.load(Ordering::Acquire)
+            || self.engine.is_abandoned(self.keepers)
+            || !std::ptr::eq(self.store, store);
         if (is_over && !self.is_leaving) || !self.lease.renew(HOLD) {
             return Err(Left::Over);
         }
@@ -404,7 +412,7 @@ impl<'a> Agent<'a> {
         self.link = None;
         self.retry = (now + self.retry.1, (self.retry.1 * 2).min(LAST_RETRY));
         // Whoever waits for the ring of the others waits in vain.
-        self.engine.store.note_first_copy();
+        self.store.note_first_copy();
         if let Some(before) = self.enter_trouble(State::Down, now) {
             log::warn!(
                 "redis: not reached: {trouble}; keys and sessions of this node are not shared until it is{before}"
@@ -425,7 +433,7 @@ impl<'a> Agent<'a> {
 
     fn show_state(&self) {
         let is_up = self.state == State::Up;
-        self.engine.store.set_gauge(Gauge::TransportUp, u64::from(is_up));
+        self.store.set_gauge(Gauge::TransportUp, u64::from(is_up));
     }
 
     /// Until a session is made, or it is time to look what others did.
@@ -446,8 +454,8 @@ impl<'a> Agent<'a> {
             return;
         }
         let wait = if now < self.busy_until { BUSY_WAIT } else { IDLE_WAIT };
-        self.engine.store.wait_bell(rings, wait);
-        if self.engine.store.rings() != rings {
+        self.store.wait_bell(rings, wait);
+        if self.store.rings() != rings {
             sys::pause(GATHER);
         }
     }

@@ -77,7 +77,7 @@ impl Agent<'_> {
             // Goes on over steps of the wall clock; a node of another boot is another node.
             sequence: millis(clock::since_boot()),
             ring_digest: self.ring_digest(now),
-            started_ms: self.engine.store.created().0,
+            started_ms: self.store.created().0,
             host: sys::host_name(),
             version: env!("CARGO_PKG_VERSION").to_owned(),
         };
@@ -157,7 +157,7 @@ impl Agent<'_> {
             (Gauge::OwnSecret, Secrets::to_gauge(Some(sealer.seals_with()))),
             (Gauge::OtherSecret, Secrets::to_gauge(others.first().copied())),
         ];
-        gauges.iter().for_each(|(gauge, value)| self.engine.store.set_gauge(*gauge, *value));
+        gauges.iter().for_each(|(gauge, value)| self.store.set_gauge(*gauge, *value));
         self.tell_of_secrets(strangers.len(), &others, now);
     }
 

@@ -138,8 +138,8 @@ impl Agent<'_> {
     /// Makes the two one, if either may have changed.
     pub(super) fn keep_ring(&mut self) -> Pass<()> {
         let now = clock::since_boot();
-        let own_changed = self.engine.store.ring_generation() != self.ring.generation;
-        if self.ring.is_reading() || !self.engine.store.has_first_copy() {
+        let own_changed = self.store.ring_generation() != self.ring.generation;
+        if self.ring.is_reading() || !self.store.has_first_copy() {
             return self.exchange_rings();
         }
         // Nodes with different secrets overwrite each other's parts for ever, at this pace.
@@ -228,7 +228,7 @@ impl Agent<'_> {
             log::debug!("agent: the ring is not exchanged now: {error}");
             return Ok(());
         }
-        self.engine.store.note_first_copy();
+        self.store.note_first_copy();
         self.publish(&copy, &parts, &schedule, now)
     }
 
@@ -236,7 +236,7 @@ impl Agent<'_> {
     fn read_copy(&mut self) -> Pass<Option<Copy>> {
         let (mut token, mut reading) = std::mem::take(&mut self.ring.reading);
         if reading.is_new() {
-            if self.engine.store.has_first_copy() {
+            if self.store.has_first_copy() {
                 self.ring.pace.note(clock::since_boot());
             }
             // What is said from now on is of another copy, perhaps.
@@ -253,7 +253,7 @@ impl Agent<'_> {
     /// Whether another node is about to make the first keys of all.
     fn must_wait(&mut self, copy: &Copy, is_maker: bool) -> bool {
         let now = clock::since_boot();
-        let nothing_yet = copy.parts.is_empty() && !self.engine.store.has_first_copy();
+        let nothing_yet = copy.parts.is_empty() && !self.store.has_first_copy();
         if is_maker || !nothing_yet || !self.makes_keys() {
             return false;
         }
@@ -271,7 +271,7 @@ impl Agent<'_> {
         now: UnixMillis,
     ) -> Pass<()> {
         // Before the ring: what changes in between is looked at again.
-        let generation = self.engine.store.ring_generation();
+        let generation = self.store.ring_generation();
         let view = self.engine.current(now);
         let exchange = view.ring.exchange(parts, schedule, now);
         let for_all = exchange.makes_keys_for_all(now);
@@ -447,7 +447,7 @@ impl Agent<'_> {
         self.resend = (false, Some(now));
         let once = self.engine.config.resumption.single_use;
         if self.cluster.exchange == Exchange::Keyed && !once {
-            self.engine.store.send_again();
+            self.store.send_again();
         }
     }
 }

@@ -50,7 +50,7 @@ const LONGEST: Duration = Duration::from_secs(7 * 24 * 3600 + 3600);
 impl Agent<'_> {
     /// Sends what is new in the store's logs; how many records there were.
     pub(super) fn send_sessions(&mut self) -> Pass<usize> {
-        let store = &self.engine.store;
+        let store = self.store;
         let shards = store.shards();
         self.first_shard = (self.first_shard + 1) % shards.max(1);
         let (mut batch, mut positions) = (Batch::default(), Vec::new());
@@ -89,7 +89,7 @@ impl Agent<'_> {
         let Position { shard, from, next } = position;
         let once = self.engine.config.resumption.single_use;
         // Whoever has moved it on meanwhile has taken over: it is his to send.
-        let is_ours = !once || self.engine.store.advance_sent(shard, from, next);
+        let is_ours = !once || self.store.advance_sent(shard, from, next);
         if !once {
             positions.push(position);
         }
@@ -174,7 +174,7 @@ impl Agent<'_> {
 
     /// Takes in what others wrote; how many entries there were.
     pub(super) fn receive(&mut self) -> Pass<usize> {
-        let cursor = self.engine.store.stream_cursor();
+        let cursor = self.store.stream_cursor();
         let mut caution = self.caution;
         let news = self.link()?.news(cursor, &mut caution);
         self.caution = caution;
@@ -186,7 +186,7 @@ impl Agent<'_> {
         }
         // An answer that goes back would be read for ever.
         if let Some(last) = news.last.filter(|last| *last > cursor) {
-            self.engine.store.set_stream_cursor(last);
+            self.store.set_stream_cursor(last);
         }
         Ok(news.entries.len() + news.passed_over)
     }
@@ -260,11 +260,11 @@ impl Agent<'_> {
         };
         let now = clock::now();
         let until = UnixMillis::from_secs(removal.until.into()).min(now + LONGEST);
-        if self.engine.store.keeps_away(&entry.key, until) {
+        if self.store.keeps_away(&entry.key, until) {
             return;
         }
         let removed =
-            self.engine.store.remove_for_all(&entry.key, until, Origin::Elsewhere, now, PATIENCE);
+            self.store.remove_for_all(&entry.key, until, Origin::Elsewhere, now, PATIENCE);
         if removed.is_err() {
             counters.count(Counter::TransportDropped);
         }

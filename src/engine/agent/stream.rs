@@ -15,14 +15,14 @@ impl Agent<'_> {
     /// master that failed.
     pub(super) fn look_at_stream(&mut self) -> Pass<()> {
         let newest = self.link()?.newest()?;
-        let cursor = self.engine.store.stream_cursor();
+        let cursor = self.store.stream_cursor();
         if newest != cursor && cursor != self.gap && self.link()?.lacks_some_after(cursor)? {
             self.note_gap(cursor);
         }
         if newest < cursor {
             // What lies between was read, and is no gap.
             self.gap = read_again_from(newest, cursor, clock::now());
-            self.engine.store.set_stream_cursor(self.gap);
+            self.store.set_stream_cursor(self.gap);
         }
         Ok(())
     }

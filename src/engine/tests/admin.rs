@@ -7,7 +7,8 @@ use std::time::Duration;
 use super::support::*;
 use crate::clock::UnixMillis;
 use crate::config::Bind;
-use crate::engine::{Engine, Lookup, Policy, Visit, open_store};
+use crate::engine::memory::Memory;
+use crate::engine::{Engine, Lookup, Policy, Visit};
 use crate::ring::file::{self, Format};
 use crate::ring::{Age, Digest, KeyName, Ring, TicketKey};
 use crate::secret::Secret;
@@ -33,7 +34,7 @@ fn a_rotation_takes_over_after_the_delay_in_every_process() {
 #[test]
 fn a_server_that_starts_waits_for_another_that_makes_the_first_keys() {
     let place = Place::new();
-    let first = Engine::with_memory(place.config(), open_store).unwrap();
+    let first = Engine::with_memory(place.config(), Memory::open).unwrap();
     let (tell, told) = mpsc::channel();
     thread::scope(|scope| {
         let change = |ring: &Ring| {
