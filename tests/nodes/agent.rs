@@ -149,3 +149,26 @@ fn how_long_a_session_takes_to_another_node() {
 fn delays_when_idle() -> usize {
     std::env::var("TLSRESUME_IDLE_DELAYS").ok().and_then(|it| it.parse().ok()).unwrap_or(1)
 }
+
+#[test]
+fn a_process_that_gets_the_file_after_all_is_a_node_of_its_own_no_longer() {
+    let redis = RedisServer::start().expect("redis");
+    let realm = Realm::on(&redis, "");
+    let path = Some("directory/memory");
+    let apart = realm.node_in(path);
+    soon("a node", || apart.is_up());
+    std::fs::create_dir(realm.file("directory")).expect("the folder is writable");
+    let other = realm.node_in(path);
+    let elsewhere = realm.node();
+    let id = other.keep(b"a session");
+    wait_until("the file", Duration::from_secs(30), || {
+        apart.first_callback();
+        let nodes = redis.command(&["HLEN", NODES]).expect("answered");
+        nodes == "2" && redis.client_count().is_ok_and(|count| count == 2)
+    })
+    .expect("in time");
+    apart.finds_soon(&id);
+    let id = apart.keep(b"another session");
+    other.finds_soon(&id);
+    elsewhere.finds_soon(&id);
+}
