@@ -161,12 +161,11 @@ fn a_process_that_gets_the_file_after_all_is_a_node_of_its_own_no_longer() {
     let other = realm.node_in(path);
     let elsewhere = realm.node();
     let id = other.keep(b"a session");
-    wait_until("the file", Duration::from_secs(30), || {
+    soon("the file", || {
         apart.first_callback();
         let nodes = redis.command(&["HLEN", NODES]).expect("answered");
         nodes == "2" && redis.client_count().is_ok_and(|count| count == 2)
-    })
-    .expect("in time");
+    });
     apart.finds_soon(&id);
     let id = apart.keep(b"another session");
     other.finds_soon(&id);
