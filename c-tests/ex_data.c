@@ -51,6 +51,26 @@ static void puts_back_on_connection(SSL *ssl)
     memset(replaced, 0, sizeof replaced);
 }
 
+static void clears_on_connection(SSL *ssl)
+{
+    for (int i = 0; i <= LAST; i++) {
+        notes_what_is_replaced(i, SSL_get_ex_data(ssl, i));
+        CHECK(SSL_set_ex_data(ssl, i, NULL) == 1);
+    }
+}
+
+/* Frees a connection, and what was replaced with another one: by now something else may be in its place. */
+static void frees_with_what_was_replaced(struct pair *pair, SSL_CTX *server)
+{
+    SSL *other = SSL_new(server);
+    for (int i = 0; i <= LAST; i++)
+        if (replaced[i] != NULL)
+            CHECK(SSL_set_ex_data(other, i, replaced[i]) == 1);
+    memset(replaced, 0, sizeof replaced);
+    pair_free(pair, true);
+    SSL_free(other);
+}
+
 static void writes_to_context(SSL_CTX *ctx, int *data)
 {
     for (int i = 0; i <= LAST; i++)
@@ -203,6 +223,58 @@ static void who_writes_over_ours_in_the_servername_callback_lets_nobody_in(void)
         check_apart(a_stranger_comes_to_the_strict_host);
 }
 
+enum { MUST_SHOW = SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT };
+
+static bool writes_null, asks_by_now;
+
+static int asks_for_a_certificate(SSL *ssl, int *alert, void *arg)
+{
+    (void)alert, (void)arg;
+    if (!asks_by_now)
+        return SSL_TLSEXT_ERR_OK;
+    if (writes_null)
+        clears_on_connection(ssl);
+    else
+        writes_to_connection(ssl, things);
+    SSL_set_verify(ssl, MUST_SHOW, NULL);
+    return SSL_TLSEXT_ERR_OK;
+}
+
+static void a_guest_comes_back_where_a_certificate_is_required_by_now(void)
+{
+    TLSRESUME *tr = realm_of(tried_kind, "");
+    SSL_CTX *server = server_new();
+    server_verifies(server, own_certificate());
+    SSL_CTX_set_verify(server, SSL_VERIFY_NONE, NULL);
+    SSL_CTX_set_tlsext_servername_callback(server, asks_for_a_certificate);
+    CHECK(tlsresume_attach(tr, server) == 1);
+    struct visitor guest = visitor_new(tried_kind, "a.example");
+    CHECK(!visit(&guest, server) && visit(&guest, server));
+    asks_by_now = true;
+    for (int again = 0; again < 2; again++) {
+        struct pair pair = pair_new(&guest, server);
+        pair_shakes(&pair);
+        CHECK_SAYING(!SSL_is_init_finished(pair.server), "%s, NULL %d, time %d", tried_kind->name, writes_null,
+                     again);
+        frees_with_what_was_replaced(&pair, server);
+        ERR_clear_error();
+    }
+    visitor_free(&guest);
+    SSL_CTX_free(server);
+    tlsresume_free(tr);
+}
+
+/* One context, at which nobody had rules before. */
+static void who_writes_over_ours_and_requires_a_certificate_resumes_nobody_without(void)
+{
+    uses_all = true;
+    for (int null = 0; null < 2; null++) {
+        writes_null = null;
+        for (tried_kind = KIND; tried_kind < KIND + KINDS; tried_kind++)
+            check_apart(a_guest_comes_back_where_a_certificate_is_required_by_now);
+    }
+}
+
 /* ---- Contexts ---- */
 
 static void serves_and_finds(SSL_CTX *server, const struct kind *kind, bool resumes)
@@ -273,6 +345,7 @@ int main(int argc, char **argv)
     CLAIM(what_freeradius_writes_on_connections_is_its_own_and_costs_no_resumption);
     CLAIM(what_is_written_over_ours_on_connections_stays_and_handshakes_succeed);
     CLAIM(who_writes_over_ours_in_the_servername_callback_lets_nobody_in);
+    CLAIM(who_writes_over_ours_and_requires_a_certificate_resumes_nobody_without);
     CLAIM_APART(what_freeradius_writes_on_contexts_is_its_own_and_costs_no_resumption);
     CLAIM_APART(a_context_with_data_of_others_in_our_place_is_refused_and_serves);
     CLAIM_APART(what_is_written_over_ours_on_contexts_stays_and_handshakes_succeed);

@@ -1,0 +1,320 @@
+/* A server that is started anew: at the same address, with the same memory, and with virtual hosts under other rules. */
+#define _GNU_SOURCE
+
+#include "check.h"
+
+#include <arpa/inet.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <poll.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <openssl/err.h>
+
+enum { MUST_SHOW = SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, DEADLINE = 60, MOST_SESSION = 8192 };
+
+static EVP_PKEY *key;
+static X509 *authority, *of_member;
+
+/* What one process leaves to the next one. */
+static struct {
+    int session_len;
+    unsigned char session[MOST_SESSION];
+    int refused, resumed;
+} *left;
+
+static const struct kind *tried_kind;
+
+/* ---- The server ---- */
+
+static struct {
+    int listener;
+    struct sockaddr_in address;
+    char memory[64];
+} place;
+
+static void place_open(void)
+{
+    socklen_t len = sizeof place.address;
+    struct sockaddr *address = (struct sockaddr *)&place.address;
+    place.address.sin_family = AF_INET;
+    place.address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    place.listener = socket(AF_INET, SOCK_STREAM, 0);
+    CHECK(place.listener >= 0 && bind(place.listener, address, len) == 0);
+    CHECK(listen(place.listener, 8) == 0 && getsockname(place.listener, address, &len) == 0);
+    snprintf(place.memory, sizeof place.memory, "/dev/shm/tlsresume-restart-XXXXXX");
+    CHECK(mkdtemp(place.memory) != NULL);
+    strcat(place.memory, "/memory");
+}
+
+static void place_close(void)
+{
+    CHECK(close(place.listener) == 0 && unlink(place.memory) == 0);
+    *strrchr(place.memory, '/') = '\0';
+    CHECK(rmdir(place.memory) == 0);
+}
+
+/* How the application is set up. */
+static struct setup {
+    bool verifies;    /* its only virtual host asks for certificates */
+    bool traces;      /* and sets an info callback of its own on connections that it verifies */
+    bool frees;       /* each connection, in place of leaving it to the end of the process */
+} setup;
+
+static struct {
+    TLSRESUME *tr;
+    SSL_CTX *front, *members;
+} server;
+
+static void traces_nothing(const SSL *ssl, int position, int value)
+{
+    (void)ssl, (void)position, (void)value;
+}
+
+static int choose_host(SSL *ssl, int *alert, void *arg)
+{
+    (void)alert, (void)arg;
+    if (!setup.verifies)
+        return SSL_TLSEXT_ERR_OK;
+    if (setup.traces)
+        SSL_set_info_callback(ssl, traces_nothing);
+    SSL_set_SSL_CTX(ssl, server.members);
+    SSL_set_verify(ssl, MUST_SHOW, NULL);
+    return SSL_TLSEXT_ERR_OK;
+}
+
+static void server_starts(void)
+{
+    char more[128];
+    snprintf(more, sizeof more, "[memory]\npath = \"%s\"\nsize = \"1MiB\"\n", place.memory);
+    server.tr = realm_of(tried_kind, more);
+    server.front = server_new();
+    server.members = server_new();
+    server_verifies(server.members, authority);
+    SSL_CTX_set_tlsext_servername_callback(server.front, choose_host);
+    CHECK(tlsresume_attach(server.tr, server.front) == 1);
+    CHECK(tlsresume_attach(server.tr, server.members) == 1);
+}
+
+/* What only the connections knew that nobody freed is no leak: another program takes over, into which valgrind does not
+ * follow. */
+static void process_ends(void)
+{
+    fflush(NULL);
+    execl("/bin/true", "true", (char *)NULL);
+}
+
+/* ---- Clients ---- */
+
+static void waits_for_input(int socket, int other)
+{
+    struct pollfd either[2] = {{.fd = socket, .events = POLLIN}, {.fd = other, .events = POLLIN}};
+    CHECK_SAYING(poll(either, 2, DEADLINE * 1000) > 0, "nothing comes");
+}
+
+/* False when the server's side fails. */
+static bool is_let_in(struct pair *pair)
+{
+    for (;;) {
+        SSL_do_handshake(pair->client);
+        ERR_clear_error();
+        int result = SSL_do_handshake(pair->server);
+        if (result != 1 && SSL_get_error(pair->server, result) != SSL_ERROR_WANT_READ)
+            return false;
+        if (result == 1 && SSL_is_init_finished(pair->client))
+            return true;
+        waits_for_input(SSL_get_fd(pair->client), SSL_get_fd(pair->server));
+    }
+}
+
+static void takes_tickets(struct visitor *visitor, struct pair *pair)
+{
+    char byte;
+    while (tried_kind->version == TLS1_3_VERSION && visitor->tickets == 0) {
+        CHECK(SSL_read(pair->client, &byte, 1) < 0);
+        if (visitor->tickets == 0)
+            waits_for_input(SSL_get_fd(pair->client), -1);
+    }
+    visitor_leaves(visitor, pair);
+}
+
+enum outcome { REFUSED, FULL, RESUMED };
+
+static enum outcome comes(struct visitor *visitor)
+{
+    int client = socket(AF_INET, SOCK_STREAM, 0);
+    CHECK(client >= 0 && connect(client, (struct sockaddr *)&place.address, sizeof place.address) == 0);
+    int accepted = accept(place.listener, NULL, NULL);
+    CHECK(fcntl(client, F_SETFL, O_NONBLOCK) == 0 && fcntl(accepted, F_SETFL, O_NONBLOCK) == 0);
+    struct pair pair = pair_new(visitor, server.front);
+    CHECK(SSL_set_fd(pair.client, client) == 1 && SSL_set_fd(pair.server, accepted) == 1);
+    bool is_in = is_let_in(&pair);
+    enum outcome outcome = !is_in ? REFUSED : SSL_session_reused(pair.server) ? RESUMED : FULL;
+    if (is_in)
+        takes_tickets(visitor, &pair);
+    if (setup.frees) {
+        pair_free(&pair, true);
+    } else {
+        SSL_set_shutdown(pair.client, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+        SSL_free(pair.client);
+    }
+    CHECK(close(client) == 0 && close(accepted) == 0);
+    ERR_clear_error();
+    return outcome;
+}
+
+static struct visitor client_new(bool is_member)
+{
+    struct visitor client = visitor_new(tried_kind, "a.example");
+    if (is_member)
+        visitor_shows(&client, of_member, key);
+    return client;
+}
+
+static bool is_member;    /* the client of these claims */
+
+/* The first server, where the client gets the session that it comes back with. */
+static void comes_before_the_restart(void)
+{
+    setup.frees = true;
+    server_starts();
+    struct visitor client = client_new(is_member);
+    CHECK(comes(&client) == FULL && comes(&client) == RESUMED);
+    unsigned char *at = left->session;
+    int len = i2d_SSL_SESSION(client.session, NULL);
+    CHECK(len > 0 && len <= MOST_SESSION);
+    left->session_len = i2d_SSL_SESSION(client.session, &at);
+    process_ends();
+}
+
+/* And after the restart. */
+static void comes_with_that_session(void)
+{
+    const unsigned char *at = left->session;
+    SSL_SESSION *session = d2i_SSL_SESSION(NULL, &at, left->session_len);
+    CHECK(session != NULL);
+    struct visitor client = client_new(is_member);
+    visitor_takes(&client, session);
+    enum outcome outcome = comes(&client);
+    left->refused += outcome == REFUSED;
+    left->resumed += outcome == RESUMED;
+    SSL_SESSION_free(session);
+    visitor_free(&client);
+}
+
+static void comes_in_a_process_that_starts(void)
+{
+    server_starts();
+    comes_with_that_session();
+    process_ends();
+}
+
+static void comes_in_a_child(void)
+{
+    comes_with_that_session();
+    process_ends();
+}
+
+enum { VISITS = 4 };
+
+static void comes_to_a_process_that_forks(void)
+{
+    server_starts();
+    for (int i = 0; i < VISITS; i++)
+        check_apart(comes_in_a_child);
+    process_ends();
+}
+
+static void comes_to_a_process_that_stays(void)
+{
+    server_starts();
+    for (int i = 0; i < VISITS; i++)
+        comes_with_that_session();
+    process_ends();
+}
+
+enum style { STARTS_FOR_EACH, FORKS_FOR_EACH, STAYS, STYLES };
+
+static void comes_again_and_again(enum style style)
+{
+    for (int i = 0; style == STARTS_FOR_EACH && i < VISITS; i++)
+        check_apart(comes_in_a_process_that_starts);
+    if (style == FORKS_FOR_EACH)
+        check_apart(comes_to_a_process_that_forks);
+    if (style == STAYS)
+        check_apart(comes_to_a_process_that_stays);
+}
+
+/* What became of the visits to a server that was started anew, in `left`. */
+static void is_visited_before_and_after(struct setup before, struct setup after, enum style style)
+{
+    memset(left, 0, sizeof *left);
+    place_open();
+    setup = before;
+    check_apart(comes_before_the_restart);
+    setup = after;
+    comes_again_and_again(style);
+    place_close();
+}
+
+/* ---- Claims ---- */
+
+/* Processes are what slow tools are slowest at: there the kinds that differ, and one process. */
+static bool is_left_out(enum style style)
+{
+    return scaled(2) < 2 && (style != STAYS || tried_kind->version == TLS1_3_VERSION);
+}
+
+static void a_session_from_before_verification_was_turned_on_does_not_resume_where_callbacks_are_replaced(void)
+{
+    is_member = false;
+    for (tried_kind = KIND; tried_kind < KIND + KINDS; tried_kind++)
+        for (int frees = 0; frees < 2; frees++)
+            for (enum style style = 0; style < STYLES; style++) {
+                if (is_left_out(style))
+                    continue;
+                const struct setup before = {false, false, true}, after = {true, true, frees};
+                is_visited_before_and_after(before, after, style);
+                CHECK_SAYING(left->resumed == 0 && left->refused == VISITS, "%s, frees %d, style %d: %d resumed",
+                             tried_kind->name, frees, style, left->resumed);
+            }
+}
+
+static void a_member_comes_back(bool frees, enum style style)
+{
+    is_member = true;
+    for (tried_kind = KIND; tried_kind < KIND + KINDS; tried_kind++) {
+        if (is_left_out(style))
+            continue;
+        const struct setup before = {true, false, true}, after = {true, true, frees};
+        is_visited_before_and_after(before, after, style);
+        CHECK_SAYING(left->refused <= 1, "%s, frees %d, style %d: %d of %d refused", tried_kind->name, frees, style,
+                     left->refused, VISITS);
+    }
+}
+
+static void who_shows_a_certificate_is_refused_at_most_once_where_callbacks_are_replaced(void)
+{
+    for (int frees = 0; frees < 2; frees++)
+        for (enum style style = FORKS_FOR_EACH; style < STYLES; style++)
+            a_member_comes_back(frees, style);
+    a_member_comes_back(true, STARTS_FOR_EACH);
+}
+
+int main(int argc, char **argv)
+{
+    check_begin(argc, argv);
+    own_certificate();
+    key = new_key();
+    authority = new_certificate("authority", key, NULL, NULL, 0);
+    of_member = new_certificate("member", key, authority, key, 0);
+    left = mmap(NULL, sizeof *left, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(left != MAP_FAILED);
+    CLAIM(a_session_from_before_verification_was_turned_on_does_not_resume_where_callbacks_are_replaced);
+    CLAIM(who_shows_a_certificate_is_refused_at_most_once_where_callbacks_are_replaced);
+    return check_end();
+}
