@@ -51,6 +51,8 @@ programs! {
     late: what_is_set_in_the_midst_of_a_handshake_counts,
     lifecycle: everything_may_be_freed_in_any_order,
     lifetime: keys_and_sessions_live_as_long_as_they_should,
+    logout: logouts_count_and_what_strangers_cause_does_not,
+    logout_threads: a_logout_on_another_thread_counts_and_defers_nothing,
     memory: handshakes_go_on_whatever_becomes_of_the_memory,
     names: names_are_looked_up_beside_the_program_without_a_trace,
     remove: what_is_removed_or_revoked_does_not_resume,

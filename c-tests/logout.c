@@ -1,0 +1,395 @@
+/* Whose wish it is that a session is removed: the application's counts, whenever and wherever it is uttered; what OpenSSL
+ * removes because of a stranger does not. */
+#define _POSIX_C_SOURCE 200809L
+
+#include "check.h"
+
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <openssl/crypto.h>
+#include <openssl/err.h>
+
+/* ---- Memory that is given out again ---- */
+
+/* OpenSSL gets its memory here: what has the size of a session is given out again at once, the last first, as malloc()
+ * does where no sanitizer and no valgrind keeps it back. */
+
+union header {
+    size_t len;
+    long double aligned;
+};
+
+static size_t session_len;
+static union header *spares[64];
+static int spare_count;
+static pthread_mutex_t spares_lock = PTHREAD_MUTEX_INITIALIZER;
+
+static union header *spare_of(size_t len)
+{
+    union header *found = NULL;
+    pthread_mutex_lock(&spares_lock);
+    if (len == session_len && spare_count > 0)
+        found = spares[--spare_count];
+    pthread_mutex_unlock(&spares_lock);
+    return found;
+}
+
+static bool is_kept(union header *block)
+{
+    pthread_mutex_lock(&spares_lock);
+    bool kept = block->len == session_len && spare_count < (int)(sizeof spares / sizeof *spares);
+    if (kept)
+        spares[spare_count++] = block;
+    pthread_mutex_unlock(&spares_lock);
+    return kept;
+}
+
+static void *gives(size_t len, const char *file, int line)
+{
+    (void)file, (void)line;
+    union header *block = spare_of(len);
+    if (block == NULL)
+        block = malloc(sizeof *block + len);
+    if (block == NULL)
+        return NULL;
+    block->len = len;
+    return block + 1;
+}
+
+static void takes(void *bytes, const char *file, int line)
+{
+    (void)file, (void)line;
+    union header *block = bytes == NULL ? NULL : (union header *)bytes - 1;
+    if (block != NULL && !is_kept(block))
+        free(block);
+}
+
+static void *resizes(void *bytes, size_t len, const char *file, int line)
+{
+    void *other = len > 0 ? gives(len, file, line) : NULL;
+    if (bytes != NULL && other != NULL) {
+        size_t before = ((union header *)bytes - 1)->len;
+        memcpy(other, bytes, before < len ? before : len);
+    }
+    if (other != NULL || len == 0)
+        takes(bytes, file, line);
+    return other;
+}
+
+static void begins_to_give_out_again(void)
+{
+    CHECK(CRYPTO_set_mem_functions(gives, resizes, takes) == 1);
+    SSL_SESSION *session = SSL_SESSION_new();
+    CHECK(session != NULL);
+    session_len = ((union header *)session - 1)->len;
+    SSL_SESSION_free(session);
+}
+
+/* ---- Logouts ---- */
+
+static bool has_name_to_remove(int kind)
+{
+    return kind != TLS12_TICKET; /* has no id that it could be removed by */
+}
+
+/* Whether a client who has this session resumes. */
+static bool still_resumes(SSL_SESSION *session, const struct kind *kind, SSL_CTX *server)
+{
+    struct visitor visitor = visitor_new(kind, "a.example");
+    visitor_takes(&visitor, session);
+    bool resumed = visit(&visitor, server);
+    visitor_free(&visitor);
+    return resumed;
+}
+
+/* Freed without a close_notify. Where its session was. */
+static SSL_SESSION *one_is_freed_uncleanly(const struct kind *kind, SSL_CTX *server)
+{
+    struct visitor stranger = visitor_new(kind, "b.example");
+    struct pair pair = pair_new(&stranger, server);
+    CHECK(pair_shakes(&pair));
+    SSL_SESSION *session = SSL_get_session(pair.server);
+    pair_free(&pair, false);
+    visitor_free(&stranger);
+    return session;
+}
+
+static void a_logout_counts_where_another_session_was_freed_before(void)
+{
+    int same_place = 0;
+    for (int k = 0; k < KINDS; k++)
+        for (const struct kind *other = KIND; other < KIND + KINDS; other++) {
+            if (!has_name_to_remove(k))
+                continue;
+            TLSRESUME *tr = realm_of(&KIND[k], "");
+            SSL_CTX *server = attached_server(tr);
+            struct visitor visitor = visitor_new(&KIND[k], "a.example");
+            SSL_SESSION *gone = one_is_freed_uncleanly(other, server);
+            struct pair pair = pair_new(&visitor, server);
+            CHECK(pair_shakes(&pair));
+            same_place += SSL_get_session(pair.server) == gone;
+            SSL_CTX_remove_session(server, SSL_get_session(pair.server));
+            visitor_leaves(&visitor, &pair);
+            pair_free(&pair, true);
+            CHECK_SAYING(!visit(&visitor, server), "%s after %s", KIND[k].name, other->name);
+            visitor_free(&visitor);
+            SSL_CTX_free(server);
+            tlsresume_free(tr);
+        }
+    CHECK_SAYING(same_place > 0, "no session was where another one had been");
+}
+
+/* As servers do with what comes to the wrong port: an error that has nothing to do with the session. */
+static void a_stranger_speaks_http(SSL_CTX *server)
+{
+    static const char REQUEST[] = "GET / HTTP/1.0\r\n\r\n";
+    SSL *ssl = SSL_new(server);
+    SSL_set_bio(ssl, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
+    SSL_set_accept_state(ssl);
+    CHECK(BIO_write(SSL_get_rbio(ssl), REQUEST, sizeof REQUEST - 1) > 0);
+    CHECK(SSL_do_handshake(ssl) != 1 && ERR_GET_LIB(ERR_peek_last_error()) == ERR_LIB_SSL);
+    SSL_free(ssl);
+}
+
+static void a_logout_counts_after_the_connection_is_gone_whatever_error_there_is(void)
+{
+    for (int k = 0; k < KINDS; k++)
+        for (int resumed = 0; resumed < 2; resumed++) {
+            if (!has_name_to_remove(k))
+                continue;
+            TLSRESUME *tr = realm_of(&KIND[k], "");
+            SSL_CTX *server = attached_server(tr);
+            struct visitor visitor = visitor_new(&KIND[k], "a.example");
+            if (resumed)
+                CHECK(!visit(&visitor, server));
+            struct pair pair = pair_new(&visitor, server);
+            CHECK(pair_shakes(&pair));
+            CHECK_EQUAL(SSL_session_reused(pair.server), resumed);
+            SSL_SESSION *kept = SSL_get1_session(pair.server);
+            visitor_leaves(&visitor, &pair);
+            pair_free(&pair, true);
+            a_stranger_speaks_http(server);
+            SSL_CTX_remove_session(server, kept);
+            ERR_clear_error();
+            SSL_SESSION_free(kept);
+            CHECK_SAYING(!visit(&visitor, server), "%s, resumed before %d", KIND[k].name, resumed);
+            visitor_free(&visitor);
+            SSL_CTX_free(server);
+            tlsresume_free(tr);
+        }
+}
+
+/* ---- Callbacks ---- */
+
+enum callback { SERVERNAME, ALPN, INFO, CALLBACKS };
+
+/* What the application does in which callback. */
+static struct {
+    enum callback callback;
+    bool removes, refuses;
+} application;
+
+static void removes(SSL *ssl)
+{
+    if (application.removes)
+        SSL_CTX_remove_session(SSL_get_SSL_CTX(ssl), SSL_get_session(ssl));
+    application.removes = false;
+}
+
+static int on_server_name(SSL *ssl, int *alert, void *arg)
+{
+    (void)alert, (void)arg;
+    if (application.callback != SERVERNAME)
+        return SSL_TLSEXT_ERR_OK;
+    removes(ssl);
+    return application.refuses ? SSL_TLSEXT_ERR_ALERT_FATAL : SSL_TLSEXT_ERR_OK;
+}
+
+static int on_protocols(SSL *ssl, const unsigned char **chosen, unsigned char *chosen_len,
+                        const unsigned char *offered, unsigned offered_len, void *arg)
+{
+    (void)chosen, (void)chosen_len, (void)offered, (void)offered_len, (void)arg;
+    if (application.callback != ALPN)
+        return SSL_TLSEXT_ERR_NOACK;
+    removes(ssl);
+    return application.refuses ? SSL_TLSEXT_ERR_ALERT_FATAL : SSL_TLSEXT_ERR_NOACK;
+}
+
+static void on_step(const SSL *ssl, int position, int value)
+{
+    (void)value;
+    if (application.callback == INFO && position == SSL_CB_ACCEPT_LOOP && SSL_session_reused(ssl))
+        removes((SSL *)ssl);
+}
+
+static SSL_CTX *server_with_callbacks(TLSRESUME *tr)
+{
+    SSL_CTX *server = server_new();
+    SSL_CTX_set_tlsext_servername_callback(server, on_server_name);
+    SSL_CTX_set_alpn_select_cb(server, on_protocols, NULL);
+    SSL_CTX_set_info_callback(server, on_step);
+    CHECK(tlsresume_attach(tr, server) == 1);
+    return server;
+}
+
+static struct visitor visitor_with_protocols(const struct kind *kind)
+{
+    static const unsigned char PROTOCOL[] = "\3foo";
+    struct visitor visitor = visitor_new(kind, "a.example");
+    CHECK(SSL_CTX_set_alpn_protos(visitor.ctx, PROTOCOL, 4) == 0);
+    return visitor;
+}
+
+/* Comes back while the application does that; whether its session resumes afterwards. */
+static bool resumes_after(int kind, enum callback callback, bool removal, bool refusal)
+{
+    TLSRESUME *tr = realm_of(&KIND[kind], "");
+    SSL_CTX *server = server_with_callbacks(tr);
+    struct visitor visitor = visitor_with_protocols(&KIND[kind]);
+    CHECK(!visit(&visitor, server) && visit(&visitor, server));
+    SSL_SESSION *session = session_copy(visitor.session);
+    struct pair pair = pair_new(&visitor, server);
+    application.callback = callback;
+    application.removes = removal;
+    application.refuses = refusal;
+    /* OpenSSL 1.1.1 also ends handshakes whose session was removed. */
+    CHECK(!(pair_shakes(&pair) && refusal));
+    CHECK(SSL_session_reused(pair.server) && !application.removes);
+    application.refuses = false;
+    pair_free(&pair, true);
+    ERR_clear_error();
+    bool resumed = still_resumes(session, &KIND[kind], server);
+    SSL_SESSION_free(session);
+    visitor_free(&visitor);
+    SSL_CTX_free(server);
+    tlsresume_free(tr);
+    return resumed;
+}
+
+static void a_logout_counts_in_every_callback(void)
+{
+    for (int k = 0; k < KINDS; k++)
+        for (enum callback callback = 0; callback < CALLBACKS; callback++)
+            for (int refuses = 0; refuses < 2; refuses++)
+                if (has_name_to_remove(k) && !(callback == INFO && refuses))
+                    CHECK_SAYING(!resumes_after(k, callback, true, refuses), "%s, callback %d, refuses %d",
+                                 KIND[k].name, callback, refuses);
+}
+
+/* ---- Strangers ---- */
+
+static void who_is_refused_in_a_callback_loses_no_session(void)
+{
+    for (int k = 0; k < KINDS; k++)
+        for (enum callback callback = SERVERNAME; callback <= ALPN; callback++)
+            CHECK_SAYING(resumes_after(k, callback, false, true), "%s, callback %d", KIND[k].name, callback);
+}
+
+enum { MOST_HELLO = 4096 };
+
+struct hello {
+    unsigned char bytes[MOST_HELLO];
+    int len;
+};
+
+/* What the visitor sends when it comes back. */
+static struct hello hello_of(struct visitor *visitor)
+{
+    struct hello hello = {.len = 0};
+    SSL *client = SSL_new(visitor->ctx);
+    SSL_set_bio(client, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
+    SSL_set_connect_state(client);
+    CHECK(SSL_set_tlsext_host_name(client, visitor->name) == 1);
+    CHECK(SSL_set_session(client, visitor->session) == 1);
+    CHECK(SSL_do_handshake(client) != 1);
+    hello.len = BIO_read(SSL_get_wbio(client), hello.bytes, sizeof hello.bytes);
+    CHECK(hello.len > 0);
+    SSL_free(client);
+    ERR_clear_error();
+    return hello;
+}
+
+static void is_sent(const struct hello *hello, SSL_CTX *server)
+{
+    SSL *ssl = SSL_new(server);
+    SSL_set_bio(ssl, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
+    SSL_set_accept_state(ssl);
+    CHECK_EQUAL(BIO_write(SSL_get_rbio(ssl), hello->bytes, hello->len), hello->len);
+    SSL_do_handshake(ssl);
+    SSL_free(ssl);
+    ERR_clear_error();
+}
+
+/* Whoever saw the ClientHello sends it again and again, each time with another byte changed. */
+static void who_changes_a_byte_of_a_client_hello_removes_no_session(void)
+{
+    for (const struct kind *kind = KIND; kind < KIND + KINDS; kind++) {
+        TLSRESUME *tr = realm_of(kind, "");
+        SSL_CTX *server = attached_server(tr);
+        struct visitor visitor = visitor_with_protocols(kind);
+        CHECK(!visit(&visitor, server));
+        struct hello hello = hello_of(&visitor);
+        uint64_t used = stats_of(tr).store_bytes_used;
+        int step = hello.len / scaled(hello.len);
+        for (int i = hello.len - 1; i >= 0; i -= step) {
+            hello.bytes[i] ^= 0x15;
+            is_sent(&hello, server);
+            hello.bytes[i] ^= 0x15;
+        }
+        CHECK_EQUAL(stats_of(tr).store_bytes_used, used);
+        CHECK_SAYING(visit(&visitor, server), "%s", kind->name);
+        visitor_free(&visitor);
+        SSL_CTX_free(server);
+        tlsresume_free(tr);
+    }
+}
+
+static void server_takes_one_cipher(SSL_CTX *server)
+{
+    CHECK(SSL_CTX_set_cipher_list(server, "ECDHE-ECDSA-AES128-GCM-SHA256") == 1);
+    CHECK(SSL_CTX_set_ciphersuites(server, "TLS_AES_128_GCM_SHA256") == 1);
+}
+
+static void who_comes_with_a_session_and_without_its_cipher_removes_no_session(void)
+{
+    for (const struct kind *kind = KIND; kind < KIND + KINDS; kind++) {
+        TLSRESUME *tr = realm_of(kind, "");
+        SSL_CTX *server = server_new();
+        server_takes_one_cipher(server);
+        CHECK(tlsresume_attach(tr, server) == 1);
+        struct visitor visitor = visitor_new(kind, "a.example"), thief = visitor_new(kind, "a.example");
+        CHECK(!visit(&visitor, server));
+        CHECK(SSL_CTX_set_cipher_list(thief.ctx, "ECDHE-ECDSA-AES256-GCM-SHA384") == 1);
+        CHECK(SSL_CTX_set_ciphersuites(thief.ctx, "TLS_CHACHA20_POLY1305_SHA256") == 1);
+        uint64_t used = stats_of(tr).store_bytes_used;
+        for (int again = 0; again < 3; again++) {
+            visitor_takes(&thief, visitor.session);
+            struct pair pair = pair_new(&thief, server);
+            CHECK_SAYING(!pair_shakes(&pair), "%s", kind->name);
+            pair_free(&pair, false);
+            ERR_clear_error();
+        }
+        CHECK_EQUAL(stats_of(tr).store_bytes_used, used);
+        CHECK_SAYING(visit(&visitor, server), "%s", kind->name);
+        visitor_free(&visitor);
+        visitor_free(&thief);
+        SSL_CTX_free(server);
+        tlsresume_free(tr);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    check_begin(argc, argv);
+    begins_to_give_out_again();
+    own_certificate();
+    CLAIM(a_logout_counts_where_another_session_was_freed_before);
+    CLAIM(a_logout_counts_after_the_connection_is_gone_whatever_error_there_is);
+    CLAIM(a_logout_counts_in_every_callback);
+    CLAIM(who_is_refused_in_a_callback_loses_no_session);
+    CLAIM(who_changes_a_byte_of_a_client_hello_removes_no_session);
+    CLAIM(who_comes_with_a_session_and_without_its_cipher_removes_no_session);
+    return check_end();
+}
