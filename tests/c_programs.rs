@@ -42,6 +42,7 @@ programs! {
     again: what_is_used_again_or_ended_is_judged_as_everything_else,
     api: every_function_refuses_bad_arguments_and_says_why,
     async: a_handshake_that_waits_for_another_host_is_paused,
+    bios: the_bios_of_an_ended_handshake_stay_the_applications,
     early_data: early_data_is_accepted_at_most_once,
     ex_data: what_others_write_on_our_objects_breaks_nothing,
     exit: a_process_may_end_while_threads_do_handshakes,
