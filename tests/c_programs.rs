@@ -43,6 +43,7 @@ programs! {
     api: every_function_refuses_bad_arguments_and_says_why,
     async: a_handshake_that_waits_for_another_host_is_paused,
     bios: the_bios_of_an_ended_handshake_stay_the_applications,
+    dup: copies_of_connections_resume_and_keep_their_callbacks,
     early_data: early_data_is_accepted_at_most_once,
     ex_data: what_others_write_on_our_objects_breaks_nothing,
     exit: a_process_may_end_while_threads_do_handshakes,

@@ -1,0 +1,182 @@
+/* Copies of connections (SSL_dup), and info callbacks that outlive the connection where they were found. */
+#include "check.h"
+
+#include <string.h>
+
+#include <openssl/err.h>
+
+static const struct kind *tried_kind;
+
+static void for_each_kind_apart(void (*claim)(void))
+{
+    for (tried_kind = KIND; tried_kind < KIND + KINDS; tried_kind++)
+        check_apart(claim);
+}
+
+/* A public context, beside one with rules where `has_rules`: then each step of what resumes is judged. */
+static struct {
+    TLSRESUME *tr;
+    SSL_CTX *server, *strict;
+} site;
+
+static bool has_rules;
+
+static void site_open(int (*on_server_name)(SSL *, int *, void *))
+{
+    site.tr = realm_of(tried_kind, "");
+    site.server = server_new();
+    SSL_CTX_set_tlsext_servername_callback(site.server, on_server_name);
+    CHECK(tlsresume_attach(site.tr, site.server) == 1);
+    site.strict = server_new();
+    if (!has_rules)
+        return;
+    server_verifies(site.strict, own_certificate());
+    CHECK(tlsresume_attach(site.tr, site.strict) == 1);
+}
+
+static void site_close(void)
+{
+    SSL_CTX_free(site.server);
+    SSL_CTX_free(site.strict);
+    tlsresume_free(site.tr);
+}
+
+/* ---- The application's info callback ---- */
+
+static int ends_seen;    /* of handshakes */
+
+static void counts_ends(const SSL *ssl, int position, int value)
+{
+    (void)ssl, (void)value;
+    ends_seen += position == SSL_CB_HANDSHAKE_DONE;
+}
+
+/* ---- Copies ---- */
+
+/* A connection that is the model of others. */
+static SSL *model_new(void)
+{
+    SSL *model = SSL_new(site.server);
+    SSL_set_info_callback(model, counts_ends);
+    return model;
+}
+
+/* A client that resumes goes away in the midst, and the server clears the object. */
+static void is_left_in_the_midst(struct visitor *visitor, SSL *model)
+{
+    struct pair pair = pair_with(visitor, model);
+    CHECK(!pair_steps(&pair));
+    SSL_free(pair.client);
+    CHECK(SSL_clear(model) == 1);
+    SSL_set_bio(model, NULL, NULL);
+    ERR_clear_error();
+}
+
+static bool is_used_before;
+
+static void has_copies(void)
+{
+    site_open(NULL);
+    struct visitor visitor = visitor_new(tried_kind, "a.example"), other = visitor_new(tried_kind, "a.example");
+    for (int visits = 0; visits < 3; visits++)
+        CHECK_SAYING(visit(&visitor, site.server) || visits < 2, "%s, visit %d", tried_kind->name, visits);
+    SSL_SESSION *session = session_copy(visitor.session);
+    SSL *model = model_new();
+    if (is_used_before) {
+        visitor_takes(&other, session);
+        is_left_in_the_midst(&other, model);
+    }
+    for (int copies = 0; copies < 3; copies++) {
+        visitor_takes(&visitor, session);
+        struct pair pair = pair_with(&visitor, SSL_dup(model));
+        ends_seen = 0;
+        CHECK(pair.server != model && pair_shakes(&pair));
+        CHECK_SAYING(ends_seen == 1, "%s, rules %d, used %d, copy %d: called %d times at the end", tried_kind->name,
+                     has_rules, is_used_before, copies, ends_seen);
+        CHECK_SAYING(SSL_session_reused(pair.server), "%s, rules %d, used %d, copy %d", tried_kind->name, has_rules,
+                     is_used_before, copies);
+        pair_free(&pair, true);
+        visitor_takes(&visitor, session);
+        CHECK_SAYING(visit(&visitor, site.server), "%s, rules %d, used %d, after copy %d", tried_kind->name,
+                     has_rules, is_used_before, copies);
+    }
+    SSL_free(model);
+    SSL_SESSION_free(session);
+    visitor_free(&visitor);
+    visitor_free(&other);
+    site_close();
+}
+
+static void a_copy_of_a_connection_has_its_info_callback_and_resumes(void)
+{
+    for (int rules = 0; rules < 2; rules++)
+        for (int used = 0; used < 2; used++) {
+            has_rules = rules;
+            is_used_before = used;
+            for_each_kind_apart(has_copies);
+        }
+}
+
+/* ---- An info callback that passes on to another one ---- */
+
+typedef void info_callback(const SSL *, int, int);
+
+/* The first one that was found on any connection: the application takes it for that of all. */
+static info_callback *found;
+
+static void passes_on(const SSL *ssl, int position, int value)
+{
+    counts_ends(ssl, position, value);
+    if (found != NULL)
+        found(ssl, position, value);
+}
+
+static int puts_its_own_before(SSL *ssl, int *alert, void *arg)
+{
+    info_callback *current = SSL_get_info_callback(ssl);
+    (void)alert, (void)arg;
+    if (found == NULL && current != passes_on)
+        found = current;
+    SSL_set_info_callback(ssl, passes_on);
+    return SSL_TLSEXT_ERR_OK;
+}
+
+/* A visitor comes again and again, and others in between for the first time. */
+static void is_passed_on_to_on_all_connections(void)
+{
+    site_open(puts_its_own_before);
+    struct visitor visitor = visitor_new(tried_kind, "a.example");
+    for (int visits = 0; visits < 6; visits++) {
+        struct visitor other = visitor_new(tried_kind, "b.example");
+        ends_seen = 0;
+        bool resumed = visit(&visitor, site.server);
+        /* Under rules a callback that is not ours is none that judges. */
+        CHECK_SAYING(resumed || visits == 0 || has_rules, "%s, visit %d", tried_kind->name, visits);
+        CHECK_SAYING(ends_seen == 1, "%s, rules %d, visit %d: called %d times at the end", tried_kind->name, has_rules,
+                     visits, ends_seen);
+        ends_seen = 0;
+        visit(&other, site.server);
+        CHECK_SAYING(ends_seen == 1, "%s, rules %d, visitor %d: called %d times at the end", tried_kind->name,
+                     has_rules, visits, ends_seen);
+        visitor_free(&other);
+    }
+    visitor_free(&visitor);
+    site_close();
+}
+
+static void an_info_callback_that_passes_on_to_that_of_another_connection_stays(void)
+{
+    for (int rules = 0; rules < 2; rules++) {
+        has_rules = rules;
+        for_each_kind_apart(is_passed_on_to_on_all_connections);
+    }
+}
+
+int main(int argc, char **argv)
+{
+    check_begin(argc, argv);
+    own_certificate();
+    CLAIM(a_copy_of_a_connection_has_its_info_callback_and_resumes);
+    CLAIM(an_info_callback_that_passes_on_to_that_of_another_connection_stays);
+    return check_end();
+}
