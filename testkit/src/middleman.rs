@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::io::{self, Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
@@ -23,6 +24,8 @@ pub enum Behaviour {
     Pass,
     /// Holds back each piece of a reply for a time, one after the other.
     Delay(Duration),
+    /// Each piece of a reply comes so much later, as from a server that is far away.
+    Far(Duration),
     /// Replies become random bytes, as many as there were.
     Garbage,
     /// A connection is reset (RST) as soon as its client says something.
@@ -61,6 +64,9 @@ struct State {
     open: BTreeMap<usize, Arc<Connection>>,
     captured: BTreeMap<(usize, Direction), Vec<u8>>,
 }
+
+/// What the server has said, and when.
+type Piece = (Instant, Vec<u8>);
 
 /// One client with its connection to the target.
 #[derive(Debug)]
@@ -204,9 +210,13 @@ impl Shared {
         if !self.enter(&connection) {
             return;
         }
+        let (said, pieces) = channel();
+        let connection = &connection;
         thread::scope(|scope| {
-            scope.spawn(|| self.copy(&connection, Direction::Request));
-            self.copy(&connection, Direction::Reply);
+            scope.spawn(|| self.copy_requests(connection));
+            scope.spawn(move || self.pass_replies(connection, &pieces));
+            self.read_replies(connection, &said);
+            drop(said);
         });
         self.lock().open.remove(&number);
     }
@@ -221,26 +231,41 @@ impl Shared {
         is_welcome
     }
 
-    /// Until one side ends its direction, or the connection ends.
-    fn copy(&self, connection: &Connection, direction: Direction) {
-        let (mut from, to) = connection.ends(direction);
+    /// Until the client ends its direction, or the connection ends.
+    fn copy_requests(&self, connection: &Connection) {
         let mut buffer = [0; 16 * 1024];
-        while let Ok(len @ 1..) = from.read(&mut buffer) {
-            let bytes = &mut buffer[..len];
-            self.capture(connection, direction, bytes);
-            let forwarded = match direction {
-                Direction::Request => self.request(connection, bytes),
-                Direction::Reply => self.reply(connection, bytes),
-            };
-            if forwarded.is_err() {
-                connection.end();
+        while let Ok(len @ 1..) = (&connection.client).read(&mut buffer) {
+            self.capture(connection, Direction::Request, &buffer[..len]);
+            if self.request(connection, &buffer[..len]).is_err() {
+                return connection.end();
+            }
+        }
+        connection.end_of(&connection.server);
+    }
+
+    fn read_replies(&self, connection: &Connection, said: &Sender<Piece>) {
+        let mut buffer = [0; 16 * 1024];
+        while let Ok(len @ 1..) = (&connection.server).read(&mut buffer) {
+            let piece = buffer[..len].to_vec();
+            self.capture(connection, Direction::Reply, &piece);
+            if said.send((Instant::now(), piece)).is_err() {
                 return;
             }
         }
-        if !connection.is_reset.load(Ordering::Acquire) {
-            // The end of one direction is data too; a peer that is gone needs none.
-            let _ = to.shutdown(Shutdown::Write);
+    }
+
+    fn pass_replies(&self, connection: &Connection, pieces: &Receiver<Piece>) {
+        while let Ok((came, mut piece)) = pieces.recv() {
+            let is_far = matches!(self.lock().behaviour, Behaviour::Far(_));
+            // What came while another was held back is one piece with the next.
+            while !is_far && let Ok((_, more)) = pieces.try_recv() {
+                piece.extend(more);
+            }
+            if self.reply(connection, came, &mut piece).is_err() {
+                return connection.end();
+            }
         }
+        connection.end_of(&connection.client);
     }
 
     fn request(&self, connection: &Connection, bytes: &[u8]) -> io::Result<()> {
@@ -255,10 +280,11 @@ impl Shared {
         (&connection.server).write_all(bytes)
     }
 
-    fn reply(&self, connection: &Connection, bytes: &mut [u8]) -> io::Result<()> {
+    fn reply(&self, connection: &Connection, came: Instant, bytes: &mut [u8]) -> io::Result<()> {
         let behaviour = self.lock().behaviour;
         match behaviour {
-            Behaviour::Delay(time) => self.hold(behaviour, time),
+            Behaviour::Delay(time) => self.hold(behaviour, Instant::now() + time),
+            Behaviour::Far(time) => self.hold(behaviour, came + time),
             Behaviour::Garbage => self.scramble(bytes),
             Behaviour::BlackHole => connection.is_silent.store(true, Ordering::Release),
             Behaviour::Trickle(pause) => return self.trickle(connection, bytes, pause),
@@ -273,14 +299,13 @@ impl Shared {
     fn trickle(&self, connection: &Connection, bytes: &[u8], pause: Duration) -> io::Result<()> {
         bytes.iter().try_for_each(|byte| {
             (&connection.client).write_all(&[*byte])?;
-            self.hold(Behaviour::Trickle(pause), pause);
+            self.hold(Behaviour::Trickle(pause), Instant::now() + pause);
             Ok(())
         })
     }
 
-    /// Lets `time` go by, unless the behaviour changes meanwhile.
-    fn hold(&self, behaviour: Behaviour, time: Duration) {
-        let end = Instant::now() + time;
+    /// Waits until then, unless the behaviour changes meanwhile.
+    fn hold(&self, behaviour: Behaviour, end: Instant) {
         let mut state = self.lock();
         while state.behaviour == behaviour && !state.over {
             let left = end.saturating_duration_since(Instant::now());
@@ -322,11 +347,11 @@ impl Connection {
         Ok(Connection { number, client, server, is_silent, is_reset })
     }
 
-    /// From where to where.
-    fn ends(&self, direction: Direction) -> (&TcpStream, &TcpStream) {
-        match direction {
-            Direction::Request => (&self.client, &self.server),
-            Direction::Reply => (&self.server, &self.client),
+    /// One side has ended its direction.
+    fn end_of(&self, other: &TcpStream) {
+        if !self.is_reset.load(Ordering::Acquire) {
+            // The end of one direction is data too; a peer that is gone needs none.
+            let _ = other.shutdown(Shutdown::Write);
         }
     }
 

@@ -1,6 +1,6 @@
 //! The kit's Redis servers, and the middleman before them, do what tests of the cluster rely on.
 
-use std::io::ErrorKind;
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::Path;
@@ -348,6 +348,25 @@ fn the_middleman_delays_only_replies() -> Result<()> {
     let begin = Instant::now();
     assert_eq!(connect(middleman.address())?.command(&["GET", "key"])?, "value");
     assert!(begin.elapsed() >= MOMENT, "{:?}", begin.elapsed());
+    Ok(())
+}
+
+#[test]
+fn replies_from_far_away_are_late_at_the_same_time() -> Result<()> {
+    let (_redis, middleman) = redis_and_middleman()?;
+    let mut client = TcpStream::connect(middleman.address()).expect("connected");
+    middleman.behave(Behaviour::Far(MOMENT));
+    let begin = Instant::now();
+    for asked in 1..=4 {
+        client.write_all(b"*1\r\n$4\r\nPING\r\n").expect("sent");
+        wait_until("its turn", LIMIT, || begin.elapsed() > asked * MOMENT / 8)?;
+    }
+    let mut pongs = [0; 28];
+    client.read_exact(&mut pongs[..7]).expect("an answer");
+    assert!(begin.elapsed() >= MOMENT, "{:?}", begin.elapsed());
+    client.read_exact(&mut pongs[7..]).expect("the others");
+    let took = begin.elapsed();
+    assert!(took < 3 * MOMENT, "not one after the other: {took:?}");
     Ok(())
 }
 
