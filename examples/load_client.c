@@ -40,7 +40,7 @@ struct options {
     long pause_ms;        /* of each client between its connections */
     int threads;
     unsigned seed;        /* 0: round robin */
-    int tls_version, no_ticket, hold, rounds;
+    int tls_version, no_ticket, hold, rounds, once;
 };
 
 struct times {
@@ -75,6 +75,7 @@ struct client {
 static struct options options;
 static SSL_CTX *ctx;
 static uint64_t end_us; /* of --seconds, on CLOCK_MONOTONIC */
+static uint64_t round_number;
 static struct client clients[MAX_THREADS];
 
 static void parse_options(int argc, char **argv);
@@ -96,8 +97,10 @@ int main(int argc, char **argv)
 
     if (!options.rounds)
         run_round();
-    while (options.rounds && scanf("%ld", &options.seconds) == 1 && options.seconds > 0)
+    while (options.rounds && scanf("%ld", &options.seconds) == 1 && options.seconds > 0) {
         run_round();
+        round_number++;
+    }
 
     for (int i = 0; i < options.threads; i++)
         SSL_SESSION_free(clients[i].session);
@@ -136,6 +139,8 @@ static const char usage[] =
     "  --pause MS            of each client between its connections (default 0)\n"
     "  --rounds              for each number on standard input, connect for so many seconds and\n"
     "                        report; clients keep their sessions\n"
+    "  --once                in a round each client connects once, all to the same address: the\n"
+    "                        next one in the next round (with --rounds)\n"
     "  --hold                after a client's first connection print \"holding\" and wait for\n"
     "                        the end of standard input (with one thread only)\n";
 
@@ -160,6 +165,7 @@ static void parse_options(int argc, char **argv)
         {"timeout", required_argument, NULL, TIMEOUT},
         {"pause", required_argument, NULL, PAUSE},
         {"rounds", no_argument, &options.rounds, 1},
+        {"once", no_argument, &options.once, 1},
         {"hold", no_argument, &options.hold, 1},
         {NULL, 0, NULL, 0},
     };
@@ -210,7 +216,8 @@ static void parse_options(int argc, char **argv)
     }
     if (options.address_count == 0 || optind != argc ||
         (options.connections == 0 && options.seconds == 0 && !options.rounds) ||
-        (options.hold && (options.threads != 1 || options.rounds))) {
+        (options.hold && (options.threads != 1 || options.rounds)) ||
+        (options.once && !options.rounds)) {
         fputs(usage, stderr);
         exit(2);
     }
@@ -231,7 +238,7 @@ static void make_context(void)
 
 static const char *choose_address(struct client *client, uint64_t turn)
 {
-    size_t choice = (size_t)turn + (size_t)client->number;
+    size_t choice = options.once ? (size_t)round_number : (size_t)turn + (size_t)client->number;
     if (options.seed != 0) {
         /* Knuth's generator: the same order on every machine, its high bits are the good ones. */
         client->random = client->random * 1664525u + 1013904223u;
@@ -251,6 +258,7 @@ static uint64_t connections_of(const struct client *client)
 static int is_over(const struct client *client, uint64_t turn)
 {
     return (options.connections != 0 && turn >= connections_of(client)) ||
+           (options.once && turn > 0) ||
            (options.seconds != 0 && clock_us(CLOCK_MONOTONIC) >= end_us);
 }
 
