@@ -268,6 +268,10 @@ typedef struct TLSRESUME_STATS {
      * Nodes of the cluster that seal with a secret which this node has not, now.
      */
     uint64_t nodes_other_secret;
+    /**
+     * Look-ups that were not made, since their thread had waited for others for as long as it may.
+     */
+    uint64_t lookups_skipped;
 } TLSRESUME_STATS;
 
 /**

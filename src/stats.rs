@@ -90,11 +90,13 @@ pub enum Counter {
     LookupsRefused,
     /// Look-ups that found what they looked for.
     LookupsFound,
+    /// Look-ups that were not made, since their thread had waited for others for as long as it may.
+    LookupsSkipped,
 }
 
 impl Counter {
     /// How many counters there are.
-    pub const COUNT: usize = Counter::LookupsFound as usize + 1;
+    pub const COUNT: usize = Counter::LookupsSkipped as usize + 1;
 }
 
 /// The buckets of the look-ups' histogram but the last, with the most microseconds that each holds.

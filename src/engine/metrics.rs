@@ -226,6 +226,8 @@ impl Text {
         self.value("lookups_found_total", "", report.counter(Counter::LookupsFound));
         self.family("lookups_refused_total", "counter", "Look-ups not tried, since others failed");
         self.value("lookups_refused_total", "", report.counter(Counter::LookupsRefused));
+        self.family("lookups_skipped_total", "counter", "Look-ups not made, to hold nobody up");
+        self.value("lookups_skipped_total", "", report.counter(Counter::LookupsSkipped));
     }
 
     fn labelled(

@@ -1,8 +1,9 @@
 //! What the session callbacks ask: an id for a session, a place to keep it, a session by its id.
 //!
 //! Owns: nothing; sessions are the store's. Called by: `tls`, and `ffi` for removals. Threads and forks: any. A look-up
-//! in the store waits for nobody; one in the cluster waits for `cluster.lookup_budget` at most, and keeping or removing
-//! a session for the patience that is given or named here. Failure: no session, or one that is not kept; counted by
+//! in the store waits for nobody; one in the cluster waits for `cluster.lookup_budget` at most, and for no longer than
+//! this thread may wait for all its handshakes together; keeping or removing a session waits for the patience that is
+//! given or named here. Failure: no session, or one that is not kept; counted by
 //! reason.
 
 use std::time::Duration;
@@ -11,7 +12,7 @@ use zeroize::Zeroizing;
 
 use super::{Engine, Policy, Visit};
 use crate::clock::{self, UnixMillis};
-use crate::cluster::lookup::{Answer, Asked, Asking, Inquiry, Lookups};
+use crate::cluster::lookup::{Answer, Asked, Asking, Inquiry, Lookups, allowance};
 use crate::cluster::seal::Label;
 use crate::error::Error;
 use crate::ring::session_id::{SESSION_ID_LEN, SESSION_KEY_LEN, SessionKey, session_key};
@@ -153,7 +154,8 @@ impl Engine {
     }
 
     /// As [`Engine::find_session`], but leaves the waiting to the caller, who goes on with [`Engine::end_search`]. What
-    /// nobody may ask the cluster for, by `asking`, is absent, and so is what there is no time left to ask for.
+    /// nobody may ask the cluster for, by `asking`, is absent, and so is what this handshake or, unless it is paused
+    /// meanwhile, this thread may not wait for any more.
     pub fn begin_search(
         &self,
         id: &[u8],
@@ -169,14 +171,21 @@ impl Engine {
                 Err(Counter::SessionsAbsent)
             }
             Ok(Here::Elsewhere(lookups, key)) => {
-                let begun = clock::since_boot();
-                match lookups.ask(key, lookup == Lookup::Consume, waited.0) {
-                    Asked::Waits(inquiry) => return Search::Asked(Question { inquiry, begun }),
-                    Asked::Answered(Answer::OutOfTime) => Err(Counter::SessionsOverLimit),
-                    Asked::Answered(answer) => {
-                        self.count_lookup(&answer, begun, waited);
-                        self.open_answer(answer, id, visit, lookup, now)
+                match self.longest_wait(lookups, asking, *waited) {
+                    Ok(longest) => {
+                        let begun = clock::since_boot();
+                        match lookups.ask(key, lookup == Lookup::Consume, longest) {
+                            Asked::Waits(inquiry) => {
+                                return Search::Asked(Question { inquiry, begun });
+                            }
+                            Asked::Answered(answer) => {
+                                self.count_lookup(&answer, begun, waited);
+                                allowance::spend(begun, self.config.cluster.lookup_budget);
+                                self.open_answer(answer, id, visit, lookup, now)
+                            }
+                        }
                     }
+                    Err(reason) => Err(reason),
                 }
             }
             Err(reason) => Err(reason),
@@ -194,7 +203,10 @@ impl Engine {
         waited: &mut Waited,
         now: UnixMillis,
     ) -> Option<StoredSession> {
-        let answer = question.inquiry.answer();
+        let (begun, budget) = (clock::since_boot(), self.config.cluster.lookup_budget);
+        // One that was paused has its answer, or its time is over; one that could not be paused waits here.
+        let answer = question.inquiry.answer(allowance::left(budget));
+        allowance::spend(begun, budget);
         self.count_lookup(&answer, question.begun, waited);
         self.counted(self.open_answer(answer, id, visit, lookup, now))
     }
@@ -367,6 +379,28 @@ impl Engine {
 
     fn lookups(&self) -> Option<&Lookups> {
         self.cluster.as_ref().and_then(|cluster| cluster.lookups.as_ref())
+    }
+
+    /// How long a handshake may wait for the cluster that has waited so long already.
+    fn longest_wait(
+        &self,
+        lookups: &Lookups,
+        asking: Asking,
+        waited: Waited,
+    ) -> Result<Duration, Counter> {
+        let budget = self.config.cluster.lookup_budget;
+        let own = budget.saturating_sub(waited.0);
+        if own.is_zero() {
+            return Err(Counter::SessionsOverLimit);
+        }
+        if asking == Asking::OnlyThreadsMeanwhile {
+            return Ok(own);
+        }
+        let Some(left) = allowance::enough_for(lookups.round_trip(), budget) else {
+            self.counters().count(Counter::LookupsSkipped);
+            return Err(Counter::SessionsAbsent);
+        };
+        Ok(own.min(left))
     }
 
     fn count_lookup(&self, answer: &Answer, begun: Duration, waited: &mut Waited) {

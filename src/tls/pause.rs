@@ -39,10 +39,14 @@ struct Paused {
 
 /// Who may talk to Redis for this handshake: in a job, paused or not and whoever started it, the handshake itself has
 /// too little stack.
-pub(super) fn asking() -> Asking {
+pub(super) fn asking(ssl: *mut SSL) -> Asking {
     // SAFETY: asks for this thread's job.
     let job = unsafe { sys::ASYNC_get_current_job() };
-    if job.is_null() { Asking::Anyone } else { Asking::OnlyThreads }
+    match (job.is_null(), wait_ctx(ssl).is_some()) {
+        (true, _) => Asking::Anyone,
+        (false, false) => Asking::OnlyThreads,
+        (false, true) => Asking::OnlyThreadsMeanwhile,
+    }
 }
 
 /// Has the connection wait for `question`, if it can be paused; else gives it back.

@@ -44,7 +44,7 @@ pub(super) fn begin(slot: Slot, ssl: *mut SSL, id: &[u8]) -> Search {
     }
     let (engine, visit, lookup) = (&wanted.attachment.engine, wanted.visit(), wanted.lookup);
     let waited = &mut handshake.waited;
-    let stored = match engine.begin_search(id, &visit, lookup, pause::asking(), waited, now) {
+    let stored = match engine.begin_search(id, &visit, lookup, pause::asking(ssl), waited, now) {
         engine::Search::Over(stored) => stored,
         engine::Search::Asked(question) => match pause::prepare(ssl, question) {
             None => return Search::Asked,

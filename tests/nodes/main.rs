@@ -13,4 +13,5 @@ mod ring;
 mod secrets;
 mod sessions;
 mod support;
+mod waits;
 mod wire;

@@ -147,7 +147,14 @@ impl Node {
         id
     }
 
+    /// In a handshake on a thread of its own, which has not waited for another one.
     pub(crate) fn find(&self, id: &[u8; 32], lookup: Lookup) -> Option<StoredSession> {
+        let handshake = || self.find_here(id, lookup);
+        std::thread::scope(|scope| scope.spawn(handshake).join().expect("no panic"))
+    }
+
+    /// On this thread.
+    pub(crate) fn find_here(&self, id: &[u8; 32], lookup: Lookup) -> Option<StoredSession> {
         self.0.find_session(id, &SHOP, lookup, now())
     }
 

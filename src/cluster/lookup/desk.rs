@@ -2,28 +2,29 @@
 //!
 //! Owns: the requests and the breaker; the thread owns the connection. Called by: [`super::Lookups`]. Threads: the lock
 //! is never held while anybody waits for Redis or logs. The thread has descriptors of its own. Forks:
-//! a desk is of the process that made it. Failure: a look-up that fails counts for the breaker once, be it by the
-//! handshakes that did not get their answer in time or by the thread. A panic ends the thread, and the next look-up
-//! starts another one.
+//! a desk is of the process that made it. Failure: what fails counts for the breaker once, however many wait for it,
+//! and only the thread says so: that a handshake gave up shows no more than that this host is busy. A panic ends the
+//! thread, and the next look-up starts another one.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
 use super::circuit::{Circuit, announce};
 use super::direct::Direct;
+use super::line::{Exchange, Failure, Lateness, Line, Outcome};
 use super::requests::{Answers, Entered, Id, Requests};
 use super::wait::{Inquiry, Wait, is_current};
 use super::waker::Waker;
 use super::{Answer, Asked, Key, contained, locked, waited};
-use crate::cluster::redis::{Link, Remote, Trouble};
+use crate::cluster::redis::{Remote, Trouble};
 use crate::cluster::{THREAD_RETRY, say_thread_refused};
 use crate::trouble::Say;
 use crate::{clock, sys};
 
-/// How long the thread waits: for a connection, and at least for an answer. Handshakes may wait less; but an answer
-/// that comes late costs no new connection.
-const CONNECT_LIMIT: Duration = Duration::from_secs(1);
-const LEAST_LIMIT: Duration = Duration::from_millis(250);
+/// How soon the thread sees a new question while answers to others are under way. It cannot wait for both at once: the
+/// handshakes have no descriptor of its table to write to.
+const SLICE: Duration = Duration::from_micros(500);
 
 /// How soon an absent session is asked for again.
 const FIRST_PAUSE: Duration = Duration::from_millis(1);
@@ -41,6 +42,8 @@ pub(super) struct Desk {
     called: Condvar,
     waker: Waker,
     direct: Direct,
+    /// What Redis took last for an answer, in microseconds.
+    round_trip: AtomicU64,
 }
 
 #[derive(Default)]
@@ -51,10 +54,12 @@ struct State {
     took: bool,
     thread: Thread,
     over: bool,
-    /// When handshakes that gave up last counted as a failure.
-    gave_up: Duration,
-    /// What the thread does now has counted as a failure already.
-    is_counted: bool,
+    /// Since when the thread has been making a connection.
+    connecting: Option<Duration>,
+    /// Since when and until when what failed last had gone on.
+    failed: (Duration, Duration),
+    /// Somebody asked since then.
+    is_asked: bool,
 }
 
 /// A thread of ours.
@@ -88,6 +93,7 @@ impl Desk {
             called: Condvar::new(),
             waker: Waker::default(),
             direct: Direct::default(),
+            round_trip: AtomicU64::new(0),
         })
     }
 
@@ -103,6 +109,11 @@ impl Desk {
         &self.waker
     }
 
+    /// What Redis took last for an answer.
+    pub(super) fn round_trip(&self) -> Duration {
+        Duration::from_micros(self.round_trip.load(Ordering::Relaxed))
+    }
+
     /// Leaves a question for the thread.
     pub(super) fn ask(self: &Arc<Self>, remote: &Arc<Remote>, id: Id, longest: Duration) -> Asked {
         // Also while the breaker is open: the thread is who finds out that Redis is well again.
@@ -112,44 +123,30 @@ impl Desk {
         if !state.circuit.breaker().allows() {
             return Asked::Answered(Answer::Refused);
         }
-        if !has_thread || state.over {
+        if !has_thread || state.over || state.connects_for_long(now, self.budget) {
             return Asked::Answered(Answer::Unavailable);
         }
         let wait = Wait::until(now + longest);
         let entered = state.requests.enter(id, &wait, now);
+        state.is_asked |= entered == Entered::Waits;
         drop(state);
         match entered {
             Entered::Waits => {
                 self.called.notify_one();
-                let is_fair = longest >= self.budget / 2;
-                Asked::Waits(Inquiry::new(Arc::clone(self), id, wait, is_fair))
+                Asked::Waits(Inquiry::new(Arc::clone(self), id, wait))
             }
-            Entered::Taken => Asked::Answered(Answer::Absent),
+            Entered::Taken | Entered::Absent => Asked::Answered(Answer::Absent),
             Entered::Full => Asked::Answered(Answer::Unavailable),
         }
     }
 
-    /// A handshake has waited for as long as it may; unless that `is_fair`, too short for Redis to be blamed. What it
-    /// is told instead of an answer, unless that came just now.
-    pub(super) fn give_up(&self, id: &Id, wait: &Arc<Wait>, is_fair: bool) -> Answer {
-        let now = clock::since_boot();
-        let mut state = locked(&self.state);
-        // Redis did say that it is not there; what it says next is waited for no longer.
-        if state.requests.leave(id, wait, now) {
+    /// A handshake has waited for as long as it may: what it is told instead of an answer, unless that came just now.
+    pub(super) fn give_up(&self, id: &Id, wait: &Arc<Wait>) -> Answer {
+        // Redis may have said that it is not there; what it says next is waited for no longer.
+        if locked(&self.state).requests.leave(id, wait, clock::since_boot()) {
             return Answer::Absent;
         }
-        if let Some(answer) = wait.told() {
-            return answer;
-        }
-        if !is_fair {
-            return Answer::Unavailable;
-        }
-        let say = state.note_given_up(now, self.budget);
-        drop(state);
-        // Once the breaker is open, a probe is due some time.
-        self.called.notify_one();
-        announce(say);
-        Answer::Unavailable
+        wait.told().unwrap_or(Answer::Unavailable)
     }
 
     /// A handshake is gone.
@@ -201,37 +198,56 @@ impl Desk {
         let mut state = locked(&self.state);
         state.thread = Thread::None;
         state.requests.fail_all();
-        let say = if is_sound { Say::Nothing } else { state.note_failure(clock::since_boot()) };
+        state.connecting = None;
+        let now = clock::since_boot();
+        let say = if is_sound { Say::Nothing } else { state.note_failure(now, now, self.budget) };
         drop(state);
         announce(say);
         self.waker.look();
     }
 
     fn serve(&self, remote: &Remote) {
-        let limit = self.budget.max(LEAST_LIMIT);
-        let mut line = Line { remote, limit, link: None, has_served: false };
+        let mut line = Line::new(remote, self.budget);
         // Before anybody waits for it; that it cannot be made shows when somebody does.
-        let _ = line.connect();
+        let _ = self.connect(&mut line);
         while self.await_work(&mut line) {
-            if let Err(trouble) = line.connect() {
-                self.conclude_failure(&trouble, None);
+            if let Err(failure) = self.ask_what_is_due(&mut line) {
+                self.conclude_failure(failure);
                 continue;
             }
-            let now = clock::since_boot();
-            let batch = locked(&self.state).take_up(now);
-            if batch.is_empty() {
-                continue;
-            }
-            match line.exchange(&batch) {
-                Ok(answers) => self.conclude(&batch, answers, now),
-                // It was lost while nobody used it; a new one tells more.
-                Err(Trouble::Lost(_)) if line.has_served && !self.is_late(now) => {
-                    line.has_served = false;
-                    locked(&self.state).requests.put_back(&batch);
-                }
-                Err(trouble) => self.conclude_failure(&trouble, Some(&batch)),
+            match line.fetch(SLICE) {
+                Outcome::Answered(exchange, answers) => self.conclude(exchange, answers),
+                Outcome::Failed(failure) => self.conclude_failure(failure),
+                Outcome::Silence => {}
+                Outcome::Late(lateness) => self.note_late(&lateness),
             }
         }
+    }
+
+    fn ask_what_is_due(&self, line: &mut Line<'_>) -> Result<(), Failure> {
+        let begun = clock::since_boot();
+        if !line.is_connected()
+            && let Err(trouble) = self.connect(line)
+        {
+            let mut state = locked(&self.state);
+            let say = state.note_failure(begun, clock::since_boot(), self.budget);
+            state.requests.fail_all();
+            drop(state);
+            self.told(say, &trouble);
+            return Ok(());
+        }
+        if line.is_full() {
+            return Ok(());
+        }
+        let batch = locked(&self.state).take_up(clock::since_boot(), line.is_idle());
+        if batch.is_empty() { Ok(()) } else { line.ask(batch) }
+    }
+
+    fn connect(&self, line: &mut Line<'_>) -> Result<(), Trouble> {
+        locked(&self.state).connecting = Some(clock::since_boot());
+        let connected = line.connect();
+        locked(&self.state).connecting = None;
+        connected
     }
 
     /// Waits until something is to do; `false` at the end.
@@ -243,12 +259,11 @@ impl Desk {
                 return false;
             }
             let now = clock::since_boot();
-            if state.has_work(now) {
-                state.is_counted = false;
+            if !line.is_idle() || state.has_work(now) {
                 return true;
             }
             if now.saturating_sub(idle_since) >= IDLE {
-                line.link = None;
+                line.disconnect();
             }
             state = self.wait(state, now);
         }
@@ -262,35 +277,62 @@ impl Desk {
     }
 
     /// Redis answered. Too late helps nobody: only an answer within the budget shows that it is well.
-    fn conclude(&self, batch: &[Id], answers: Answers, asked: Duration) {
-        let (now, is_late) = (clock::since_boot(), self.is_late(asked));
+    fn conclude(&self, exchange: Exchange, answers: Answers) {
+        let now = clock::since_boot();
+        self.note_round_trip(exchange.sent, now);
         let mut state = locked(&self.state);
-        let say = state.circuit.note(now, |breaker| match is_late {
-            true => breaker.probe_failed(now),
-            false => breaker.success(),
-        });
-        state.requests.answer(batch, answers, now, FIRST_PAUSE.min(self.budget / 8));
+        state.requests.answer(&exchange.batch, answers, now, FIRST_PAUSE.min(self.budget / 8));
+        let say = match exchange.is_late() {
+            true => state.note_failure(exchange.sent, now, self.budget),
+            false => state.circuit.note(now, |breaker| breaker.success()),
+        };
         drop(state);
         announce(say);
         self.waker.look();
     }
 
-    /// Redis failed those of `batch`; `None`: all.
-    fn conclude_failure(&self, trouble: &Trouble, batch: Option<&[Id]>) {
-        log::debug!("redis: look-up: {trouble}");
+    /// Redis has been silent for a budget, or for one more in which others asked. Those who wait go on waiting, unless the
+    /// breaker opens.
+    fn note_late(&self, lateness: &Lateness) {
+        let now = clock::since_boot();
+        self.note_round_trip(lateness.since, now);
         let mut state = locked(&self.state);
-        let say = state.note_failure(clock::since_boot());
-        match batch {
-            Some(batch) => state.requests.fail(batch),
-            None => state.requests.fail_all(),
+        if !lateness.is_new && !state.is_asked {
+            return;
+        }
+        let say = state.note_failure(lateness.since, now, self.budget);
+        drop(state);
+        announce(say);
+        self.waker.look();
+    }
+
+    fn conclude_failure(&self, failure: Failure) {
+        let Failure { trouble, exchanges, may_be_old } = failure;
+        let mut state = locked(&self.state);
+        let mut say = Say::Nothing;
+        for Exchange { batch, sent, .. } in exchanges {
+            if may_be_old {
+                // The connection was lost while nobody used it; a new one tells more.
+                state.requests.put_back(&batch);
+            } else {
+                state.requests.fail(&batch);
+                let noted = state.note_failure(sent, clock::since_boot(), self.budget);
+                say = if noted == Say::Nothing { say } else { noted };
+            }
         }
         drop(state);
+        self.told(say, &trouble);
+    }
+
+    fn told(&self, say: Say<()>, trouble: &Trouble) {
+        log::debug!("redis: look-up: {trouble}");
         announce(say);
         self.waker.look();
     }
 
-    fn is_late(&self, asked: Duration) -> bool {
-        clock::since_boot().saturating_sub(asked) > self.budget
+    fn note_round_trip(&self, sent: Duration, now: Duration) {
+        let micros = u64::try_from(now.saturating_sub(sent).as_micros()).unwrap_or(u64::MAX);
+        self.round_trip.store(micros, Ordering::Relaxed);
     }
 }
 
@@ -300,35 +342,39 @@ impl State {
             || self.circuit.breaker().probe_due(now)
     }
 
-    /// What is to be asked.
-    fn take_up(&mut self, now: Duration) -> Vec<Id> {
+    /// What is to be asked; probes one at a time, when nothing else is under way.
+    fn take_up(&mut self, now: Duration, is_idle: bool) -> Vec<Id> {
         let batch = self.requests.take_up(now);
         if let Some((_, take)) = batch.last() {
             self.took = *take;
-        } else if self.circuit.breaker().probe_due(now) {
+        } else if is_idle && self.circuit.breaker().probe_due(now) {
             return vec![probe(self.took)];
         }
         batch
     }
 
-    /// What the thread did failed.
-    fn note_failure(&mut self, now: Duration) -> Say<()> {
-        let was_counted = std::mem::replace(&mut self.is_counted, true);
-        self.circuit.note(now, |breaker| {
-            breaker.probe_failed(now);
-            if !was_counted {
-                breaker.failure(now);
-            }
-        })
+    /// Who asks while a connection takes longer than that would wait in vain.
+    fn connects_for_long(&self, now: Duration, budget: Duration) -> bool {
+        self.connecting.is_some_and(|since| now > since + budget)
     }
 
-    /// A handshake got no answer in time. Those that waited together count once, and again if it goes on.
-    fn note_given_up(&mut self, now: Duration, budget: Duration) -> Say<()> {
-        if now.saturating_sub(self.gave_up) < budget {
+    /// What was begun at `since` failed. Questions that meet the same silence count once: those that were asked during
+    /// most of a budget, as long as it was not noticed.
+    fn note_failure(&mut self, since: Duration, now: Duration, budget: Duration) -> Say<()> {
+        let (begun, noticed) = self.failed;
+        if since < noticed.min(begun + budget * 3 / 4) {
             return Say::Nothing;
         }
-        (self.gave_up, self.is_counted) = (now, true);
-        self.circuit.note(now, |breaker| breaker.failure(now))
+        (self.failed, self.is_asked) = ((since, now), false);
+        let say = self.circuit.note(now, |breaker| {
+            breaker.probe_failed(now);
+            breaker.failure(now);
+        });
+        if !self.circuit.breaker().allows() {
+            // Nobody waits any more.
+            self.requests.fail_all();
+        }
+        say
     }
 }
 
@@ -342,70 +388,43 @@ fn probe(take: bool) -> Id {
     (key, take)
 }
 
-/// The thread's connection.
-struct Line<'a> {
-    remote: &'a Remote,
-    /// How long an answer is waited for.
-    limit: Duration,
-    link: Option<Link>,
-    /// It has answered something: Redis may have ended it since.
-    has_served: bool,
-}
-
-impl Line<'_> {
-    fn connect(&mut self) -> Result<(), Trouble> {
-        if self.link.is_none() {
-            self.has_served = false;
-            let mut link = self.remote.connect(CONNECT_LIMIT)?;
-            link.limit(self.limit);
-            self.link = Some(link);
-        }
-        Ok(())
-    }
-
-    fn exchange(&mut self, batch: &[Id]) -> Result<Answers, Trouble> {
-        let Some(mut link) = self.link.take() else {
-            return Err(Trouble::Lost("not connected".into()));
-        };
-        let answers = link.sessions(batch);
-        if !matches!(answers, Err(Trouble::Lost(_))) {
-            self.link = Some(link);
-        }
-        self.has_served |= answers.is_ok();
-        answers
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const BUDGET: Duration = Duration::from_millis(5);
+    const AMPLE: Duration = Duration::from_secs(60);
 
     fn ms(ms: u64) -> Duration {
         Duration::from_millis(1_000_000 + ms)
     }
 
     #[test]
-    fn a_question_that_fails_counts_once_whoever_notices() {
+    fn a_silence_counts_once_however_many_questions_it_meets() {
         let mut state = State::default();
-        for _ in 0..10 {
-            assert_eq!(state.note_given_up(ms(5), BUDGET), Say::Nothing);
+        let mut fail = |since, now| state.note_failure(ms(since), ms(now), BUDGET);
+        assert_eq!(fail(0, 5), Say::Nothing);
+        for sent in 0..3 {
+            assert_eq!(fail(sent, 6), Say::Nothing);
         }
-        assert_eq!(state.note_failure(ms(250)), Say::Nothing);
-        assert_eq!(state.note_failure(ms(251)), Say::Nothing);
-        // Then the thread does something else.
-        state.is_counted = false;
-        assert_eq!(state.note_failure(ms(300)), Say::Nothing);
-        state.is_counted = false;
-        assert_eq!(state.note_failure(ms(301)), Say::Trouble(0));
+        assert_eq!(fail(4, 9), Say::Nothing, "the second: a budget later, or nearly");
+        assert_eq!(fail(7, 12), Say::Nothing);
+        assert_eq!(fail(9, 14), Say::Trouble(0), "the third");
     }
 
     #[test]
-    fn a_question_that_goes_on_and_on_opens_the_breaker_after_three_budgets() {
+    fn failures_that_come_at_once_count_one_after_the_other() {
         let mut state = State::default();
-        let opened = (1..100).find(|it| state.note_given_up(ms(*it), BUDGET) == Say::Trouble(0));
-        assert_eq!(opened, Some(11), "in the first millisecond, and a budget after each");
+        let says = [0, 1, 2].map(|now| state.note_failure(ms(now), ms(now), BUDGET));
+        assert_eq!(says, [Say::Nothing, Say::Nothing, Say::Trouble(0)]);
+    }
+
+    #[test]
+    fn who_comes_while_a_connection_takes_long_does_not_wait() {
+        let mut state = State::default();
+        assert!(!state.connects_for_long(ms(0), BUDGET));
+        state.connecting = Some(ms(0));
+        assert!(!state.connects_for_long(ms(5), BUDGET) && state.connects_for_long(ms(6), BUDGET));
     }
 
     #[test]
@@ -415,9 +434,9 @@ mod tests {
         let wait = Wait::until(Duration::ZERO);
         // As a thread of that process had it at the fork.
         let _state = locked(&desk.state);
-        let inquiry = Inquiry::new(Arc::clone(&desk), ([0; 24], false), wait, true);
+        let inquiry = Inquiry::new(Arc::clone(&desk), ([0; 24], false), wait);
         assert!(inquiry.is_over());
-        assert_eq!(inquiry.answer(), Answer::Unavailable);
+        assert_eq!(inquiry.answer(AMPLE), Answer::Unavailable);
     }
 
     #[test]

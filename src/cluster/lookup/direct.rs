@@ -9,6 +9,7 @@
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
+use super::absent::Absent;
 use super::circuit::{Circuit, announce};
 use super::{Answer, Key, locked, waited};
 use crate::clock;
@@ -26,6 +27,7 @@ struct State {
     link: Option<Link>,
     in_use: bool,
     circuit: Circuit,
+    absent: Absent,
     /// How long the last answer took.
     took: Duration,
 }
@@ -60,17 +62,26 @@ impl Direct {
         key: &Key,
         take: bool,
     ) -> Answer {
-        let (deadline, enough) = (clock::since_boot() + longest, longest / 2);
+        let now = clock::since_boot();
+        if locked(&self.state).absent.has(key, now) {
+            return Answer::Absent;
+        }
+        let (deadline, enough) = (now + longest, longest / 2);
         let mut turn = match self.turn(deadline, enough, budget / 2) {
             Ok(turn) => turn,
             Err(answer) => return answer,
         };
         let asked = turn.ask(&Question { remote, key, take, deadline, enough });
-        turn.conclude(&asked, deadline);
+        turn.conclude(&asked, key);
         asked.unwrap_or_else(|trouble| {
             log::debug!("redis: look-up: {trouble}");
             Answer::Unavailable
         })
+    }
+
+    /// How long the last answer took. A child of the process whose this is has not asked yet.
+    pub(super) fn round_trip(&self) -> Duration {
+        self.state.try_lock().map_or(Duration::ZERO, |state| state.took)
     }
 
     /// Waits for the connection, as long as `enough` time is left, and as much as the last answer took, if that is less
@@ -149,21 +160,23 @@ impl Turn<'_> {
         asked.map(|mut answers| answers.pop().flatten().map_or(Answer::Absent, Answer::Found))
     }
 
-    fn conclude(&self, asked: &Result<Answer, Trouble>, deadline: Duration) {
+    fn conclude(&self, asked: &Result<Answer, Trouble>, key: &Key) {
         let now = clock::since_boot();
-        let in_time = match asked {
+        let mut state = locked(&self.direct.state);
+        match asked {
             // It lets us in, which says nothing of look-ups.
             Ok(Answer::Unavailable) => return,
-            asked => asked.is_ok() && now <= deadline,
-        };
-        let say = locked(&self.direct.state).circuit.note(now, |breaker| {
-            match (in_time, self.is_probe, self.is_late) {
+            Ok(Answer::Absent) => state.absent.note(key, now),
+            _ => {}
+        }
+        let say =
+            state.circuit.note(now, |breaker| match (asked.is_ok(), self.is_probe, self.is_late) {
                 (true, ..) => breaker.success(),
                 (false, true, _) => breaker.probe_failed(now),
                 (false, false, true) => {}
                 (false, false, false) => breaker.failure(now),
-            }
-        });
+            });
+        drop(state);
         announce(say);
     }
 }

@@ -7,9 +7,12 @@
 //! look-up, and leaves alone what its parent had. Failure: [`Answer::Unavailable`], and [`Answer::Refused`] at once
 //! while the breaker is open.
 
+mod absent;
+pub mod allowance;
 mod circuit;
 mod desk;
 mod direct;
+mod line;
 mod requests;
 #[cfg(test)]
 mod tests;
@@ -42,8 +45,6 @@ pub enum Answer {
     Unavailable,
     /// Redis was not asked: it did not answer others.
     Refused,
-    /// Redis was not asked: who asks has waited for other answers for as long as it may.
-    OutOfTime,
 }
 
 /// What became of a question.
@@ -63,6 +64,8 @@ pub enum Asking {
     /// Only a thread of ours: the handshake runs on a stack that is too small for Redis' client, let alone for what a
     /// Redis that lies has it parse.
     OnlyThreads,
+    /// The same, and the handshake is paused while it waits: its thread serves others meanwhile.
+    OnlyThreadsMeanwhile,
 }
 
 /// A process's access to the sessions in Redis.
@@ -84,9 +87,9 @@ impl Lookups {
     /// The session of that key, waited for at most the budget. A session that is taken is there for nobody else; who
     /// asks for one that is being taken here is told that it is absent.
     pub fn fetch(&self, key: &Key, take: bool) -> Answer {
-        match self.ask(key, take, Duration::ZERO) {
+        match self.ask(key, take, self.budget) {
             Asked::Answered(answer) => answer,
-            Asked::Waits(inquiry) => inquiry.answer(),
+            Asked::Waits(inquiry) => inquiry.answer(self.budget),
         }
     }
 
@@ -102,19 +105,20 @@ impl Lookups {
         may
     }
 
-    /// Asks, and leaves the waiting to the caller, who has `waited` for other answers: of its budget the rest is left.
-    /// Without threads there is nothing to leave.
-    pub fn ask(&self, key: &Key, take: bool, waited: Duration) -> Asked {
-        let longest = self.budget.saturating_sub(waited);
-        if longest.is_zero() {
-            return Asked::Answered(Answer::OutOfTime);
-        }
-        let desk = self.desk();
+    /// Asks, and leaves the waiting to the caller, who may wait for `longest`. Without threads there is nothing to leave.
+    pub fn ask(&self, key: &Key, take: bool, longest: Duration) -> Asked {
+        let (desk, longest) = (self.desk(), longest.min(self.budget));
         if self.threads {
             desk.ask(&self.remote, (*key, take), longest)
         } else {
             Asked::Answered(desk.direct().ask(&self.remote, self.budget, longest, key, take))
         }
+    }
+
+    /// What Redis took last for an answer.
+    pub fn round_trip(&self) -> Duration {
+        let desk = self.desk.load();
+        if self.threads { desk.round_trip() } else { desk.direct().round_trip() }
     }
 
     /// Has the connection made before it is needed.

@@ -1,18 +1,20 @@
 //! What the handshakes of this process want from Redis: who waits for which session, what is asked next.
 //!
-//! Owns: the requests. Called by: the desk, under its lock, with the time as an argument. Threads: the desk's lock.
+//! Owns: the requests, and what Redis did not have a moment ago. Called by: the desk, under its lock, with the time as an argument. Threads: the desk's lock.
 //! Forks: a child has requests of its own. Failure: more than [`MOST_WAITING`] are not taken in.
 
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::Answer;
+use super::absent::Absent;
 use super::wait::Wait;
-use super::{Answer, Key};
 use crate::cluster::breaker::Breaker;
+use crate::cluster::redis::Wanted;
 
 /// Which session, and whether it is taken.
-pub(super) type Id = (Key, bool);
+pub(super) type Id = Wanted;
 
 /// What Redis has under each of the keys asked for.
 pub(super) type Answers = Vec<Option<Vec<u8>>>;
@@ -32,6 +34,7 @@ pub(super) const TRIES: u32 = 10;
 pub(super) struct Requests {
     by_id: HashMap<Id, Request>,
     waiting: usize,
+    absent: Absent,
     /// Whether it helps to ask again for an absent session: a failure is one that stays absent, a success one that
     /// comes, and a probe one that is asked for again although that did not help others.
     patience: Breaker,
@@ -56,6 +59,8 @@ pub(super) enum Entered {
     Waits,
     /// The session is being taken by another.
     Taken,
+    /// Redis said a moment ago that it has no such session.
+    Absent,
     /// Too many wait.
     Full,
 }
@@ -65,10 +70,11 @@ impl Requests {
         if self.waiting >= MOST_WAITING {
             return Entered::Full;
         }
-        let (_, take) = id;
+        let (key, take) = id;
         match self.by_id.get_mut(&id) {
             Some(_) if take => return Entered::Taken,
             Some(request) => request.waits.push(Arc::clone(wait)),
+            None if self.absent.has(&key, now) => return Entered::Absent,
             None => {
                 let waits = vec![Arc::clone(wait)];
                 self.by_id.insert(id, Request { waits, due: now, asked: 0, taken_up: false });
@@ -142,11 +148,16 @@ impl Requests {
         for id in batch {
             match answers.next().flatten() {
                 Some(sealed) => {
+                    self.absent.forget(&id.0);
                     self.note_found(id);
                     self.tell(id, &Answer::Found(sealed));
                 }
-                None if self.comes_again(id, now, pause) => {}
-                None => self.tell(id, &Answer::Absent),
+                None => {
+                    self.absent.note(&id.0, now);
+                    if !self.comes_again(id, now, pause) {
+                        self.tell(id, &Answer::Absent);
+                    }
+                }
             }
         }
     }

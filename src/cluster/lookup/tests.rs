@@ -100,6 +100,7 @@ fn an_absent_session_is_asked_for_less_and_less_often_and_only_while_somebody_wa
         now += PAUSE * 2u32.pow(round);
     }
     assert_eq!(wait.told(), Some(Answer::Absent));
+    let id = (key(2), false);
     let short = entered(&mut requests, id, 0, 1);
     requests.take_up(ms(0));
     requests.answer(&[id], vec![None], ms(0), PAUSE);
@@ -134,7 +135,8 @@ fn where_asking_again_does_not_help_it_is_tried_once_a_second_until_it_does() {
         assert!(asks_again(&mut requests, number, 0), "{number}");
     }
     let tries = |requests: &mut Requests, from| {
-        (from..from + 10_000).filter(|now| asks_again(requests, 9, *now)).count()
+        let number = |now| usize::try_from(now).unwrap() + 100;
+        (from..from + 10_000).filter(|now| asks_again(requests, number(*now), *now)).count()
     };
     let count = tries(&mut requests, 20);
     assert!((8..=12).contains(&count), "{count} in 10 s");
@@ -152,6 +154,48 @@ fn where_asking_again_does_not_help_it_is_tried_once_a_second_until_it_does() {
     assert_eq!(requests.take_up(ms(now + 2)), [id]);
     requests.answer(&[id], vec![Some(b"sealed".to_vec())], ms(now + 2), PAUSE);
     assert!((0..3).all(|number| asks_again(&mut requests, number, now + 3)));
+}
+
+#[test]
+fn a_session_that_redis_does_not_have_is_not_asked_for_again_for_a_second() {
+    let (mut requests, id) = (Requests::default(), (key(1), false));
+    let first = entered(&mut requests, id, 0, 10);
+    requests.take_up(ms(0));
+    requests.answer(&[id], vec![None], ms(0), PAUSE);
+    let second = entered(&mut requests, id, 1, 10);
+    requests.answer(&[id], vec![None], ms(20), PAUSE);
+    assert_eq!((first.told(), second.told()), (Some(Answer::Absent), Some(Answer::Absent)));
+    for take in [false, true] {
+        let late = Wait::until(ms(2000));
+        assert_eq!(requests.enter((key(1), take), &late, ms(1019)), Entered::Absent);
+    }
+    assert!(requests.is_empty());
+    entered(&mut requests, (key(2), false), 21, 30);
+    entered(&mut requests, id, 1020, 1030);
+}
+
+#[test]
+fn what_redis_did_not_say_is_asked_for_again_at_once() {
+    let (mut requests, id) = (Requests::default(), (key(1), false));
+    entered(&mut requests, id, 0, 10);
+    requests.take_up(ms(0));
+    requests.fail(&[id]);
+    entered(&mut requests, id, 1, 11);
+    requests.take_up(ms(1));
+    requests.put_back(&[id]);
+    assert_eq!(requests.take_up(ms(1)), [id]);
+}
+
+#[test]
+fn a_session_that_comes_while_one_waits_for_it_is_known_from_then_on() {
+    let (mut requests, id) = (Requests::default(), (key(1), false));
+    let first = entered(&mut requests, id, 0, 10);
+    requests.take_up(ms(0));
+    requests.answer(&[id], vec![None], ms(0), PAUSE);
+    requests.take_up(ms(2));
+    requests.answer(&[id], vec![Some(b"sealed".to_vec())], ms(2), PAUSE);
+    assert_eq!(first.told(), Some(found()));
+    entered(&mut requests, id, 3, 13);
 }
 
 #[test]

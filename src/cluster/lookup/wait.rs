@@ -36,11 +36,12 @@ impl Wait {
         self.told.notify_one();
     }
 
-    /// The answer; `None` when there was none until the deadline.
-    fn fetch(&self) -> Option<Answer> {
+    /// The answer; `None` when there was none until the deadline, or for so long.
+    fn fetch(&self, longest: Duration) -> Option<Answer> {
+        let deadline = self.deadline.min(clock::since_boot() + longest);
         let mut answer = locked(&self.answer);
         loop {
-            let left = self.deadline.saturating_sub(clock::since_boot());
+            let left = deadline.saturating_sub(clock::since_boot());
             if answer.is_some() || left.is_zero() {
                 return answer.take();
             }
@@ -74,23 +75,21 @@ pub struct Inquiry {
     desk: Arc<Desk>,
     id: Id,
     wait: Arc<Wait>,
-    /// The wait is long enough for Redis to answer.
-    is_fair: bool,
 }
 
 impl Inquiry {
-    pub(super) fn new(desk: Arc<Desk>, id: Id, wait: Arc<Wait>, is_fair: bool) -> Self {
-        Inquiry { desk, id, wait, is_fair }
+    pub(super) fn new(desk: Arc<Desk>, id: Id, wait: Arc<Wait>) -> Self {
+        Inquiry { desk, id, wait }
     }
 
-    /// The answer, waited for until the budget is over. Not in a child that was forked meanwhile: nobody would tell it,
+    /// The answer, waited for until the budget is over, and no longer than `longest`. Not in a child that was forked meanwhile: nobody would tell it,
     /// and it may have inherited the locks in a state in which nobody opens them again.
-    pub fn answer(self) -> Answer {
+    pub fn answer(self, longest: Duration) -> Answer {
         if !self.desk.is_of_this_process() {
             return Answer::Unavailable;
         }
-        let given_up = || self.desk.give_up(&self.id, &self.wait, self.is_fair);
-        self.wait.fetch().unwrap_or_else(given_up)
+        let given_up = || self.desk.give_up(&self.id, &self.wait);
+        self.wait.fetch(longest).unwrap_or_else(given_up)
     }
 
     /// Whether [`Inquiry::answer`] would return at once.

@@ -46,6 +46,8 @@ pub(super) struct Connection {
     /// Keeps what it has read of a value that is not whole yet.
     parser: Parser,
     room: Room,
+    /// Answers that have come, of those that are fetched next.
+    come: Vec<Value>,
     /// There was a notice.
     told: bool,
 }
@@ -61,6 +63,8 @@ enum Stream {
 struct Timed {
     socket: Socket,
     deadline: Duration,
+    /// Once the time is over, what is there already is still read.
+    may_look: bool,
 }
 
 /// What may still be read.
@@ -95,7 +99,7 @@ impl Connection {
             }
         };
         let room = Room::default();
-        Ok(Connection { stream, parser: Parser::new(), room, told: false })
+        Ok(Connection { stream, parser: Parser::new(), room, come: Vec::new(), told: false })
     }
 
     /// Only in this version of the protocol news come on the connection that commands go over.
@@ -123,12 +127,39 @@ impl Connection {
         commands: impl IntoIterator<Item = &'a Cmd>,
         deadline: Duration,
     ) -> Result<Vec<Value>, Trouble> {
-        let (mut packed, mut count) = (Vec::new(), 0);
-        for command in commands {
-            command.write_packed_command(&mut packed);
-            count += 1;
-        }
+        let (packed, count) = together(commands);
         self.round(&packed, count, deadline)
+    }
+
+    /// Sends all commands; while answers to others are under way too, [`Connection::fetch`] tells them apart by their
+    /// number.
+    pub(super) fn begin<'a>(
+        &mut self,
+        commands: impl IntoIterator<Item = &'a Cmd>,
+        deadline: Duration,
+    ) -> Result<(), Trouble> {
+        self.write(&together(commands).0, deadline)
+    }
+
+    /// The next `count` answers, errors among them, waited for until then; `None` when some have not come by then. What
+    /// is there when this is called is there in time, however late it is called.
+    pub(super) fn fetch(
+        &mut self,
+        count: usize,
+        until: Duration,
+    ) -> Result<Option<Vec<Value>>, Trouble> {
+        let timed = self.stream.timed();
+        (timed.deadline, timed.may_look) = (until, true);
+        while self.come.len() < count {
+            match self.read() {
+                Ok(Value::Push { .. }) => {}
+                Ok(answer) => self.come.push(answer),
+                Err(error) if error.is_timeout() => return Ok(None),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        self.room = Room::default();
+        Ok(Some(std::mem::take(&mut self.come)))
     }
 
     fn round(
@@ -138,15 +169,8 @@ impl Connection {
         deadline: Duration,
     ) -> Result<Vec<Value>, Trouble> {
         self.send(packed, deadline)?;
-        let mut answers = Vec::with_capacity(count);
-        while answers.len() < count {
-            match self.read()? {
-                Value::Push { .. } => {}
-                answer => answers.push(answer),
-            }
-        }
-        self.room = Room::default();
-        Ok(answers)
+        let answers = self.fetch(count, deadline)?;
+        answers.ok_or_else(|| out_of_time().into())
     }
 
     /// Asks to be told of what is published there; whether that is granted.
@@ -184,8 +208,12 @@ impl Connection {
 
     /// Begins an exchange.
     fn send(&mut self, packed: &[u8], deadline: Duration) -> Result<(), Trouble> {
-        self.stream.timed().deadline = deadline;
         self.room = Room::default();
+        self.write(packed, deadline)
+    }
+
+    fn write(&mut self, packed: &[u8], deadline: Duration) -> Result<(), Trouble> {
+        self.stream.timed().deadline = deadline;
         match &mut self.stream {
             Stream::Plain(timed) => timed.write_all(packed)?,
             Stream::Tls(tls) => tls.write_all(packed).and_then(|()| tls.flush())?,
@@ -194,7 +222,7 @@ impl Connection {
     }
 
     fn read(&mut self) -> RedisResult<Value> {
-        let Connection { stream, parser, room, told } = self;
+        let Connection { stream, parser, room, told, .. } = self;
         let value = parser.parse_value(Bounded { stream, room })?;
         *told |= matches!(value, Value::Push { kind: PushKind::Message, .. });
         Ok(value)
@@ -214,7 +242,7 @@ impl Timed {
     fn connect(address: &SockAddr, deadline: Duration) -> io::Result<Self> {
         let socket = Socket::new(address.domain(), Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
-        let timed = Timed { socket, deadline };
+        let timed = Timed { socket, deadline, may_look: false };
         // Asked once more, connect(2) tells what became of it.
         let attempt = |socket: &Socket| socket.connect(address);
         if address.domain() == Domain::UNIX {
@@ -254,7 +282,17 @@ fn is_under_way(error: &io::Error) -> bool {
 
 impl Read for Timed {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        self.retry(|mut socket| socket.read(buffer), sys::await_readable)
+        match self.retry(|mut socket| socket.read(buffer), sys::await_readable) {
+            // This thread may have had no processor for so long: that the time is over says nothing of the server. Once
+            // only, else a server that goes on and on would never be late.
+            Err(late) if is_timeout(&late) && std::mem::take(&mut self.may_look) => {
+                match (&self.socket).read(buffer) {
+                    Err(error) if is_under_way(&error) => Err(late),
+                    looked => looked,
+                }
+            }
+            read => read,
+        }
     }
 }
 
@@ -294,10 +332,25 @@ impl Read for Bounded<'_> {
 /// What is left until then; an error when nothing is.
 pub(in crate::cluster) fn left(deadline: Duration) -> io::Result<Duration> {
     let left = deadline.saturating_sub(clock::since_boot());
-    if left.is_zero() {
-        return Err(io::Error::new(ErrorKind::TimedOut, "no answer in time"));
+    if left.is_zero() { Err(out_of_time()) } else { Ok(left) }
+}
+
+fn out_of_time() -> io::Error {
+    io::Error::new(ErrorKind::TimedOut, "no answer in time")
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    error.kind() == ErrorKind::TimedOut
+}
+
+/// As they are sent, and how many they are.
+fn together<'a>(commands: impl IntoIterator<Item = &'a Cmd>) -> (Vec<u8>, usize) {
+    let (mut packed, mut count) = (Vec::new(), 0);
+    for command in commands {
+        command.write_packed_command(&mut packed);
+        count += 1;
     }
-    Ok(left)
+    (packed, count)
 }
 
 /// As they are sent; wiped, for a password may be among the words.

@@ -1,6 +1,6 @@
 //! A connection, and the few things that are done with it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use redis::{Cmd, FromRedisValue, Value};
@@ -33,6 +33,9 @@ pub enum Outgoing {
     Forget([u8; 24]),
 }
 
+/// A session that is looked up, and whether it is taken.
+pub type Wanted = ([u8; 24], bool);
+
 /// The shared copy of the ring: its token and its sealed parts.
 #[derive(Debug, Default)]
 pub struct Copy {
@@ -56,11 +59,20 @@ pub struct Link {
     limit: Duration,
     /// Redis tells on this connection when there is news.
     is_told: bool,
+    /// Questions whose answers were not fetched yet, in their order.
+    asked: VecDeque<Asked>,
+}
+
+/// A question that was sent.
+struct Asked {
+    count: usize,
+    /// There already.
+    answers: Option<Vec<Value>>,
 }
 
 impl Link {
     pub(super) fn new(wire: Wire, names: Names, limit: Duration) -> Self {
-        Link { wire, names, limit, is_told: false }
+        Link { wire, names, limit, is_told: false, asked: VecDeque::new() }
     }
 
     /// Asks to be told when there is news. A cluster does not tell, and permissions may lack: then it is polled.
@@ -208,21 +220,61 @@ impl Link {
     ///
     /// # Errors
     /// [`Trouble`].
-    pub fn sessions(
+    pub fn sessions(&mut self, wanted: &[Wanted]) -> Result<Vec<Option<Vec<u8>>>, Trouble> {
+        let commands = self.questions(wanted);
+        sealed(self.exchange(&commands, self.until())?)
+    }
+
+    /// Asks for the same, and leaves it to [`Link::fetch_sessions`] to wait for the answer; there may be several
+    /// questions under way. Not in a Redis Cluster, whose nodes may send a question on: there the answer is waited for
+    /// here.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub fn ask_sessions(&mut self, wanted: &[Wanted]) -> Result<(), Trouble> {
+        let (commands, until) = (self.questions(wanted), self.until());
+        let answers = match &mut self.wire {
+            Wire::Server(connection) => {
+                connection.begin(&commands, until)?;
+                None
+            }
+            Wire::Cluster(cluster) => Some(cluster.all(&commands, until)?),
+        };
+        self.asked.push_back(Asked { count: commands.len(), answers });
+        Ok(())
+    }
+
+    /// The answer to the first question that was not answered yet, waited for until then; `None` when it has not come.
+    /// However late this is called, an answer that is there counts as one.
+    ///
+    /// # Errors
+    /// [`Trouble`].
+    pub fn fetch_sessions(
         &mut self,
-        wanted: &[([u8; 24], bool)],
-    ) -> Result<Vec<Option<Vec<u8>>>, Trouble> {
-        let command = |(key, take): &([u8; 24], bool)| {
+        until: Duration,
+    ) -> Result<Option<Vec<Option<Vec<u8>>>>, Trouble> {
+        let Some(Asked { count, answers }) = self.asked.front_mut() else { return Ok(None) };
+        let fetched = match (answers.take(), &mut self.wire) {
+            (None, Wire::Server(connection)) => connection.fetch(*count, until)?,
+            (answers, _) => answers,
+        };
+        let Some(answers) = fetched else { return Ok(None) };
+        self.asked.pop_front();
+        sealed(answers).map(Some)
+    }
+
+    /// Whether the server alone decides how long an answer takes once the question was sent.
+    pub fn is_answered_alone(&self) -> bool {
+        matches!(self.wire, Wire::Server(_))
+    }
+
+    fn questions(&self, wanted: &[Wanted]) -> Vec<Cmd> {
+        let question = |(key, take): &Wanted| {
             let mut get = redis::cmd(if *take { "GETDEL" } else { "GET" });
             get.arg(self.names.session(key));
             get
         };
-        let commands: Vec<_> = wanted.iter().map(command).collect();
-        let sealed = |answer| match sound(answer) {
-            Err(Trouble::Strange(_)) => Ok(None),
-            answer => Option::from_redis_value(answer?).map_err(|_| Trouble::garbage("GET")),
-        };
-        self.exchange(&commands, self.until())?.into_iter().map(sealed).collect()
+        wanted.iter().map(question).collect()
     }
 
     fn outgoing(&self, item: &Outgoing) -> Cmd {
@@ -272,6 +324,15 @@ impl Link {
             Wire::Cluster(cluster) => cluster.all(commands, until),
         }
     }
+}
+
+/// What sessions are in these answers.
+fn sealed(answers: Vec<Value>) -> Result<Vec<Option<Vec<u8>>>, Trouble> {
+    let sealed = |answer| match sound(answer) {
+        Err(Trouble::Strange(_)) => Ok(None),
+        answer => Option::from_redis_value(answer?).map_err(|_| Trouble::garbage("GET")),
+    };
+    answers.into_iter().map(sealed).collect()
 }
 
 /// The answer, unless it is an error.

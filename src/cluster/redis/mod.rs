@@ -26,7 +26,7 @@ mod tls;
 
 pub(in crate::cluster) use connection::left;
 pub use hash::{Hash, LONGEST_VALUE, Page};
-pub use link::{Copy, Link, Outgoing};
+pub use link::{Copy, Link, Outgoing, Wanted};
 pub use names::Names;
 pub use news::{Caution, News};
 pub use remote::{Credentials, Remote};
