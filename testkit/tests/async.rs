@@ -3,7 +3,7 @@
 use std::thread;
 use std::time::Duration;
 
-use tlsresume_testkit::client::OpenSsl;
+use tlsresume_testkit::client::{OpenSsl, OpenSslVisitor};
 use tlsresume_testkit::server::{Settings, example};
 use tlsresume_testkit::{
     Behaviour, DEADLINE, Folder, Middleman, Mode, RedisServer, Result, Server, Visitor, wait_until,
@@ -99,6 +99,32 @@ fn others_are_served_while_a_handshake_waits() -> Result<()> {
         })?;
         assert_eq!(pauses(&second), paused_before + 1, "once, and nobody else");
     }
+    Ok(())
+}
+
+#[test]
+fn handshakes_that_are_paused_hold_nobody_up_and_are_all_looked_up() -> Result<()> {
+    const CLIENTS: u64 = 12;
+    let (stored, mode, _) = STORED[0];
+    let realm = Realm::new(stored)?;
+    let middleman = Middleman::start(realm.redis.address())?;
+    let server = Server::program(example("async_server")?);
+    let [first, second] = realm.nodes(&server, &middleman, mode)?;
+    let before = realm.keys()?;
+    let visitors: Vec<_> = (0..CLIENTS)
+        .map(|_| OpenSsl::new().first_visit(first.address(), mode))
+        .collect::<Result<_>>()?;
+    wait_until("the sessions", DEADLINE, || realm.keys().is_ok_and(|it| it >= before + CLIENTS))?;
+    middleman.behave(Behaviour::Far(DELAY));
+    let address = second.address();
+    let back: Vec<_> = thread::scope(|scope| {
+        let come_back =
+            |visitor: OpenSslVisitor| scope.spawn(move || Box::new(visitor).come_back(address));
+        let threads: Vec<_> = visitors.into_iter().map(come_back).collect();
+        threads.into_iter().map(|it| it.join().expect("no panic")).collect::<Result<_>>()
+    })?;
+    // One thread that was blocked for all of them could have waited for three.
+    assert!(back.iter().all(|it| it.resumed()), "{back:?}");
     Ok(())
 }
 

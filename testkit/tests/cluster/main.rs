@@ -7,11 +7,13 @@
 //! | [`single_use`] | a ticket that resumes once in the whole cluster |
 //! | [`processes`], [`forks`], [`exits`] | connections and agents, children, ends |
 //! | [`faults`] | the table of faults |
+//! | [`crowd`] | clients who have to be looked up, and those who pass by |
 //! | [`invented`] | session ids that nobody was given |
 //! | [`policies`] | who gets in where |
 //! | [`secrecy`] | what Redis and the network get to see |
 //! | [`nodes`] | the nodes themselves |
 
+mod crowd;
 mod exits;
 mod faults;
 mod forks;

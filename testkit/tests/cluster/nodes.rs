@@ -39,6 +39,7 @@ pub(crate) struct Cluster {
     folder: Folder,
     url: String,
     workers: u32,
+    threads: u32,
     envs: Vec<(&'static str, String)>,
 }
 
@@ -51,7 +52,9 @@ impl Cluster {
             ("TLSRESUME_CLUSTER_SESSIONS", sharing.to_string()),
             ("TLSRESUME_RESUMPTION_MODE", kind.server_mode().into()),
         ];
-        Ok(Cluster { folder, url: url.into(), workers: 2, envs })
+        // A thread may wait for Redis for a share of its time only, and clients of tests are always back at once.
+        let threads = if sharing == Sharing::Pull { 8 } else { 1 };
+        Ok(Cluster { folder, url: url.into(), workers: 2, threads, envs })
     }
 
     pub(crate) fn workers(mut self, count: u32) -> Cluster {
@@ -96,8 +99,9 @@ impl Cluster {
     /// How a node is started.
     pub(crate) fn settings(&self) -> Result<Settings> {
         let settings = Server::example()?;
-        let settings =
-            settings.args(["--handle", "--direct", "--workers", &self.workers.to_string()]);
+        let [workers, threads] = [self.workers, self.threads].map(|count| count.to_string());
+        let settings = settings.args(["--handle", "--direct"]);
+        let settings = settings.args(["--workers", &workers, "--threads", &threads]);
         Ok(self.environment().into_iter().fold(settings, |it, (name, value)| it.env(name, value)))
     }
 

@@ -20,6 +20,7 @@ const INSISTS: Duration = Duration::from_secs(5);
 
 /// These clients are back before the node that they left has written what it made, and its agent has to get a processor
 /// for that: the default, 5 ms, is not always enough where tests share a machine.
+/// And a thread may not wait for much more than a budget in all.
 const BUDGET: &str = "1s";
 
 /// Clients of three nodes that share a Redis, as `how` wants them, always resume.
