@@ -126,7 +126,7 @@ impl Desk {
         if !has_thread || state.over || state.connects_for_long(now, self.budget) {
             return Asked::Answered(Answer::Unavailable);
         }
-        let wait = Wait::until(now + longest);
+        let wait = Wait::new(now + longest, longest < self.budget / 2);
         let entered = state.requests.enter(id, &wait, now);
         state.is_asked |= entered == Entered::Waits;
         drop(state);

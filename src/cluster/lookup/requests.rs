@@ -94,7 +94,7 @@ impl Requests {
         let was_asked = request.asked > 0;
         if request.waits.is_empty() && !request.taken_up {
             self.by_id.remove(id);
-            if was_asked {
+            if was_asked && !wait.is_short {
                 self.note_in_vain(now);
             }
         }
@@ -191,8 +191,9 @@ impl Requests {
         request.asked += 1;
         (request.taken_up, request.due) = (false, due);
         let comes = request.asked < TRIES && request.is_wanted(due);
+        let is_fair = request.waits.iter().any(|wait| !wait.is_short);
         match was_again {
-            true if !comes => self.note_in_vain(now),
+            true if !comes && is_fair => self.note_in_vain(now),
             false if comes => return self.may_be_patient(now),
             _ => {}
         }

@@ -199,6 +199,20 @@ fn a_session_that_comes_while_one_waits_for_it_is_known_from_then_on() {
 }
 
 #[test]
+fn who_could_not_wait_for_long_does_not_show_that_waiting_is_in_vain() {
+    let mut requests = Requests::default();
+    for number in 0..9 {
+        let id = (key(number), false);
+        let short = Wait::new(ms(10), true);
+        assert_eq!(requests.enter(id, &short, ms(0)), Entered::Waits);
+        requests.take_up(ms(0));
+        requests.answer(&[id], vec![None], ms(0), PAUSE);
+        assert!(requests.leave(&id, &short, ms(4)));
+    }
+    assert!(asks_again(&mut requests, 10, 20));
+}
+
+#[test]
 fn what_nobody_waits_for_is_not_asked() {
     let (mut requests, id) = (Requests::default(), (key(1), true));
     let wait = entered(&mut requests, id, 0, 10);

@@ -18,6 +18,8 @@ use crate::sys::{self, EventFd};
 pub(super) struct Wait {
     /// Not waited for any longer.
     pub(super) deadline: Duration,
+    /// Too short to tell whether it would have helped to wait: the thread has little time left for others.
+    pub(super) is_short: bool,
     answer: Mutex<Option<Answer>>,
     told: Condvar,
     /// What is rung when a handshake waits that was paused. Whoever writes to it has the lock, so that nobody writes
@@ -26,9 +28,14 @@ pub(super) struct Wait {
 }
 
 impl Wait {
+    #[cfg(test)]
     pub(super) fn until(deadline: Duration) -> Arc<Self> {
+        Self::new(deadline, false)
+    }
+
+    pub(super) fn new(deadline: Duration, is_short: bool) -> Arc<Self> {
         let (answer, told, bell) = (Mutex::new(None), Condvar::new(), Mutex::new(None));
-        Arc::new(Wait { deadline, answer, told, bell })
+        Arc::new(Wait { deadline, is_short, answer, told, bell })
     }
 
     pub(super) fn tell(&self, answer: Answer) {
