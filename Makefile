@@ -120,8 +120,8 @@ simulation: ## let fleets of 10, 100 and 1,000 nodes share a ring for 6 hours (A
 test-openssl: deps ## build another OpenSSL and run the C tests with it (OPENSSL=1.1.1, 3.5 or 4.0; ten minutes the first time)
 	scripts/test-openssl.sh $(OPENSSL)
 
-test-cluster: deps all ## run the table of faults in depth, with the times of handshakes, and a flood of invented session ids
-	TLSRESUME_DEEP=1 $(CARGO) test -p tlsresume-testkit --test cluster -- --nocapture faults:: invented::
+test-cluster: deps all ## run the table of faults in depth, with the times of handshakes, a flood of invented session ids, and crowds that are looked up
+	TLSRESUME_DEEP=1 $(CARGO) test -p tlsresume-testkit --test cluster -- --nocapture faults:: invented:: crowd::
 
 test-policies: deps all ## run the matrix of policies in depth: every history, every kind, every place
 	TLSRESUME_DEEP=1 $(CARGO) test --test policies -- --nocapture

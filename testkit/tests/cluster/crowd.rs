@@ -231,7 +231,7 @@ fn a_crowd_that_is_looked_up_holds_others_up_for_a_budget_and_not_for_one_each()
     Ok(())
 }
 
-const ROUNDS: usize = 7;
+const ROUNDS: usize = 5;
 const CROWD: u32 = 200;
 
 /// What happens while a crowd comes, in the order of the table's lines.
