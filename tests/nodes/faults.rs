@@ -18,7 +18,7 @@ const WAITED: Duration = Duration::from_millis(150);
 
 const DOWN: &str = "redis: not reached: ";
 const REFUSING: &str = "redis: refuses what this node asks: ";
-const UP_AGAIN: [&str; 2] = ["redis: reached again after ", "redis: refuses nothing any more"];
+const UP_AGAIN: [&str; 2] = ["redis: reached again after ", "redis: accepting commands again"];
 
 struct Fault {
     /// Path of the test.

@@ -382,7 +382,7 @@ impl<'a> Agent<'a> {
         self.show_state();
         let say = self.process.teller.lock().note_well(now);
         match say {
-            Say::Over(State::Refusing, _) => log::warn!("redis: refuses nothing any more"),
+            Say::Over(State::Refusing, _) => log::warn!("redis: accepting commands again"),
             Say::Over(_, after) => {
                 log::warn!("redis: reached again after {} s", after.as_secs());
             }
