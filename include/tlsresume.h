@@ -265,13 +265,13 @@ typedef struct TLSRESUME_STATS {
      */
     uint64_t lookups_refused;
     /**
-     * Nodes of the cluster that seal with a secret which this node has not, now.
-     */
-    uint64_t nodes_other_secret;
-    /**
      * Look-ups that were not made, since their thread had waited for others for as long as it may.
      */
     uint64_t lookups_skipped;
+    /**
+     * Nodes of the cluster that seal with a secret which this node has not, now.
+     */
+    uint64_t nodes_other_secret;
 } TLSRESUME_STATS;
 
 /**

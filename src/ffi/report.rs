@@ -105,10 +105,10 @@ pub struct TLSRESUME_STATS {
     pub lookups_found: u64,
     /// Look-ups that were not tried, since the last ones had failed.
     pub lookups_refused: u64,
-    /// Nodes of the cluster that seal with a secret which this node has not, now.
-    pub nodes_other_secret: u64,
     /// Look-ups that were not made, since their thread had waited for others for as long as it may.
     pub lookups_skipped: u64,
+    /// Nodes of the cluster that seal with a secret which this node has not, now.
+    pub nodes_other_secret: u64,
 }
 
 /// Where log lines go instead of standard error. level is 1 (error), 2 (warn), 3 (info) or 4 (debug); message is one
@@ -297,7 +297,7 @@ fn stats(report: &Report) -> TLSRESUME_STATS {
         lookups: report.lookups().1,
         lookups_found: count(Counter::LookupsFound),
         lookups_refused: count(Counter::LookupsRefused),
-        nodes_other_secret: report.gauge(Gauge::NodesOtherSecret),
         lookups_skipped: count(Counter::LookupsSkipped),
+        nodes_other_secret: report.gauge(Gauge::NodesOtherSecret),
     }
 }
