@@ -305,6 +305,11 @@ static void who_shows_a_certificate_is_refused_at_most_once_where_callbacks_are_
     a_member_comes_back(true, STARTS_FOR_EACH);
 }
 
+static void nor_where_each_connection_has_a_server_of_its_own_that_frees_nothing(void)
+{
+    a_member_comes_back(false, STARTS_FOR_EACH);
+}
+
 int main(int argc, char **argv)
 {
     check_begin(argc, argv);
@@ -316,5 +321,6 @@ int main(int argc, char **argv)
     CHECK(left != MAP_FAILED);
     CLAIM(a_session_from_before_verification_was_turned_on_does_not_resume_where_callbacks_are_replaced);
     CLAIM(who_shows_a_certificate_is_refused_at_most_once_where_callbacks_are_replaced);
+    CLAIM(nor_where_each_connection_has_a_server_of_its_own_that_frees_nothing);
     return check_end();
 }
