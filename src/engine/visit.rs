@@ -70,6 +70,13 @@ impl Engine {
         }
     }
 
+    /// Forgets which policy served a name: the next handshake there that is judged says so again.
+    pub fn forget_served(&self, visit: &Visit<'_>, now: UnixMillis) {
+        // That no client has a session of.
+        let nobodys = Policy::of_rules(&[0xff; 32]);
+        self.note_served(visit, nobodys, now);
+    }
+
     /// A hash of a server name that clients can neither predict nor choose.
     pub fn name_hash(&self, name: &[u8]) -> u64 {
         self.store.name_hash(&[name])

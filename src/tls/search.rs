@@ -171,13 +171,16 @@ impl Wanted {
     }
 
     /// Whether it will be judged if it may be in force. In TLS 1.2 an info callback alone can do so, and without that the
-    /// handshake fails.
+    /// handshake fails: so until the judgement the node, too, does not know what serves the name.
     fn is_judged_later(&self, ssl: *mut SSL, watch: &Watch) -> bool {
         if is_tls13(ssl) {
-            watch.vouches_at(&self.listener)
-        } else {
-            watch.vouches_or_is_tried_at(&self.listener)
+            return watch.vouches_at(&self.listener);
         }
+        let is_tried = watch.is_tried_at(&self.listener);
+        if is_tried {
+            self.attachment.engine.forget_served(&self.visit(), clock::now());
+        }
+        is_tried || watch.is_left()
     }
 
     /// Whether OpenSSL would end the handshake instead of ignoring the session: it does where the client is verified

@@ -75,16 +75,17 @@ impl Watch {
         }
     }
 
-    /// The same where a handshake that is not judged fails: it is tried once, until more is known.
-    pub(super) fn vouches_or_is_tried_at(&self, listener: &Listener) -> bool {
-        let is_first = || {
-            let order = Ordering::Relaxed;
-            self.0.compare_exchange(UNKNOWN, TRIED, order, order).is_ok()
-        };
-        match self.0.load(Ordering::Relaxed) {
-            UNKNOWN => *listener != Listener::default() && is_first(),
-            known => known == LEFT,
-        }
+    /// Whether the application was seen to leave our info callback in place.
+    pub(super) fn is_left(&self) -> bool {
+        self.0.load(Ordering::Relaxed) == LEFT
+    }
+
+    /// Whether a handshake may be tried that fails if it is not judged: once, as long as nothing is known.
+    pub(super) fn is_tried_at(&self, listener: &Listener) -> bool {
+        let order = Ordering::Relaxed;
+        *listener != Listener::default()
+            && self.0.load(order) == UNKNOWN
+            && self.0.compare_exchange(UNKNOWN, TRIED, order, order).is_ok()
     }
 }
 
@@ -119,11 +120,11 @@ mod tests {
     #[test]
     fn a_handshake_that_may_fail_is_tried_once_until_more_is_known() {
         let watch = Watch::new();
-        assert!(!watch.vouches_or_is_tried_at(&UNNAMED));
-        assert!(watch.vouches_or_is_tried_at(&[1; 18]) && !watch.vouches_or_is_tried_at(&[1; 18]));
-        assert!(watch.vouches_at(&[1; 18]));
+        assert!(!watch.is_tried_at(&UNNAMED) && !watch.is_left());
+        assert!(watch.is_tried_at(&[1; 18]) && !watch.is_tried_at(&[1; 18]));
+        assert!(watch.vouches_at(&[1; 18]) && !watch.is_left());
         watch.note(true);
-        assert!(watch.vouches_or_is_tried_at(&[1; 18]) && watch.vouches_or_is_tried_at(&UNNAMED));
+        assert!(watch.is_left() && !watch.is_tried_at(&[1; 18]));
     }
 
     #[test]
