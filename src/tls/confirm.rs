@@ -274,6 +274,7 @@ fn compare(ssl: *mut SSL, handshake: &mut Handshake) {
     if fits(engine, ssl, resuming) {
         if handshake.connection.policy.is_none() {
             if handshake.is_watched {
+                Watch::of(handshake.slot()).note(true);
                 engine.note_served(&visit, policy, now);
                 note_elsewhere(engine, handshake, visit.name, policy);
             } else {
