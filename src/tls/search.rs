@@ -137,9 +137,11 @@ impl Wanted {
             counters.count(Counter::SessionsParse);
             return None;
         };
-        let is_judged = !self.attachment.engine.knows_rules(stored.policy)
-            || self.is_judged_later(ssl, Watch::of(handshake.slot()));
-        if self.ends_the_handshake(session, ssl) || !is_judged {
+        let knows_rules = self.attachment.engine.knows_rules(stored.policy);
+        // The last question counts as a try.
+        if self.ends_the_handshake(session, ssl)
+            || knows_rules && !self.is_judged_later(ssl, Watch::of(handshake.slot()))
+        {
             session::free(session);
             counters.count(Counter::SessionsBinding);
             return None;
@@ -159,7 +161,7 @@ impl Wanted {
             engine: Arc::clone(&self.attachment.engine),
         });
         confirm::ask(ssl, handshake);
-        if !is_tls13(ssl) && self.attachment.engine.knows_rules(policy) {
+        if !is_tls13(ssl) && knows_rules {
             handshake.secret = Withheld::of(session).map(Box::new);
         }
         if self.lookup == Lookup::Consume
