@@ -105,7 +105,7 @@ test: deps all nginx-module check ## set up everything and run every test
 	$(CARGO) test $(ALL) --no-fail-fast
 
 test-busy: deps all nginx-module ## run every test beside busy processes, six for each processor (BUSY=N): over an hour
-	scripts/test-busy.sh
+	scripts/test-busy.sh $(ALL)
 
 bench: deps all nginx-module ## set up everything, run the benchmarks, write target/bench/results.md
 	$(CC) -std=c99 -Wall -Wextra -Wpedantic -Werror -O2 -g -Iinclude \

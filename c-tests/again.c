@@ -27,15 +27,6 @@ static void make_people(void)
     people.mallory = new_certificate("mallory", people.key, people.authority, people.key, 0);
 }
 
-/* For claims about each kind in a process of its own: once a context has verified, a process remembers. */
-static const struct kind *tried_kind;
-
-static void for_each_kind_apart(void (*claim)(void))
-{
-    for (tried_kind = KIND; tried_kind < KIND + KINDS; tried_kind++)
-        check_apart(claim);
-}
-
 /* ---- Objects that are used again ---- */
 
 enum { CLOSED = SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN };
@@ -311,14 +302,6 @@ static void after_an_ended_handshake_the_object_judges_the_next_one(void)
         site.gives_no_tickets = none;
         for_each_kind_apart(the_next_one_comes_with_the_same_random);
     }
-}
-
-static BIO *memory_bio(void)
-{
-    BIO *bio = BIO_new(BIO_s_mem());
-    CHECK(bio != NULL);
-    BIO_set_mem_eof_return(bio, -1);
-    return bio;
 }
 
 static const unsigned char ALERT[] = {21, 3, 3, 0, 2, 2, 40};

@@ -13,14 +13,6 @@
 
 enum { MUST_SHOW = SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT };
 
-static const struct kind *tried_kind;
-
-static void for_each_kind_apart(void (*claim)(void))
-{
-    for (tried_kind = KIND; tried_kind < KIND + KINDS; tried_kind++)
-        check_apart(claim);
-}
-
 /* A public server, and one that goes to a strict host in its servername callback when it is told to. */
 static struct {
     TLSRESUME *tr;
@@ -146,14 +138,6 @@ static void a_bio_of_an_ended_handshake_has_the_callback_that_the_application_se
 }
 
 /* ---- Copies ---- */
-
-static BIO *memory_bio(void)
-{
-    BIO *bio = BIO_new(BIO_s_mem());
-    CHECK(bio != NULL);
-    BIO_set_mem_eof_return(bio, -1);
-    return bio;
-}
 
 /* Each way through a BIO of its own, which both ends have. */
 static struct pair pair_over_memory(void)

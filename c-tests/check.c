@@ -166,6 +166,14 @@ const struct kind KIND[KINDS] = {
     [TLS13_STATEFUL] = {"TLS 1.3 stateful ticket", TLS1_3_VERSION, true, "stateful"},
 };
 
+const struct kind *tried_kind;
+
+void for_each_kind_apart(void (*claim)(void))
+{
+    for (tried_kind = KIND; tried_kind < KIND + KINDS; tried_kind++)
+        check_apart(claim);
+}
+
 EVP_PKEY *new_key(void)
 {
     EVP_PKEY *key = NULL;
@@ -332,6 +340,14 @@ bool visit(struct visitor *visitor, SSL_CTX *server)
     visitor_leaves(visitor, &pair);
     pair_free(&pair, true);
     return resumed;
+}
+
+BIO *memory_bio(void)
+{
+    BIO *bio = BIO_new(BIO_s_mem());
+    CHECK(bio != NULL);
+    BIO_set_mem_eof_return(bio, -1);
+    return bio;
 }
 
 struct pair pair_new(struct visitor *visitor, SSL_CTX *server)

@@ -94,6 +94,10 @@ struct kind {
 enum { TLS12_ID, TLS12_TICKET, TLS13_STATELESS, TLS13_STATEFUL, KINDS };
 extern const struct kind KIND[KINDS];
 
+/* Tries a claim about tried_kind with each, in a process of its own: once a context has verified, a process remembers. */
+extern const struct kind *tried_kind;
+void for_each_kind_apart(void (*claim)(void));
+
 /* ---- Servers. ---- */
 
 /* Certificate and key of the process, made at first use. */
@@ -150,6 +154,8 @@ struct pair {
 /* True while the server's side of a pair runs on this thread: it may have a clock of its own. */
 extern __thread bool server_runs;
 
+/* Empty, and with more to come. */
+BIO *memory_bio(void);
 /* The client takes visitor->session along. visitor stays where it is until pair_free. */
 struct pair pair_new(struct visitor *visitor, SSL_CTX *server);
 /* The same with a server's end that was made already. */

@@ -5,14 +5,6 @@
 
 #include <openssl/err.h>
 
-static const struct kind *tried_kind;
-
-static void for_each_kind_apart(void (*claim)(void))
-{
-    for (tried_kind = KIND; tried_kind < KIND + KINDS; tried_kind++)
-        check_apart(claim);
-}
-
 /* A public context, beside one with rules where `has_rules`: then each step of what resumes is judged. */
 static struct {
     TLSRESUME *tr;

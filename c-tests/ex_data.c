@@ -190,8 +190,6 @@ static int goes_to_the_strict_host(SSL *ssl, int *alert, void *arg)
     return SSL_TLSEXT_ERR_OK;
 }
 
-static const struct kind *tried_kind;
-
 static void a_stranger_comes_to_the_strict_host(void)
 {
     TLSRESUME *tr = realm_of(tried_kind, "");
@@ -219,8 +217,7 @@ static void a_stranger_comes_to_the_strict_host(void)
 static void who_writes_over_ours_in_the_servername_callback_lets_nobody_in(void)
 {
     uses_all = true;
-    for (tried_kind = KIND; tried_kind < KIND + KINDS; tried_kind++)
-        check_apart(a_stranger_comes_to_the_strict_host);
+    for_each_kind_apart(a_stranger_comes_to_the_strict_host);
 }
 
 enum { MUST_SHOW = SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT };
@@ -270,8 +267,7 @@ static void who_writes_over_ours_and_requires_a_certificate_resumes_nobody_witho
     uses_all = true;
     for (int null = 0; null < 2; null++) {
         writes_null = null;
-        for (tried_kind = KIND; tried_kind < KIND + KINDS; tried_kind++)
-            check_apart(a_guest_comes_back_where_a_certificate_is_required_by_now);
+        for_each_kind_apart(a_guest_comes_back_where_a_certificate_is_required_by_now);
     }
 }
 

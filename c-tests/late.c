@@ -26,15 +26,6 @@ static struct visitor member_new(const struct kind *kind)
     return member;
 }
 
-/* For claims about each kind in a process of its own: once a context has verified, a process remembers. */
-static const struct kind *tried_kind;
-
-static void for_each_kind_apart(void (*claim)(void))
-{
-    for (tried_kind = KIND; tried_kind < KIND + KINDS; tried_kind++)
-        check_apart(claim);
-}
-
 /* What a visit comes to where a certificate is required from the start. */
 enum outcome { REFUSED, FULL, RESUMED };
 

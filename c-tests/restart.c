@@ -27,8 +27,6 @@ static struct {
     int refused, resumed;
 } *left;
 
-static const struct kind *tried_kind;
-
 /* ---- The server ---- */
 
 static struct {

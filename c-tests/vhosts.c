@@ -474,15 +474,6 @@ static enum outcome tries_under(struct visitor *visitor, SSL_CTX *server, int mo
     return outcome;
 }
 
-/* For claims about each kind in a process of its own: once a context has verified, a process remembers. */
-static const struct kind *tried_kind;
-
-static void for_each_kind_apart(void (*claim)(void))
-{
-    for (tried_kind = KIND; tried_kind < KIND + KINDS; tried_kind++)
-        check_apart(claim);
-}
-
 /* What SSL_get_error() says of the server's side when its handshake is ended. */
 static int error_of_ended(struct visitor *visitor, SSL_CTX *server)
 {

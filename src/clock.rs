@@ -69,7 +69,8 @@ pub fn since_boot() -> Duration {
     sys::boot_clock()
 }
 
-fn millis(duration: Duration) -> u64 {
+/// In whole milliseconds.
+pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 

@@ -311,17 +311,22 @@ pub(crate) fn map(file: Option<&File>, size: usize) -> io::Result<NonNull<u8>> {
 }
 
 /// Bytes that are zero, are shared with children, and live as long as the process. `None` without memory.
-pub(crate) fn shared_bytes(len: usize) -> Option<&'static [AtomicU8]> {
-    let address = map(None, len).ok()?;
-    // SAFETY: a new mapping of that length, readable and writable, which nobody ends; children write to it atomically.
-    #[allow(clippy::disallowed_methods, reason = "a mapping is not null")]
-    Some(unsafe { std::slice::from_raw_parts(address.as_ptr().cast(), len) })
+pub(crate) fn shared_bytes(count: usize) -> Option<&'static [AtomicU8]> {
+    // SAFETY: an atomic integer may be zero.
+    unsafe { shared_zeros(count) }
 }
 
 /// As [`shared_bytes`], in words.
 pub(crate) fn shared_words(count: usize) -> Option<&'static [AtomicU64]> {
-    let address = map(None, count * size_of::<AtomicU64>()).ok()?;
-    // SAFETY: as in `shared_bytes`; a mapping begins at a page.
+    // SAFETY: as above.
+    unsafe { shared_zeros(count) }
+}
+
+/// # Safety
+/// Zero bytes are a `T`, which may be changed while it is shared, by other processes too, and is aligned at a page.
+unsafe fn shared_zeros<T>(count: usize) -> Option<&'static [T]> {
+    let address = map(None, count * size_of::<T>()).ok()?;
+    // SAFETY: a new mapping of that length, readable and writable, which nobody ends; the rest as the caller promises.
     #[allow(clippy::disallowed_methods, reason = "a mapping is not null")]
     Some(unsafe { std::slice::from_raw_parts(address.as_ptr().cast(), count) })
 }

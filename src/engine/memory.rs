@@ -23,7 +23,7 @@ use once_cell::race::OnceBox;
 use super::{Engine, lock_if_asked, open_shared, realm_digest};
 use crate::clock::{self, UnixMillis};
 use crate::config::Config;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::ring::{Ring, wire};
 use crate::store::Store;
 
@@ -65,20 +65,21 @@ impl Memory {
     pub(super) fn open(config: &Config) -> Result<Self> {
         let memory = &config.memory;
         let size = usize::try_from(memory.size).unwrap_or(usize::MAX);
-        let Some(path) = &memory.path else {
-            let store = Store::anonymous(size)?;
-            lock_if_asked(config, &store);
-            return Ok(store.into());
+        let shared = memory.path.as_ref().map(|path| open_shared(path, size, &config.realm));
+        let memory = match shared {
+            Some(Ok(store)) => store.into(),
+            Some(Err(problem)) => Memory::in_place_of_the_file(config, size, &problem)?,
+            None => Store::anonymous(size)?.into(),
         };
-        let problem = match open_shared(path, size, &config.realm) {
-            Ok(store) => {
-                lock_if_asked(config, &store);
-                return Ok(store.into());
-            }
-            Err(problem) => problem,
-        };
+        lock_if_asked(config, &memory);
+        Ok(memory)
+    }
+
+    /// Private memory, and one line that says why.
+    fn in_place_of_the_file(config: &Config, size: usize, problem: &Error) -> Result<Self> {
         // Locking a file in memory reads all of it: not in a handshake.
-        let sought = (!memory.lock).then(|| Sought {
+        let path = config.memory.path.as_ref().filter(|_| !config.memory.lock);
+        let sought = path.map(|path| Sought {
             path: path.clone(),
             realm: realm_digest(&config.realm),
             next: AtomicU64::new(later()),
@@ -88,9 +89,7 @@ impl Memory {
             None => String::new(),
         };
         log::warn!("{problem}; using memory that only this server's own processes share{again}");
-        let first = Store::anonymous(size)?;
-        lock_if_asked(config, &first);
-        Ok(Memory { first, found: OnceBox::new(), sought })
+        Ok(Memory { first: Store::anonymous(size)?, found: OnceBox::new(), sought })
     }
 
     /// The private memory whose place the file has taken.
@@ -108,7 +107,7 @@ impl Memory {
     fn look(&self) -> Option<(&Sought, Store)> {
         let sought = self.sought.as_ref().filter(|_| self.found.get().is_none())?;
         let next = sought.next.load(Ordering::Relaxed);
-        let is_due = millis(clock::since_boot()) >= next;
+        let is_due = clock::millis(clock::since_boot()) >= next;
         let mine =
             || sought.next.compare_exchange(next, later(), Ordering::Relaxed, Ordering::Relaxed);
         if !is_due || mine().is_err() {
@@ -152,9 +151,5 @@ fn takes_refusals(store: &Store, ring: &Ring) -> bool {
 }
 
 fn later() -> u64 {
-    millis(clock::since_boot() + LOOK_AGAIN)
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+    clock::millis(clock::since_boot() + LOOK_AGAIN)
 }

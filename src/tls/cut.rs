@@ -86,30 +86,31 @@ impl Cut {
     /// # Safety
     /// `bio` is NULL or valid.
     unsafe fn block(&mut self, bio: *mut BIO, operation: c_int) {
-        let own = [&self.writes, &self.reads];
-        if own[usize::from(operation == sys::BIO_CB_READ)].as_ref().is_some_and(|it| it.is_on(bio))
-        {
+        if self.of(operation).as_ref().is_some_and(|block| block.is_on(bio)) {
             return;
         }
+        let own = [&self.writes, &self.reads];
         // SAFETY: as the caller promises.
         let block = NonNull::new(bio).and_then(|bio| unsafe { Block::on(bio, own) });
         if let Some(block) = &block {
             block.of(operation).store(true, Ordering::Relaxed);
         }
-        let place = if operation == sys::BIO_CB_READ { &mut self.reads } else { &mut self.writes };
-        if let Some(before) = std::mem::replace(place, block) {
+        if let Some(before) = std::mem::replace(self.of(operation), block) {
             before.lift(operation);
         }
+    }
+
+    fn of(&mut self, operation: c_int) -> &mut Option<Arc<Block>> {
+        if operation == sys::BIO_CB_WRITE { &mut self.writes } else { &mut self.reads }
     }
 }
 
 impl Drop for Cut {
     fn drop(&mut self) {
-        if let Some(block) = self.writes.take() {
-            block.lift(sys::BIO_CB_WRITE);
-        }
-        if let Some(block) = self.reads.take() {
-            block.lift(sys::BIO_CB_READ);
+        for operation in [sys::BIO_CB_WRITE, sys::BIO_CB_READ] {
+            if let Some(block) = self.of(operation).take() {
+                block.lift(operation);
+            }
         }
     }
 }

@@ -104,22 +104,6 @@ fn has_certificate_cipher(ssl: *mut SSL) -> bool {
 #[derive(Default)]
 pub(super) struct Ciphers(AtomicUsize);
 
-/// Tells lists of ciphers apart: the application may replace one, and another may have its address later.
-///
-/// # Safety
-/// `list` is NULL or a list of ciphers.
-unsafe fn print_of(list: *mut c_void) -> usize {
-    const ODD: usize = 0x9E37_79B9_7F4A_7C15;
-    // SAFETY: as the caller promises; an entry that is not there is NULL.
-    let parts = unsafe {
-        let (stack, count) = (list.cast(), openssl_sys::OPENSSL_sk_num(list.cast()));
-        let entry = |at| openssl_sys::OPENSSL_sk_value(stack, at).addr();
-        [list.addr(), count.unsigned_abs() as usize, entry(0), entry(count / 2), entry(count - 1)]
-    };
-    let mix = |sum: usize, part: usize| (sum ^ part).wrapping_mul(ODD).rotate_left(29);
-    parts.into_iter().fold(0, mix) & !1
-}
-
 /// # Safety
 /// What `place` points to is valid, and so is the attachment, which is that of the context in it.
 unsafe fn policy_of(engine: &Engine, place: &Place, attachment: Option<&Attachment>) -> Policy {
@@ -162,6 +146,22 @@ unsafe fn lets_anybody_in(place: &Place, attachment: Option<&Attachment>) -> boo
         known.store(print | usize::from(answer), Ordering::Relaxed);
         answer
     }
+}
+
+/// Tells lists of ciphers apart: the application may replace one, and another may have its address later.
+///
+/// # Safety
+/// `list` is NULL or a list of ciphers.
+unsafe fn print_of(list: *mut c_void) -> usize {
+    const ODD: usize = 0x9E37_79B9_7F4A_7C15;
+    // SAFETY: as the caller promises; an entry that is not there is NULL.
+    let parts = unsafe {
+        let (stack, count) = (list.cast(), openssl_sys::OPENSSL_sk_num(list.cast()));
+        let entry = |at| openssl_sys::OPENSSL_sk_value(stack, at).addr();
+        [list.addr(), count.unsigned_abs() as usize, entry(0), entry(count / 2), entry(count - 1)]
+    };
+    let mix = |sum: usize, part: usize| (sum ^ part).wrapping_mul(ODD).rotate_left(29);
+    parts.into_iter().fold(0, mix) & !1
 }
 
 /// Whether a context has a certificate to show. What a certificate callback brings later does not count: it is not

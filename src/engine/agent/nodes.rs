@@ -75,7 +75,7 @@ impl Agent<'_> {
         let heartbeat = Heartbeat {
             time_ms: now.0,
             // Goes on over steps of the wall clock; a node of another boot is another node.
-            sequence: millis(clock::since_boot()),
+            sequence: clock::millis(clock::since_boot()),
             ring_digest: self.ring_digest(now),
             started_ms: self.store.created().0,
             host: sys::host_name(),
@@ -190,10 +190,6 @@ impl Agent<'_> {
 pub(in crate::engine) fn listens_every(nodes: u64) -> Duration {
     let nodes = u32::try_from(nodes).unwrap_or(u32::MAX);
     LISTEN.max(LISTEN_PER_NODE.saturating_mul(nodes))
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 impl Nodes {
