@@ -1,10 +1,19 @@
 //! The operating system: clocks, randomness, memory, files.
 //!
 //! Owns: every call into libc that is not OpenSSL's. Called by: `clock`, `log`, `store`, `cluster`, `engine`, `tls`.
-//! Threads and forks: no state. Failure: an [`io::Error`], or the soft answer that the function documents.
+//! Threads and forks: what its modules say; else no state. Failure: an [`io::Error`], or the soft answer that the function
+//! documents.
 
 mod file;
+#[cfg(test)]
+mod forked;
+mod lock;
+pub(crate) mod memory;
 mod output;
+#[cfg(feature = "reserve")]
+mod reserve;
+pub(crate) mod shared;
+pub(crate) mod thread_word;
 
 use std::ffi::CString;
 use std::fs::File;
@@ -14,12 +23,12 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::ptr::NonNull;
-use std::sync::Once;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
 pub(crate) use file::{FileLock, allocate, is_allocated, lock_alone, lock_shared};
+pub(crate) use lock::lock_within;
 pub(crate) use output::{remember_stderr, write as write_quietly, write_stderr};
 
 /// Runs as the library is loaded, before a program that it is linked to can have closed standard error.
@@ -365,24 +374,37 @@ pub(crate) fn same_file(file: &File, path: &Path) -> io::Result<bool> {
     }
 }
 
-/// How many forks lie between the process that first asked and this one: a thread, a connection or a lock that was made
-/// under another number is not this process's.
+/// A number that a child does not have from its parent: a thread, a connection or a lock that was made under another
+/// number is not this process's.
 pub(crate) fn fork_generation() -> u32 {
-    static GENERATION: AtomicU32 = AtomicU32::new(0);
-    static REGISTERED: Once = Once::new();
-    extern "C" fn count() {
-        GENERATION.fetch_add(1, Ordering::Relaxed);
+    if !COUNTS_FORKS.load(Ordering::Relaxed) {
+        count_forks();
     }
-    REGISTERED.call_once(|| {
-        // SAFETY: the handler is a function of this library, which stays loaded (linked -z nodelete), and does nothing
-        // in a child but an atomic addition.
-        unsafe { libc::pthread_atfork(None, None, Some(count)) };
-    });
     GENERATION.load(Ordering::Relaxed)
 }
 
-/// Starts a thread that no signal of the application's is delivered to.
+static GENERATION: AtomicU32 = AtomicU32::new(0);
+static COUNTS_FORKS: AtomicBool = AtomicBool::new(false);
+
+/// Tried again where there was no memory. Two threads that come together count each fork twice, which is as good.
+#[cold]
+fn count_forks() {
+    extern "C" fn count() {
+        GENERATION.fetch_add(1, Ordering::Relaxed);
+    }
+    // SAFETY: the handler is a function of this library, which stays loaded (linked -z nodelete), and does nothing in a
+    // child but an atomic addition.
+    if unsafe { libc::pthread_atfork(None, None, Some(count)) } == 0 {
+        COUNTS_FORKS.store(true, Ordering::Relaxed);
+    }
+}
+
+/// Starts a thread that no signal of the application's is delivered to. A thread that begins without memory would end the
+/// process, so there has to be some.
 pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
+    if !memory::has_room(THREAD_START) {
+        return Err(io::ErrorKind::OutOfMemory.into());
+    }
     let builder = thread::Builder::new().name(name.into()).stack_size(THREAD_STACK);
     // SAFETY: the signal sets are initialised before use, and the mask of this thread alone changes, which the new
     // thread inherits; it is put back at once.
@@ -400,6 +422,9 @@ pub(crate) fn spawn(name: &str, body: impl FnOnce() + Send + 'static) -> io::Res
 
 /// TLS to Redis, and formatted text, need some of it; what is not touched costs nothing.
 const THREAD_STACK: usize = 1 << 20;
+
+/// More than std and libc allocate for a thread before it does anything.
+const THREAD_START: usize = 64 << 10;
 
 /// Gives the calling thread a table of descriptors of its own with nothing in it, so that what it opens is never
 /// inherited by the application's children, nor closed by the application, nor in the way of its own numbers; and what
