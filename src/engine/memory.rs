@@ -122,7 +122,7 @@ impl Engine {
     /// Goes on with the shared memory, if this instance has private memory in its place and it can be had now.
     pub(super) fn attend_memory(&self, now: UnixMillis) {
         let Some((Sought { path, .. }, store)) = self.store.look() else { return };
-        if !takes_refusals(&store, &self.view.load().ring) {
+        if !takes_refusals(&store, &self.known().ring) {
             return;
         }
         if self.store.has_restricted() {

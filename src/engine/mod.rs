@@ -30,7 +30,6 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use sha2::{Digest, Sha256};
 
 use crate::clock;
@@ -41,6 +40,7 @@ use crate::secret::Secret;
 use crate::stats::{Counter, Counters};
 use crate::store::{Evicted, Store};
 use crate::sys;
+use crate::sys::shared::Shared;
 
 pub use binding::{Binding, BoundKey, Policy};
 pub use keys::{KeyEntry, KeyKind, KeyState};
@@ -66,7 +66,7 @@ pub struct Engine {
     /// What keys are derived from, with `keys.source = "derived"`.
     secret: Option<Secret>,
     /// This process's copy of the ring.
-    view: ArcSwap<View>,
+    view: Shared<View>,
     /// Boot-clock time in milliseconds before which a failed maintenance of the ring is not tried again.
     retry_after: AtomicU64,
     bindings: Bindings,
@@ -111,7 +111,7 @@ impl Engine {
             schedule: schedule(&config),
             secret: admin::secret_of(&config)?,
             store: open(&config)?,
-            view: ArcSwap::from_pointee(View::default()),
+            view: Shared::new(View::default()),
             retry_after: AtomicU64::new(0),
             bindings: Bindings::new(),
             cluster: Cluster::of(&config)?,

@@ -1,14 +1,14 @@
 //! A process's copy of the ring, and how it keeps up: one atomic load per handshake unless something changed.
 //!
 //! Owns: [`View`], one for an engine. Called by: `engine`. Threads: readers take no lock; of those who find the copy
-//! old, each makes a new one, and none takes the place of one that was read later. Forks: children inherit the copy. Failure: the copy that is there stays, and the next try
-//! is [`RETRY_MILLIS`] later; where the ring cannot be known (a replaced file), there is no key.
+//! old, each makes a new one, and none takes the place of one that was read later. Forks: children inherit the copy.
+//! Failure: the copy that is there stays, and the next try is [`RETRY_MILLIS`] later; where the ring cannot be known (a
+//! replaced file), and in handshakes where there is no memory for a new copy, there is no key.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-use arc_swap::Guard;
 use zeroize::Zeroizing;
 
 use super::{Engine, random_into};
@@ -19,6 +19,7 @@ use crate::log::Once;
 use crate::ring::{Ring, Schedule, derive, wire};
 use crate::stats::Counter;
 use crate::store::Store;
+use crate::sys::memory;
 
 /// After maintenance of the ring failed (another process is at it, or stopped in the midst), the next try.
 const RETRY_MILLIS: u64 = 1000;
@@ -26,6 +27,9 @@ const RETRY_MILLIS: u64 = 1000;
 /// How long a server that starts waits for another that makes the first keys: a little longer than the ring's lease
 /// lasts.
 const FIRST_KEYS: Duration = Duration::from_millis(1500);
+
+/// About the memory that is needed to read the largest ring and to make another one.
+const RING_WORK: usize = 512 << 10;
 
 /// The ring as this process knows it.
 #[derive(Default)]
@@ -50,36 +54,49 @@ impl View {
 
 impl Engine {
     /// The ring as it is at `now`, kept up to date on the way.
-    pub(super) fn view(&self, now: UnixMillis) -> Guard<Arc<View>> {
+    pub(super) fn view(&self, now: UnixMillis) -> Arc<View> {
         if self.cluster.is_some() {
             self.attend_agent(now);
         }
         crate::log::deliver();
-        self.current(now)
+        // A copy that could not be kept up has keys that may be revoked by now: better none.
+        self.keep_up(now).unwrap_or_default()
     }
 
     /// As [`Engine::view`], for callers outside a handshake (an agent, a report) and callbacks under OpenSSL's locks:
     /// waits for nobody, starts no agent.
-    pub(super) fn current(&self, now: UnixMillis) -> Guard<Arc<View>> {
+    pub(super) fn current(&self, now: UnixMillis) -> Arc<View> {
+        self.keep_up(now).unwrap_or_else(|| self.known())
+    }
+
+    /// The copy that is in force; `None` where there is no memory to make it.
+    fn keep_up(&self, now: UnixMillis) -> Option<Arc<View>> {
         self.attend_memory(now);
         self.store.attend_path(now);
-        let mut view = self.view.load();
+        let mut view = self.known();
         if view.generation != self.store.ring_generation() {
-            self.refresh(now);
-            view = self.view.load();
+            if !self.refresh(now) {
+                return None;
+            }
+            view = self.known();
         }
         if now >= view.due && !self.awaits_first_copy() {
             self.maintain(now, Duration::ZERO);
-            view = self.view.load();
+            view = self.known();
         }
-        view
+        Some(view)
+    }
+
+    /// The copy as it is.
+    pub(super) fn known(&self) -> Arc<View> {
+        self.view.load().unwrap_or_default()
     }
 
     /// For a server that starts: another that starts at the same time may be making the first keys. Without them
     /// nothing would be shared by those who serve already.
     pub(super) fn await_first_keys(&self, now: UnixMillis) {
         self.refresh(now);
-        if now >= self.view.load().due {
+        if now >= self.known().due {
             self.maintain(now, FIRST_KEYS);
         }
     }
@@ -87,17 +104,20 @@ impl Engine {
     /// Changes the ring for every process of the node, or nothing.
     ///
     /// # Errors
-    /// What `change` returns, or [`Error::Ring`] when others kept the ring's lease for all of `patience`.
+    /// What `change` returns, or [`Error::Ring`] when others kept the ring's lease for all of `patience`, or without memory.
     pub(super) fn change_ring(
         &self,
         patience: Duration,
         change: impl FnOnce(&Ring) -> Result<Ring>,
     ) -> Result<()> {
+        if !memory::has_room(RING_WORK) {
+            return Err(NO_MEMORY);
+        }
         let mut outcome = Ok(());
         let done = self.store.update_ring(patience, |bytes| {
             // Memory that holds no ring, or a damaged one, gets what this process knows.
             let shared = bytes.and_then(wire::decode);
-            let base = shared.clone().unwrap_or_else(|| self.view.load().ring.clone());
+            let base = shared.clone().unwrap_or_else(|| self.known().ring.clone());
             match change(&base) {
                 Ok(changed) if shared.as_ref() == Some(&changed) => None,
                 Ok(changed) => {
@@ -118,22 +138,19 @@ impl Engine {
         }
     }
 
-    /// Takes over the ring that is in force in shared memory, if there is a readable one.
-    pub(super) fn refresh(&self, now: UnixMillis) {
+    /// Takes over the ring that is in force in shared memory, if there is a readable one. False without memory.
+    pub(super) fn refresh(&self, now: UnixMillis) -> bool {
+        if !memory::has_room(RING_WORK) {
+            return false;
+        }
         loop {
-            let before = self.view.load();
+            let before = self.known();
             let read = self.read_view(&before, now);
             // Another thread that was faster may have read the ring earlier, or later: nobody can tell.
-            if self.adopt(&before, read) {
-                return;
+            if self.view.replace(&before, Arc::new(read)) {
+                return true;
             }
         }
-    }
-
-    /// Puts a copy in the place of `before`, which was there before it was read, unless another one is there now.
-    fn adopt(&self, before: &Arc<View>, read: View) -> bool {
-        let found = self.view.compare_and_swap(before, Arc::new(read));
-        Arc::ptr_eq(&found, before)
     }
 
     /// A copy of the ring in force, or the one that was there `before` where that cannot be read.
@@ -171,7 +188,7 @@ impl Engine {
         if let Err(error) = &maintained {
             log::debug!("the ring is not maintained now: {error}");
         }
-        let still_due = now >= self.view.load().due;
+        let still_due = now >= self.known().due;
         if still_due
             && maintained.is_ok()
             && self.config.resumption.mode != Mode::Off
@@ -218,6 +235,8 @@ const REPLACED: Error = Error::Ring(
     "the file at memory.path was replaced, and the new one cannot be used here; restart this server",
 );
 
+const NO_MEMORY: Error = Error::Ring("there is no memory for the ring; try again");
+
 pub(super) const NO_RANDOMNESS: Error =
     Error::Ring("the system gives no random bytes (getrandom is refused); no key was made");
 
@@ -233,15 +252,15 @@ mod tests {
         let memory = Memory { path: None, size: 512 * 1024, lock: false };
         let engine = Engine::new(Config { memory, ..Config::default() }).unwrap();
         let now = clock::now();
-        let before = engine.view.load();
+        let before = engine.known();
         let slow = engine.read_view(&before, now);
         // Meanwhile another thread revokes all keys.
         engine.revoke_keys(None).unwrap();
-        let later = engine.view.load().generation;
-        assert!(!engine.adopt(&before, slow));
-        assert_eq!(engine.view.load().generation, later);
+        let later = engine.known().generation;
+        assert!(!engine.view.replace(&before, Arc::new(slow)));
+        assert_eq!(engine.known().generation, later);
         engine.refresh(now);
-        assert_eq!(engine.view.load().generation, later);
+        assert_eq!(engine.known().generation, later);
     }
 
     #[test]
@@ -253,8 +272,8 @@ mod tests {
         let ahead = began + Duration::from_secs(1800);
         engine.change_ring(Duration::ZERO, |ring| Ok(ring.flush_sessions(ahead))).unwrap();
         let later = began + Duration::from_secs(60);
-        assert!(engine.view.load().has_ended_all_since(UnixMillis(began.0 - 1)));
-        assert!(!engine.view.load().has_ended_all_since(later));
+        assert!(engine.known().has_ended_all_since(UnixMillis(began.0 - 1)));
+        assert!(!engine.known().has_ended_all_since(later));
         let first = engine.read_view(&View::default(), later);
         assert!(!first.has_ended_all_since(began), "it had handed nothing out");
     }

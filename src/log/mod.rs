@@ -8,14 +8,15 @@
 
 mod target;
 
-use std::cell::Cell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
 use log::{Level, LevelFilter, Log, Metadata, Record};
 use parking_lot::Mutex;
 
+use crate::sys::shared::Shared;
+use crate::sys::thread_word::ThreadWord;
 use crate::{clock, sys};
 
 pub use target::Target;
@@ -23,10 +24,10 @@ pub use target::Target;
 /// Where lines go instead of the target: level and text, without a newline.
 pub(crate) type Sink = Box<dyn Fn(Level, &str) + Send + Sync>;
 
-static SINK: ArcSwapOption<Sink> = ArcSwapOption::const_empty();
+static SINK: Shared<Sink> = Shared::empty();
 
 /// Where lines go; standard error as long as no instance says otherwise.
-static TARGET: ArcSwapOption<Target> = ArcSwapOption::const_empty();
+static TARGET: Shared<Target> = Shared::empty();
 
 /// Lines of the agent's, or from before root was given up, with their time, that wait for a thread of the application.
 static DEFERRED: Mutex<Vec<(Level, String)>> = Mutex::new(Vec::new());
@@ -37,9 +38,8 @@ const DEFER_PATIENCE: Duration = Duration::from_millis(10);
 /// Most lines that wait; of more, the later ones are lost.
 const MOST_DEFERRED: usize = 64;
 
-thread_local! {
-    static DEFERS: Cell<bool> = const { Cell::new(false) };
-}
+/// Not zero in a thread whose lines are deferred.
+static DEFERS: ThreadWord = ThreadWord::new();
 
 struct Logger;
 
@@ -51,24 +51,27 @@ pub(crate) fn enable(level: LevelFilter, target: &Target) {
     let _ = log::set_logger(&Logger);
     log::set_max_level(log::max_level().max(level));
     if *target != Target::Stderr && TARGET.load().is_none() {
-        TARGET.store(Some(target.clone().into()));
+        TARGET.store(Some(Arc::new(target.clone())));
     }
 }
 
 /// Sends lines to `sink` from now on; `None` sends them to the target again.
 pub(crate) fn set_sink(sink: Option<Sink>) {
-    SINK.store(sink.map(Into::into));
+    SINK.store(sink.map(Arc::new));
 }
 
 /// From now on nothing is written on this thread, which has descriptors of its own (what lines go to is not among
-/// them), but on the next of the application's that makes a handshake.
+/// them), but on the next of the application's that makes a handshake. Waits where there is no memory to remember it.
 pub(crate) fn defer_lines() {
-    DEFERS.set(true);
+    while !DEFERS.set(1) {
+        sys::pause(DEFER_PATIENCE);
+    }
 }
 
 /// Calls `f`, whose lines wait as those of [`defer_lines`] do.
 pub(crate) fn deferring<R>(f: impl FnOnce() -> R) -> R {
-    let before = DEFERS.replace(true);
+    let before = DEFERS.get();
+    DEFERS.set(1);
     let result = f();
     DEFERS.set(before);
     result
@@ -76,7 +79,7 @@ pub(crate) fn deferring<R>(f: impl FnOnce() -> R) -> R {
 
 /// Hands over what was deferred, unless this is one that defers.
 pub(crate) fn deliver() {
-    if !ANY_DEFERRED.load(Ordering::Relaxed) || DEFERS.get() {
+    if !ANY_DEFERRED.load(Ordering::Relaxed) || DEFERS.get() != 0 {
         return;
     }
     // Held by the agent now, or at a fork: the next handshake tries again.
@@ -88,7 +91,7 @@ pub(crate) fn deliver() {
 }
 
 fn write(level: Level, line: &str) {
-    match &*SINK.load() {
+    match SINK.load() {
         Some(sink) => sink(level, line),
         None => TARGET.load().as_deref().unwrap_or(&Target::Stderr).write(level, line),
     }
@@ -115,7 +118,7 @@ impl Log for Logger {
         }
         let _errno = sys::ErrnoGuard::new();
         let line = record.args().to_string();
-        if DEFERS.get() {
+        if DEFERS.get() != 0 {
             defer(record.level(), &line);
         } else {
             write(record.level(), &line);

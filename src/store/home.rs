@@ -21,8 +21,6 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64};
 use std::time::Duration;
 
-use arc_swap::ArcSwapOption;
-
 use super::layout::{ROOT_BYTES, word};
 use super::mapping::Mapping;
 use super::private::check_owner;
@@ -30,6 +28,7 @@ use super::sync::Ordering;
 use crate::clock::{self, UnixMillis};
 use crate::error::Error;
 use crate::sys;
+use crate::sys::shared::Shared;
 
 /// After a look that found nothing to go by, the next one.
 const LOOK_AGAIN: Duration = Duration::from_secs(5);
@@ -44,7 +43,7 @@ pub(super) struct Home {
     /// Whose the file is.
     owner: u32,
     /// The file that took the place.
-    successor: ArcSwapOption<Successor>,
+    successor: Shared<Successor>,
     /// Another file was seen at the path.
     is_elsewhere: AtomicBool,
     /// When somebody last looked at the path: wall-clock time, in milliseconds.
@@ -90,7 +89,7 @@ impl Home {
             owner: meta.uid(),
             is_elsewhere: AtomicBool::new(false),
             looked: AtomicU64::new(0),
-            successor: ArcSwapOption::empty(),
+            successor: Shared::empty(),
             look_after: AtomicU64::new(0),
             told: [AtomicBool::new(false), AtomicBool::new(false)],
         })
@@ -109,8 +108,7 @@ impl Home {
     fn look_at_path(&self, last: u64, now: UnixMillis) {
         let mine = self.looked.compare_exchange(last, now.0, Ordering::Relaxed, Ordering::Relaxed);
         let Some(there) = mine.ok().and_then(|_| self.at_path()) else { return };
-        let successor = self.successor.load();
-        match &*successor {
+        match &self.successor.load() {
             Some(successor) if successor.id != there => {
                 self.successor.store(None);
                 self.look_after.store(0, Ordering::Relaxed);
@@ -137,7 +135,7 @@ impl Home {
     /// For who has seen that `own` is superseded.
     #[cold]
     pub(super) fn ring(&self, own: &Mapping) -> Ring {
-        let known = self.successor.load_full();
+        let known = self.successor.load();
         if let Some(successor) = known.filter(|it| !it.root.is_superseded()) {
             return Ring::Successor(successor);
         }

@@ -23,10 +23,9 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
-
 use super::redis::Remote;
 use crate::log::Once;
+use crate::sys::shared::Shared;
 use desk::Desk;
 
 pub use wait::Inquiry;
@@ -75,13 +74,13 @@ pub struct Lookups {
     budget: Duration,
     /// Whether this library may start threads.
     threads: bool,
-    desk: ArcSwap<Desk>,
+    desk: Shared<Desk>,
 }
 
 impl Lookups {
     /// `threads`: whether threads may be started; else handshakes do the asking.
     pub fn new(remote: Arc<Remote>, budget: Duration, threads: bool) -> Self {
-        Lookups { remote, budget, threads, desk: ArcSwap::new(Desk::new(budget)) }
+        Lookups { remote, budget, threads, desk: Shared::of(Desk::new(budget)) }
     }
 
     /// The session of that key, waited for at most the budget. A session that is taken is there for nobody else; who
@@ -117,7 +116,7 @@ impl Lookups {
 
     /// What Redis took last for an answer.
     pub fn round_trip(&self) -> Duration {
-        let desk = self.desk.load();
+        let desk = self.known_desk();
         if self.threads { desk.round_trip() } else { desk.direct().round_trip() }
     }
 
@@ -130,21 +129,25 @@ impl Lookups {
 
     /// This process's desk.
     fn desk(&self) -> Arc<Desk> {
-        let desk = self.desk.load_full();
+        let desk = self.known_desk();
         if desk.is_of_this_process() {
             return desk;
         }
         // Whoever comes second finds the first one's.
-        self.desk.compare_and_swap(&desk, Desk::new(self.budget));
+        self.desk.replace(&desk, Desk::new(self.budget));
         leave_alone(desk);
-        self.desk.load_full()
+        self.known_desk()
+    }
+
+    fn known_desk(&self) -> Arc<Desk> {
+        self.desk.load().unwrap_or_else(|| Desk::new(self.budget))
     }
 }
 
 impl Drop for Lookups {
     /// Ends the threads.
     fn drop(&mut self) {
-        let desk = self.desk.load_full();
+        let desk = self.known_desk();
         if desk.is_of_this_process() {
             desk.stop();
         } else {

@@ -9,13 +9,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use super::State;
 use crate::clock::{self, UnixMillis};
 use crate::config;
 use crate::engine::Engine;
+use crate::sys::shared::Shared;
 use crate::trouble::Teller;
 use crate::{cluster, sys};
 
@@ -33,13 +33,12 @@ const FIRST_COPY_LOOK: Duration = Duration::from_millis(1);
 const EXIT: Duration = Duration::from_millis(100);
 
 /// What a process knows of its own part as agent.
-#[derive(Default)]
 pub(in crate::engine) struct Upkeep {
     /// Wall-clock time of the last look.
     looked: AtomicU64,
     /// Nobody needs to wait for the first copy any more.
     is_settled: AtomicBool,
-    process: ArcSwap<Process>,
+    process: Shared<Process>,
 }
 
 /// One process: a child begins with nothing, not even its parent's locks.
@@ -154,17 +153,27 @@ impl Engine {
     }
 }
 
+impl Default for Upkeep {
+    fn default() -> Self {
+        Upkeep {
+            looked: AtomicU64::default(),
+            is_settled: AtomicBool::default(),
+            process: Shared::new(Process::default()),
+        }
+    }
+}
+
 impl Upkeep {
     pub(super) fn this_process(&self) -> Arc<Process> {
-        let process = self.process.load_full();
+        let process = self.process.load().unwrap_or_default();
         let generation = sys::fork_generation();
         if process.generation == generation {
             return process;
         }
         // Whoever comes second finds the first one's.
         let begun = Process { generation, ..Process::default() };
-        self.process.compare_and_swap(&process, Arc::new(begun));
-        self.process.load_full()
+        self.process.replace(&process, Arc::new(begun));
+        self.process.load().unwrap_or_default()
     }
 }
 
