@@ -6,6 +6,8 @@
 
 use parking_lot::Mutex;
 
+use crate::sys::memory;
+
 /// Up to `N` pairs, the least recently used one out first.
 ///
 /// Never waits: while another thread uses it, or was using it when this process was forked off, the cache is passed by
@@ -49,13 +51,15 @@ impl<K, V: Clone, const N: usize> Recent<K, V, N> {
         Some(pair.value.clone())
     }
 
-    /// Keeps a pair, in the place of the least recently used one if need be.
+    /// Keeps a pair, in the place of the least recently used one if need be. Not where memory is short.
     pub(crate) fn keep(&self, key: K, value: V) {
-        let Some(mut cache) = self.0.try_lock() else { return };
+        let Some(mut cache) = self.0.try_lock().filter(|_| memory::is_at_hand()) else { return };
         cache.uses += 1;
         let pair = Pair { key, value, used: cache.uses };
         if cache.pairs.len() < N {
-            cache.pairs.push(pair);
+            if memory::try_grow(&mut cache.pairs) {
+                cache.pairs.push(pair);
+            }
         } else if let Some(oldest) = cache.pairs.iter_mut().min_by_key(|pair| pair.used) {
             *oldest = pair;
         }

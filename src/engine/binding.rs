@@ -206,10 +206,12 @@ fn derive(ring_key: &TicketKey, binding: &Binding) -> BoundKey {
 
 /// HKDF (RFC 5869) from both secrets of the ring key.
 fn expand(ring_key: &TicketKey, salt: Option<&[u8]>, purpose: &[u8], output: &mut [u8]) {
-    let mut input = Zeroizing::new(Vec::with_capacity(AES_LEN + TicketKey::MAX_MAC_LEN));
-    input.extend_from_slice(ring_key.aes().expose());
-    input.extend_from_slice(ring_key.mac().expose());
-    Hkdf::<Sha256>::new(salt, &input)
+    let (aes, mac) = (ring_key.aes().expose(), ring_key.mac().expose());
+    let len = aes.len() + mac.len();
+    let mut input = Zeroizing::new([0; AES_LEN + TicketKey::MAX_MAC_LEN]);
+    input[..aes.len()].copy_from_slice(aes);
+    input[aes.len()..len].copy_from_slice(mac);
+    Hkdf::<Sha256>::new(salt, &input[..len])
         .expand(purpose, output)
         .expect("less than HKDF's limit of 8,160 bytes");
 }

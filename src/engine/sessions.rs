@@ -19,7 +19,7 @@ use crate::ring::session_id::{SESSION_ID_LEN, SESSION_KEY_LEN, SessionKey, sessi
 use crate::ring::{Family, IdKey};
 use crate::stats::Counter;
 use crate::store::{Kind, Meta, NotInserted, Origin, Store};
-use crate::sys;
+use crate::sys::{self, memory};
 
 /// A session to keep.
 #[derive(Clone, Copy, Debug)]
@@ -112,9 +112,16 @@ impl Engine {
         let Some((id, maker)) = own.filter(|_| !view.has_ended_all_since(session.began)) else {
             return self.counters().count(Counter::SessionsDropped);
         };
-        let prefixed = with_policy(session);
-        let note = session.note | if prefixed.is_some() { HAS_POLICY } else { 0 };
-        let value = prefixed.as_ref().map_or(session.value, |value| value);
+        let prefixed;
+        let (value, note) = if session.policy.is_public() {
+            (session.value, session.note)
+        } else {
+            let Some(both) = with_policy(session.policy, session.value) else {
+                return self.counters().count(Counter::SessionsDropped);
+            };
+            prefixed = both;
+            (prefixed.as_slice(), session.note | HAS_POLICY)
+        };
         let meta = Meta {
             key: *session_key(id),
             binding: maker.bind(&self.binding(session.name, session.policy).0),
@@ -438,9 +445,12 @@ const STORE_WAS_BUSY: Error = Error::OnThisNodeOnly(
 /// Set in the note of a session whose value begins with its policy. One that everybody may have has none.
 const HAS_POLICY: u8 = 0x80;
 
-fn with_policy(session: &NewSession<'_>) -> Option<Zeroizing<Vec<u8>>> {
-    (!session.policy.is_public())
-        .then(|| Zeroizing::new([&session.policy.to_bytes(), session.value].concat()))
+/// `None` without memory.
+fn with_policy(policy: Policy, value: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+    let mut prefixed = Zeroizing::new(memory::try_vec(Policy::LEN + value.len())?);
+    prefixed.extend_from_slice(&policy.to_bytes());
+    prefixed.extend_from_slice(value);
+    Some(prefixed)
 }
 
 fn split_policy(

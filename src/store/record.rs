@@ -18,6 +18,7 @@ use siphasher::sip::SipHasher13;
 use zeroize::Zeroizing;
 
 use super::sync::{AtomicU64, Ordering};
+use crate::sys::memory;
 
 /// What the store finds a session by.
 pub type Key = [u8; 24];
@@ -132,14 +133,15 @@ pub(super) fn look(at: &[AtomicU64]) -> Stands {
     }
 }
 
-/// Copies out the record that starts here, if it is whole.
+/// Copies out the record that starts here, if it is whole; nothing without memory.
 pub(super) fn read(at: &[AtomicU64], seed: [u64; 2]) -> Option<(Meta, Zeroizing<Vec<u8>>)> {
     let header = at.get(..HEADER_UNITS)?;
     let bits: [u64; HEADER_UNITS] =
         std::array::from_fn(|unit| header[unit].load(Ordering::Relaxed));
     let (meta, len, stored_check) = parse_header(&bits)?;
     let body = at.get(HEADER_UNITS..units(len))?;
-    let value = read_bytes(body, len);
+    let room = memory::try_vec(body.len() * 8)?;
+    let value = read_bytes(room, body, len);
     (check(&meta, &value, seed) == stored_check).then_some((meta, value))
 }
 
@@ -226,9 +228,9 @@ pub(super) fn write_bytes(to: &[AtomicU64], bytes: &[u8]) {
         .for_each(|(unit, word)| unit.store(u64::from_le_bytes(*word), Ordering::Relaxed));
 }
 
-/// Loads the first `len` bytes of `from`, which has units enough for them.
-pub(super) fn read_bytes(from: &[AtomicU64], len: usize) -> Zeroizing<Vec<u8>> {
-    let mut bytes = Zeroizing::new(Vec::with_capacity(from.len() * 8));
+/// Loads the first `len` bytes of `from`, which has units enough for them, into a vector that has room for all of it.
+pub(super) fn read_bytes(room: Vec<u8>, from: &[AtomicU64], len: usize) -> Zeroizing<Vec<u8>> {
+    let mut bytes = Zeroizing::new(room);
     from.iter()
         .for_each(|unit| bytes.extend_from_slice(&unit.load(Ordering::Relaxed).to_le_bytes()));
     bytes.truncate(len);

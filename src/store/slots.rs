@@ -90,7 +90,9 @@ impl<'a> Slots<'a> {
             return None;
         }
         let len = usize::try_from(len).ok().filter(|len| (1..=slot.len() * 8).contains(len))?;
-        let bytes = read_bytes(slot.get(HEADER_UNITS..HEADER_UNITS + len.div_ceil(8))?, len);
+        let from = slot.get(HEADER_UNITS..HEADER_UNITS + len.div_ceil(8))?;
+        // A ring that cannot be read counts as damaged, so this may not fail: callers have seen that there is memory.
+        let bytes = read_bytes(Vec::with_capacity(from.len() * 8), from, len);
         (self.check(stamp, &bytes) == check).then_some(bytes)
     }
 

@@ -28,6 +28,7 @@ use super::{callbacks, handshake, hidden, policy, real, rules, ticket};
 use crate::config::{Mode, OnRemove, Resumption};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
+use crate::sys::lock_within;
 
 /// What a context that was attached carries in its ex_data, until it is freed or detached.
 pub(crate) struct Attachment {
@@ -125,7 +126,7 @@ pub(super) unsafe fn attach_then(
             is_being_freed: AtomicBool::new(false),
             wishes: Wishes::of(ctx),
         };
-        let registry = REGISTRY.try_lock_for(REGISTRY_PATIENCE);
+        let registry = lock_within(&REGISTRY, REGISTRY_PATIENCE);
         let set = |stored| openssl_sys::SSL_CTX_set_ex_data(ctx, index, stored) == 1;
         let attachment = give(attachment, set).ok_or(NO_ROOM)?.as_ptr();
         let slot = Slot::take(attachment);
@@ -433,7 +434,7 @@ pub(super) struct Forced {
 unsafe fn discard(attachment: *mut Attachment) {
     // SAFETY: made by `attach` with Box::into_raw, and the context gave it up.
     let attachment = unsafe { Box::from_raw(attachment) };
-    let _registry = REGISTRY.try_lock_for(REGISTRY_PATIENCE);
+    let _registry = lock_within(&REGISTRY, REGISTRY_PATIENCE);
     attachment.slot.release();
 }
 

@@ -33,6 +33,7 @@ use crate::log::Once;
 use crate::ring::session_id::SESSION_ID_LEN;
 use crate::ring::{Age, Family, KeyName};
 use crate::stats::Counter;
+use crate::sys::memory;
 
 /// [`SESSION_ID_LEN`] as OpenSSL counts.
 const SESSION_ID_LEN_C: c_uint = 32;
@@ -252,7 +253,7 @@ unsafe fn open_ticket(
     cipher: *mut EVP_CIPHER_CTX,
     mac: *mut MacCtx,
 ) -> c_int {
-    let Some(attachment) = slot.attachment_for(ssl) else {
+    let Some(attachment) = slot.attachment_for(ssl).filter(|_| memory::is_at_hand()) else {
         return NO_TICKET;
     };
     let (engine, now) = (&attachment.engine, clock::now());

@@ -26,6 +26,7 @@ use parking_lot::Mutex;
 use super::connection::{has_begun_to_answer, is_renegotiated, is_tls};
 use super::ex_data::{Place, give, unmarked};
 use super::sys::{self, BioCallback};
+use crate::sys::lock_within;
 
 /// A fatal alert, handshake_failure, as a record of its own.
 const ALERT: [u8; ALERT_LEN as usize] = [21, 3, 3, 0, 2, 2, 40];
@@ -185,7 +186,7 @@ impl Block {
     }
 
     fn is_on(&self, bio: *mut BIO) -> bool {
-        let own = self.bio.try_lock_for(PATIENCE);
+        let own = lock_within(&self.bio, PATIENCE);
         own.is_some_and(|own| own.is_some_and(|own| own.as_ptr() == bio))
     }
 
@@ -193,7 +194,7 @@ impl Block {
     /// application has set another.
     fn lift(&self, operation: c_int) {
         self.of(operation).store(false, Ordering::Relaxed);
-        let Some(bio) = self.bio.try_lock_for(PATIENCE).filter(|_| !self.is_active()) else {
+        let Some(bio) = lock_within(&self.bio, PATIENCE).filter(|_| !self.is_active()) else {
             return;
         };
         if let Some(bio) = *bio {
@@ -263,7 +264,7 @@ unsafe fn free_block(stored: *mut c_void) {
     if let Some(block) = unmarked::<Arc<Block>>(stored) {
         // SAFETY: as the caller promises; made by `give`.
         let block = unsafe { Box::from_raw(block.as_ptr()) };
-        if let Some(mut bio) = block.bio.try_lock_for(PATIENCE) {
+        if let Some(mut bio) = lock_within(&block.bio, PATIENCE) {
             *bio = None;
         }
     }

@@ -9,6 +9,7 @@ use std::ptr::{self, NonNull};
 use once_cell::sync::OnceCell;
 
 use super::sys::{self, ExDataDup, ExDataFree};
+use crate::sys::memory;
 
 /// The lowest index that we use: programs that take none write to the first ones.
 const LOWEST: c_int = 2;
@@ -17,9 +18,9 @@ const LOWEST: c_int = 2;
 const MARK: u32 = 48;
 
 /// Hands a value to an OpenSSL object by `set`, which stores it at an index of ours and says whether there was room. The
-/// object owns it from then on; without room it is dropped.
+/// object owns it from then on; without room or memory it is dropped.
 pub(super) fn give<T>(value: T, set: impl FnOnce(*mut c_void) -> bool) -> Option<NonNull<T>> {
-    let value = NonNull::from(Box::leak(Box::new(value)));
+    let value = NonNull::from(Box::leak(memory::try_box(value)?));
     if marked(value.as_ptr()).is_some_and(set) {
         return Some(value);
     }
@@ -73,12 +74,12 @@ impl Place {
 
     /// The index, if it was ever used. Taking it makes each new object of the class a thousand instructions dearer.
     pub(super) fn used(&self) -> Option<c_int> {
-        self.index.get().copied().filter(|index| *index >= 0)
+        self.index.get().copied()
     }
 
-    /// The index to use; `None` when OpenSSL has none left.
+    /// The index to use; `None` when OpenSSL has none left, or no memory for one.
     pub(super) fn index(&self) -> Option<c_int> {
-        let index = self.index.get_or_init(|| {
+        let index = self.index.get_or_try_init(|| {
             let take = || {
                 // SAFETY: the functions have the signatures that OpenSSL documents.
                 unsafe {
@@ -86,9 +87,10 @@ impl Place {
                     sys::CRYPTO_get_ex_new_index(self.class, 0, argument, new, self.dup, self.free)
                 }
             };
-            std::iter::repeat_with(take).find(|index| !(0..LOWEST).contains(index)).unwrap_or(-1)
+            let taken = std::iter::repeat_with(take).find(|index| !(0..LOWEST).contains(index));
+            taken.filter(|index| *index >= 0).ok_or(())
         });
-        (*index >= 0).then_some(*index)
+        index.ok().copied()
     }
 }
 

@@ -69,7 +69,7 @@ pub(super) struct Handshake {
     /// A session that was consumed: after a HelloRetryRequest it is asked for again.
     pub(super) consumed: Option<Box<Consumed>>,
     /// The secret of the session that the client asks to resume, which the session gets back when it is found to fit.
-    pub(super) secret: Option<Box<Withheld>>,
+    pub(super) secret: Option<Withheld>,
     /// What ends the connection where the session must not come into force.
     pub(super) cut: Option<Cut>,
     /// The application's own info callback, while ours stands in its place.

@@ -19,7 +19,7 @@ use super::connection::is_quic;
 use super::guard::contained;
 use super::sys::{self, AsyncWaitCtx};
 use crate::engine::{Asking, Question};
-use crate::sys::EventFd;
+use crate::sys::{EventFd, memory};
 
 /// An application that blocked pausing (ASYNC_block_pause) is back at once, every time. After so many times in vain the
 /// handshake waits as others do.
@@ -120,7 +120,7 @@ impl Paused {
     unsafe fn begin<'a>(ctx: *mut AsyncWaitCtx) -> Option<&'a mut Paused> {
         let bell = Arc::new(EventFd::new().ok()?);
         let number = bell.number();
-        let paused = Box::into_raw(Box::new(Paused { question: None, returns: 0, bell }));
+        let paused = Box::into_raw(memory::try_box(Paused { question: None, returns: 0, bell })?);
         // SAFETY: the context is valid (caller) and owns `paused` from here on, unless it refuses; the function has the
         // signature that OpenSSL documents.
         unsafe {

@@ -21,7 +21,6 @@
 //! a few instructions, and no connection is freed while a thread looks at it, however long that is not let run. Forks: a
 //! child that finds a lock locked for ever does without. Failure: a session of which no connection is known was removed by the application, unless a handshake of this thread has just failed.
 
-use std::cell::Cell;
 use std::collections::HashMap;
 use std::ffi::c_ulong;
 use std::hash::{BuildHasherDefault, Hasher};
@@ -38,6 +37,8 @@ use super::connection::is_quic;
 use super::hidden;
 use super::session::Session;
 use super::sys;
+use crate::sys::thread_word::ThreadWord;
+use crate::sys::{lock_within, memory};
 
 /// Which connection has the session at an address.
 type Holders = HashMap<usize, Holder, BuildHasherDefault<Addresses>>;
@@ -73,12 +74,10 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// OpenSSL 3.2.0, by OpenSSL_version_num(3).
 const FREES_SESSIONS_FIRST: c_ulong = 0x3020_0000;
 
-thread_local! {
-    /// The session of the connection that this thread frees.
-    static FREED: Cell<usize> = const { Cell::new(0) };
-    /// The connection whose handshake called us last on this thread, until its session is in the table.
-    static UNDER_WAY: Cell<usize> = const { Cell::new(0) };
-}
+/// The session of the connection that this thread frees.
+static FREED: ThreadWord = ThreadWord::new();
+/// The connection whose handshake called us last on this thread, until its session is in the table.
+static UNDER_WAY: ThreadWord = ThreadWord::new();
 
 /// A callback of this connection's handshake runs.
 pub(super) fn handshake_calls(ssl: *mut SSL) {
@@ -101,7 +100,7 @@ impl Held {
         let (Some(ssl), Some(mut holders)) = (NonNull::new(ssl), shard(address).lock()) else {
             return;
         };
-        if holders.try_reserve(1).is_ok() {
+        if has_place(&mut holders) {
             holders.insert(address, Holder { ssl, is_removed: false });
             self.0 = Some((address, ssl));
         }
@@ -137,7 +136,7 @@ impl Shard {
         if self.is_spoiled.load(Ordering::SeqCst) {
             return None;
         }
-        let holders = self.holders.try_lock_for(PATIENCE);
+        let holders = lock_within(&self.holders, PATIENCE);
         if holders.is_none() {
             self.is_spoiled.store(true, Ordering::SeqCst);
         }
@@ -163,6 +162,14 @@ impl Shard {
             thread::yield_now();
         }
     }
+}
+
+/// Whether there is a place for one more, made if need be and memory is there.
+fn has_place(holders: &mut Holders) -> bool {
+    /// What a table that doubles takes for each of its entries, and more.
+    const ENTRY: usize = 80;
+    holders.len() < holders.capacity()
+        || memory::has_room((holders.len() + 4) * ENTRY) && holders.try_reserve(1).is_ok()
 }
 
 /// A hash for addresses.
@@ -220,7 +227,11 @@ unsafe fn is_unclean(ssl: *mut SSL) -> bool {
 /// Whether OpenSSL removes this session by itself. To be called before anything changes the error queue.
 pub(super) fn is_of_openssl(session: Session) -> bool {
     let address = session.as_non_null().addr().get();
-    if FREED.replace(0) == address {
+    let freed = FREED.get();
+    if freed != 0 {
+        FREED.set(0);
+    }
+    if freed == address {
         return true;
     }
     // SAFETY: reads this thread's queue.

@@ -116,7 +116,7 @@ pub(super) unsafe fn digest_with_certificate(
     unsafe {
         rules.bytes(&digest(place, attachment));
         let certificate = openssl_sys::SSL_CTX_get0_certificate(place.ctx);
-        rules.bytes(&trust::certificate_digest(certificate).unwrap_or_default());
+        rules.bytes(trust::certificate_digest(certificate).as_ref().map_or(&[], |it| &it[..]));
     }
     rules.0.finalize().into()
 }
@@ -308,15 +308,15 @@ impl Rules {
         // SAFETY: as the caller promises; what is not NULL is a C string, of which the address is ours to free.
         unsafe {
             let text = |text: *const std::ffi::c_char| {
-                if text.is_null() { None } else { Some(CStr::from_ptr(text).to_bytes().to_vec()) }
+                if text.is_null() { None } else { Some(CStr::from_ptr(text).to_bytes()) }
             };
             let hosts =
                 (0..).map_while(|at| text(sys::X509_VERIFY_PARAM_get0_host(parameters, at)));
-            hosts.for_each(|host| self.bytes(&host));
+            hosts.for_each(|host| self.bytes(host));
             self.bytes(&[]);
-            self.bytes(&text(sys::X509_VERIFY_PARAM_get0_email(parameters)).unwrap_or_default());
+            self.bytes(text(sys::X509_VERIFY_PARAM_get0_email(parameters)).unwrap_or_default());
             let address = sys::X509_VERIFY_PARAM_get1_ip_asc(parameters);
-            self.bytes(&text(address).unwrap_or_default());
+            self.bytes(text(address).unwrap_or_default());
             sys::CRYPTO_free(address.cast(), c"".as_ptr(), 0);
         }
     }

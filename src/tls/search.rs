@@ -23,6 +23,7 @@ use super::{confirm, pause, policy, session};
 use crate::clock;
 use crate::engine::{self, Listener, Lookup, Policy, StoredSession, Visit};
 use crate::stats::Counter;
+use crate::sys::memory;
 
 /// How far a search has come.
 #[derive(Clone, Copy)]
@@ -81,7 +82,7 @@ struct Wanted {
 impl Wanted {
     /// Counts one more search of this handshake, if it may have one.
     fn now(slot: Slot, ssl: *mut SSL, handshake: &mut Handshake) -> Option<Self> {
-        let attachment = slot.attachment_for(ssl)?;
+        let attachment = slot.attachment_for(ssl).filter(|_| memory::is_at_hand())?;
         if !handshake.may_look_up() {
             attachment.engine.counters().count(Counter::SessionsOverLimit);
             return None;
@@ -162,12 +163,12 @@ impl Wanted {
         });
         confirm::ask(ssl, handshake);
         if !is_tls13(ssl) && knows_rules {
-            handshake.secret = Withheld::of(session).map(Box::new);
+            handshake.secret = Withheld::of(session);
         }
         if self.lookup == Lookup::Consume
             && let Ok(id) = id.try_into()
         {
-            handshake.consumed = Some(Box::new(Consumed { id, value, note }));
+            handshake.consumed = memory::try_box(Consumed { id, value, note });
         }
         Some(session)
     }

@@ -13,6 +13,7 @@ use zeroize::Zeroizing;
 use super::{client, sys, template};
 use crate::clock::UnixMillis;
 use crate::ring::session_id::SESSION_ID_LEN;
+use crate::sys::memory;
 
 /// Indexes of ex_data that an application may use.
 pub(super) const EX_DATA_INDEXES: Range<c_int> = 0..32;
@@ -140,11 +141,13 @@ impl Session {
         has_data
     }
 
-    /// The session as bytes and the note that goes with them; `None` when OpenSSL cannot encode it.
+    /// The session as bytes and the note that goes with them; `None` when OpenSSL cannot encode it, or without memory.
     pub(super) fn encode(self) -> Option<(Zeroizing<Vec<u8>>, u8)> {
         // SAFETY: the session is valid; without an output OpenSSL only measures.
         let len = unsafe { openssl_sys::i2d_SSL_SESSION(self.0.as_ptr(), ptr::null_mut()) };
-        let mut der = Zeroizing::new(vec![0; usize::try_from(len).ok().filter(|len| *len > 0)?]);
+        let room = usize::try_from(len).ok().filter(|len| *len > 0)?;
+        let mut der = Zeroizing::new(memory::try_vec(room)?);
+        der.resize(room, 0);
         let mut end = der.as_mut_ptr();
         // SAFETY: the session is valid, and `der` has room for what was just measured.
         let written = unsafe { openssl_sys::i2d_SSL_SESSION(self.0.as_ptr(), &raw mut end) };
@@ -152,7 +155,8 @@ impl Session {
     }
 }
 
-/// The session that these bytes are, with its id put back; `None` when OpenSSL cannot parse them. The caller owns it.
+/// The session that these bytes are, with its id put back; `None` when OpenSSL cannot parse them, or without memory. The
+/// caller owns it.
 pub(super) fn decode(value: &[u8], note: u8, id: &[u8]) -> Option<NonNull<SSL_SESSION>> {
     if let Some(session) = template::instantiate(value, note, id) {
         return Some(session);
@@ -208,7 +212,7 @@ fn take_out_id(mut der: Zeroizing<Vec<u8>>, id: &[u8]) -> (Zeroizing<Vec<u8>>, u
 }
 
 fn put_back_id(value: &[u8], note: u8, id: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
-    let mut der = Zeroizing::new(Vec::with_capacity(value.len() + id.len()));
+    let mut der = Zeroizing::new(memory::try_vec(value.len() + id.len())?);
     if note == ID_INCLUDED {
         der.extend_from_slice(value);
     } else {

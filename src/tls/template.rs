@@ -17,6 +17,7 @@ use zeroize::Zeroizing;
 use super::session::{self, MASTER_KEY_LEN};
 use super::sys;
 use crate::recent::Recent;
+use crate::sys::memory;
 
 /// How many kinds of sessions a process remembers.
 const REMEMBERED: usize = 64;
@@ -79,7 +80,8 @@ impl Template {
                 MASTER_KEY_LEN,
             )
         };
-        let mut common = value.to_vec();
+        let mut common = memory::try_vec(value.len())?;
+        common.extend_from_slice(value);
         [&master_key, &time].into_iter().for_each(|part| common[part.clone()].fill(0));
         (wiped == 1).then_some(Template { value: common, note, master_key, time, session: copy })
     }

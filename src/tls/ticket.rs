@@ -118,8 +118,8 @@ unsafe fn set_mac_key(key: &TicketKey, mac: *mut MacCtx) -> bool {
 /// context: EVP_aes_256_cbc() would be looked up by every single ticket.
 #[cfg(ossl300)]
 pub(super) struct Ciphers {
-    aes_128: OnceCell<Option<Fetched>>,
-    aes_256: OnceCell<Option<Fetched>>,
+    aes_128: OnceCell<Fetched>,
+    aes_256: OnceCell<Fetched>,
 }
 
 #[cfg(ossl300)]
@@ -154,8 +154,8 @@ impl Ciphers {
             _ => (&self.aes_256, c"AES-256-CBC"),
         };
         // SAFETY: as the caller promises.
-        let fetched = cell.get_or_init(|| unsafe { Fetched::of(ctx, name) });
-        fetched.as_ref().map(|cipher| cipher.0.as_ptr().cast_const())
+        let fetched = cell.get_or_try_init(|| unsafe { Fetched::of(ctx, name) }.ok_or(()));
+        fetched.ok().map(|cipher| cipher.0.as_ptr().cast_const())
     }
 }
 

@@ -3,7 +3,8 @@
 //!
 //! Owns: a reference to each store that an attachment remembers, so that no other store can come to its address. Called
 //! by: [`super::rules`]. Threads and forks: nobody waits; who finds the memory in use makes the digest anew, as do
-//! children that were forked at such a moment. Failure: a store that cannot be referenced is not remembered.
+//! children that were forked at such a moment. Failure: a store that cannot be referenced is not remembered; what cannot be
+//! read, for want of memory, has a digest that nothing else has.
 
 use std::ffi::{c_int, c_uchar, c_uint};
 use std::ptr;
@@ -14,6 +15,7 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use super::sys::{self, stack_st_X509_NAME};
+use crate::sys::{memory, random};
 
 const SHA256_LEN: usize = 32;
 
@@ -48,7 +50,7 @@ impl Trust {
     pub(super) unsafe fn look_up(&self, stores: Stores) {
         // SAFETY: as the caller promises.
         if let Some(held) = unsafe { Held::new(stores) } {
-            let _ = self.looked_up.set(Box::new(held));
+            let _ = memory::try_box(held).map(|held| self.looked_up.set(held));
         }
     }
 
@@ -66,6 +68,7 @@ impl Trust {
         }
         // SAFETY: as the caller promises.
         let (digest, held) = unsafe { (stores_digest(stores, counts), Held::new(stores)) };
+        let Some(digest) = digest else { return unknown() };
         if let Some(stores) = held {
             self.keep(Digested { stores, counts, digest });
         }
@@ -123,21 +126,21 @@ impl Drop for Held {
 }
 
 /// Digest of what stores trust: anchors and revocation lists, in sorted order, so that it does not depend on the order
-/// of loading. A store that looks its certificates up is known as that alone.
+/// of loading. A store that looks its certificates up is known as that alone. `None` without memory.
 ///
 /// # Safety
 /// Each store is NULL or valid.
-unsafe fn stores_digest(stores: Stores, counts: [Count; 2]) -> [u8; SHA256_LEN] {
+unsafe fn stores_digest(stores: Stores, counts: [Count; 2]) -> Option<[u8; SHA256_LEN]> {
     let mut hasher = Sha256::new();
     for (store, count) in stores.into_iter().zip(counts) {
         if count.is_none() {
             hasher.update(LOOKED_UP);
         } else {
             // SAFETY: as the caller promises.
-            hash_sorted(&mut hasher, unsafe { trusted_objects(store) });
+            hash_sorted(&mut hasher, unsafe { trusted_objects(store)? });
         }
     }
-    hasher.finalize().into()
+    Some(hasher.finalize().into())
 }
 
 /// Stands in a digest for the content of a store that looks certificates up. No number of objects has these bytes.
@@ -161,58 +164,76 @@ pub(super) unsafe fn object_count(store: *mut X509_STORE) -> c_int {
 /// # Safety
 /// `list` is NULL or a valid list.
 pub(super) unsafe fn names_digest(list: *mut stack_st_X509_NAME) -> [u8; SHA256_LEN] {
-    let mut hasher = Sha256::new();
     // SAFETY: as the caller promises.
-    hash_sorted(&mut hasher, unsafe { encoded_names(list) });
+    let Some(names) = (unsafe { encoded_names(list) }) else { return unknown() };
+    let mut hasher = Sha256::new();
+    hash_sorted(&mut hasher, names);
     hasher.finalize().into()
 }
 
-fn hash_sorted(hasher: &mut Sha256, mut parts: Vec<Vec<u8>>) {
+/// Stands for what cannot be read: no session was ever made under it.
+fn unknown() -> [u8; SHA256_LEN] {
+    let mut digest = [0; SHA256_LEN];
+    // Without randomness there are no keys either.
+    let _ = random(&mut digest);
+    digest
+}
+
+fn hash_sorted<T: Ord + AsRef<[u8]>>(hasher: &mut Sha256, mut parts: Vec<T>) {
     parts.sort_unstable();
     hasher.update((parts.len() as u64).to_be_bytes());
     for part in parts {
-        hasher.update((part.len() as u64).to_be_bytes());
+        hasher.update((part.as_ref().len() as u64).to_be_bytes());
         hasher.update(part);
     }
 }
 
+/// `None` without memory.
+///
 /// # Safety
 /// `list` is NULL or a valid list.
-unsafe fn encoded_names(list: *mut stack_st_X509_NAME) -> Vec<Vec<u8>> {
+unsafe fn encoded_names(list: *mut stack_st_X509_NAME) -> Option<Vec<Vec<u8>>> {
     let list = list.cast();
-    // SAFETY: the list is valid (caller) and so are the names in it; without an output i2d only measures, and then
-    // writes as many bytes as it measured.
-    unsafe {
-        // A missing list counts -1 entries.
-        (0..openssl_sys::OPENSSL_sk_num(list))
-            .map(|at| {
-                let name = openssl_sys::OPENSSL_sk_value(list, at).cast();
-                let len = openssl_sys::i2d_X509_NAME(name, ptr::null_mut());
-                let mut der = vec![0; usize::try_from(len).unwrap_or(0)];
-                let mut end = der.as_mut_ptr();
-                if !der.is_empty() {
-                    openssl_sys::i2d_X509_NAME(name, &raw mut end);
-                }
-                der
-            })
-            .collect()
-    }
+    // SAFETY: the list is valid (caller) and so are the names in it.
+    let encode = |at, end| unsafe {
+        openssl_sys::i2d_X509_NAME(openssl_sys::OPENSSL_sk_value(list, at).cast(), end)
+    };
+    // SAFETY: as above. A missing list counts -1 entries.
+    let number = unsafe { openssl_sys::OPENSSL_sk_num(list) };
+    let lengths = (0..number).map(|at| usize::try_from(encode(at, ptr::null_mut())).unwrap_or(0));
+    let is_affordable = memory::affords(lengths.map(|len| len + size_of::<Vec<u8>>()).sum());
+    is_affordable.then(|| (0..number).map(|at| encoded(|end| encode(at, end))).collect())?
 }
 
+/// What `encode` writes: without an output it only measures, and then it writes as many bytes as it measured. `None`
+/// without memory.
+fn encoded(encode: impl Fn(*mut *mut c_uchar) -> c_int) -> Option<Vec<u8>> {
+    let len = usize::try_from(encode(ptr::null_mut())).ok();
+    let mut der = vec![0; len.filter(|len| *len > 0 && memory::affords(*len))?];
+    let mut end = der.as_mut_ptr();
+    (encode(&raw mut end) > 0).then_some(der)
+}
+
+/// `None` without memory.
+///
 /// # Safety
 /// `store` is NULL or a valid store.
-unsafe fn trusted_objects(store: *mut X509_STORE) -> Vec<Vec<u8>> {
+unsafe fn trusted_objects(store: *mut X509_STORE) -> Option<Vec<[u8; SHA256_LEN]>> {
     // SAFETY: the store is valid (caller); its objects are looked at under its lock.
     unsafe {
-        if store.is_null() || sys::X509_STORE_lock(store) != 1 {
-            return Vec::new();
+        if store.is_null() {
+            return Some(Vec::new());
+        }
+        if sys::X509_STORE_lock(store) != 1 {
+            return None;
         }
         let objects = sys::X509_STORE_get0_objects(store).cast();
-        let digests = (0..openssl_sys::OPENSSL_sk_num(objects))
-            .filter_map(|at| object_digest(openssl_sys::OPENSSL_sk_value(objects, at).cast()))
-            .collect();
+        let number = openssl_sys::OPENSSL_sk_num(objects);
+        let is_affordable = memory::affords(usize::try_from(number).unwrap_or(0) * SHA256_LEN);
+        let digest = |at| object_digest(openssl_sys::OPENSSL_sk_value(objects, at).cast());
+        let digests = is_affordable.then(|| (0..number).map(digest).collect());
         sys::X509_STORE_unlock(store);
-        digests
+        digests?
     }
 }
 
@@ -220,37 +241,35 @@ unsafe fn trusted_objects(store: *mut X509_STORE) -> Vec<Vec<u8>> {
 ///
 /// # Safety
 /// `certificate` is NULL or valid.
-pub(super) unsafe fn certificate_digest(certificate: *mut X509) -> Option<Vec<u8>> {
+pub(super) unsafe fn certificate_digest(certificate: *mut X509) -> Option<[u8; SHA256_LEN]> {
     if certificate.is_null() {
         return None;
     }
     // SAFETY: as the caller promises; see `sha256`.
-    sha256(|method, out, len| unsafe { openssl_sys::X509_digest(certificate, method, out, len) })
+    let digest = sha256(|method, out, len| unsafe {
+        openssl_sys::X509_digest(certificate, method, out, len)
+    });
+    Some(digest.unwrap_or_else(unknown))
 }
 
 /// Digest of a certificate with the trust settings that go with it (X509_add1_trust_object(3)); `None` without one.
 ///
 /// # Safety
 /// `anchor` is NULL or valid.
-unsafe fn anchor_digest(anchor: *mut X509) -> Option<Vec<u8>> {
+unsafe fn anchor_digest(anchor: *mut X509) -> Option<[u8; SHA256_LEN]> {
     if anchor.is_null() {
         return None;
     }
-    // SAFETY: as the caller promises; without an output i2d only measures, and then writes as many bytes as it measured.
-    unsafe {
-        let len = sys::i2d_X509_AUX(anchor, ptr::null_mut());
-        let mut der = vec![0; usize::try_from(len).ok().filter(|len| *len > 0)?];
-        let mut end = der.as_mut_ptr();
-        sys::i2d_X509_AUX(anchor, &raw mut end);
-        Some(Sha256::digest(der).to_vec())
-    }
+    // SAFETY: as the caller promises.
+    let der = encoded(|end| unsafe { sys::i2d_X509_AUX(anchor, end) })?;
+    Some(Sha256::digest(der).into())
 }
 
 /// Digest of a certificate or a revocation list.
 ///
 /// # Safety
 /// `object` is a valid object of a store.
-unsafe fn object_digest(object: *const X509_OBJECT) -> Option<Vec<u8>> {
+unsafe fn object_digest(object: *const X509_OBJECT) -> Option<[u8; SHA256_LEN]> {
     // SAFETY: the object is valid (caller); what it is not comes back as NULL; see `sha256`.
     unsafe {
         let list = sys::X509_OBJECT_get0_X509_CRL(object);
@@ -264,8 +283,8 @@ unsafe fn object_digest(object: *const X509_OBJECT) -> Option<Vec<u8>> {
 /// What `digest` writes: it gets SHA-256, room for as many bytes as that has, and where to put their number.
 fn sha256(
     digest: impl FnOnce(*const EVP_MD, *mut c_uchar, *mut c_uint) -> c_int,
-) -> Option<Vec<u8>> {
-    let mut bytes = vec![0; SHA256_LEN];
+) -> Option<[u8; SHA256_LEN]> {
+    let mut bytes = [0; SHA256_LEN];
     let mut len: c_uint = 0;
     // SAFETY: no precondition.
     let method = unsafe { openssl_sys::EVP_sha256() };

@@ -91,7 +91,7 @@ impl Watch {
 
 fn shared_byte() -> Option<&'static AtomicU8> {
     static PAGE: Mutex<Page> = Mutex::new(Page { generation: 0, rest: &[] });
-    let mut page = PAGE.try_lock_for(PATIENCE)?;
+    let mut page = sys::lock_within(&PAGE, PATIENCE)?;
     let generation = sys::fork_generation();
     if page.generation != generation || page.rest.is_empty() {
         *page = Page { generation, rest: sys::shared_bytes(PAGE_LEN)? };

@@ -29,7 +29,7 @@ use super::real::{self, libssl};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::log::Once;
-use crate::sys::object_of;
+use crate::sys::{lock_within, object_of};
 
 pub(crate) use dry_run::is_dry_run;
 pub(crate) use executed::{Worker, executed_worker};
@@ -199,7 +199,7 @@ unsafe fn attach_once(ctx: *mut SSL_CTX) {
             // Who has it may be a thread of the process that this one was forked off: nobody waits for it twice.
             let patience =
                 if WAITED_IN_VAIN.load(Ordering::Relaxed) { Duration::ZERO } else { PATIENCE };
-            let Some(_alone) = ATTACHING.try_lock_for(patience) else {
+            let Some(_alone) = lock_within(&ATTACHING, patience) else {
                 return WAITED_IN_VAIN.store(true, Ordering::Relaxed);
             };
             WAITED_IN_VAIN.store(false, Ordering::Relaxed);
