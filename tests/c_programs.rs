@@ -57,6 +57,7 @@ programs! {
     logout_threads: a_logout_on_another_thread_counts_and_defers_nothing,
     memory: handshakes_go_on_whatever_becomes_of_the_memory,
     names: names_are_looked_up_beside_the_program_without_a_trace,
+    nomemory: without_memory_a_connection_is_lost_at_most,
     remove: what_is_removed_or_revoked_does_not_resume,
     restart: a_server_that_starts_anew_lets_in_whom_its_rules_let_in,
     resume: every_kind_resumes_unless_somebody_says_no,
@@ -71,6 +72,12 @@ programs! {
 #[test]
 fn children_of_a_busy_process_never_hang() {
     output_of(&mut command(&["timeout", DEADLINE], &program("plain", "fork")));
+}
+
+/// A library that is loaded by a module gets memory for its thread-local variables when a thread first uses them.
+#[test]
+fn without_memory_a_module_costs_a_connection_at_most() {
+    output_of(&mut command(&["timeout", DEADLINE], &program("loaded", "nomemory")));
 }
 
 #[test]
