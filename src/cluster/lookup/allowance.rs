@@ -6,15 +6,16 @@
 //! thread of one connection begins with all of it, and holds nobody up. Where too little is left, Redis is not asked.
 //!
 //! Owns: what this thread has waited. Called by: `engine`, for handshakes that are not paused while they wait. Threads:
-//! each has its own: a few bytes that need no memory of the heap, and nothing that is to be done at a thread's end.
-//! Forks: a child's thread goes on as its parent's. Failure: none.
+//! each has its own.
+//! Forks: a child's thread goes on as its parent's. Failure: where a thread cannot have a word of its own, nothing bounds
+//! what it waits but the budget of each handshake.
 
 #![forbid(unsafe_code)]
 
-use std::cell::Cell;
 use std::time::Duration;
 
 use crate::clock;
+use crate::sys::thread_word::ThreadWord;
 
 /// For so much time without waiting, a thread may wait for one part of it.
 const SHARE: u32 = 5;
@@ -25,14 +26,11 @@ const LEAST: u32 = 16;
 /// What one thread may wait. `now` is a monotonic time.
 #[derive(Clone, Copy, Debug, Default)]
 struct Allowance {
-    /// Of the budget, at `noted`.
-    spent: Duration,
-    noted: Duration,
+    /// When nothing will be spent any more, if nobody waits until then.
+    full_at: Duration,
 }
 
 impl Allowance {
-    const FULL: Allowance = Allowance { spent: Duration::ZERO, noted: Duration::ZERO };
-
     /// What is left of `budget`.
     fn left(self, now: Duration, budget: Duration) -> Duration {
         budget.saturating_sub(self.spent_at(now))
@@ -42,21 +40,33 @@ impl Allowance {
     fn spend(&mut self, begun: Duration, now: Duration, budget: Duration) {
         let before = self.spent_at(begun);
         let waited = now.saturating_sub(begun);
-        *self = Allowance { spent: (before + waited).min(budget.max(before)), noted: now };
+        let spent = (before + waited).min(budget.max(before));
+        self.full_at = now + spent.saturating_mul(SHARE);
     }
 
     fn spent_at(self, now: Duration) -> Duration {
-        self.spent.saturating_sub(now.saturating_sub(self.noted) / SHARE)
+        self.full_at.saturating_sub(now) / SHARE
+    }
+
+    /// In a word of a thread's: nanoseconds, of which a word holds 584 years.
+    fn to_word(self) -> usize {
+        self.full_at.as_nanos().try_into().unwrap_or(usize::MAX)
+    }
+
+    fn of_word(word: usize) -> Self {
+        Allowance { full_at: Duration::from_nanos(word as u64) }
     }
 }
 
-thread_local! {
-    static OWN: Cell<Allowance> = const { Cell::new(Allowance::FULL) };
+static OWN: ThreadWord = ThreadWord::new();
+
+fn own() -> Allowance {
+    Allowance::of_word(OWN.get())
 }
 
 /// How long this thread may wait now.
 pub fn left(budget: Duration) -> Duration {
-    OWN.get().left(clock::since_boot(), budget)
+    own().left(clock::since_boot(), budget)
 }
 
 /// How long it may wait now for what usually takes so long; `None` when that would probably be in vain.
@@ -67,9 +77,9 @@ pub fn enough_for(usual: Duration, budget: Duration) -> Option<Duration> {
 
 /// It has waited from `begun`, a time since boot, until now.
 pub fn spend(begun: Duration, budget: Duration) {
-    let mut own = OWN.get();
+    let mut own = own();
     own.spend(begun, clock::since_boot(), budget);
-    OWN.set(own);
+    OWN.set(own.to_word());
 }
 
 #[cfg(test)]
@@ -87,13 +97,13 @@ mod tests {
     #[test]
     fn a_new_thread_may_wait_for_a_whole_budget_whatever_that_is() {
         for budget in [Duration::from_millis(1), BUDGET, Duration::from_secs(1)] {
-            assert_eq!(Allowance::FULL.left(ms(0), budget), budget);
+            assert_eq!(Allowance::default().left(ms(0), budget), budget);
         }
     }
 
     #[test]
     fn what_was_waited_comes_back_five_times_as_slowly_and_not_while_it_is_waited() {
-        let mut allowance = Allowance::FULL;
+        let mut allowance = Allowance::default();
         allowance.spend(ms(0), ms(80), BUDGET);
         assert_eq!(allowance.left(ms(80), BUDGET), Duration::from_millis(20));
         assert_eq!(allowance.left(ms(130), BUDGET), Duration::from_millis(30));
@@ -105,14 +115,14 @@ mod tests {
 
     #[test]
     fn a_thread_that_woke_up_an_hour_late_owes_a_budget() {
-        let mut allowance = Allowance::FULL;
+        let mut allowance = Allowance::default();
         allowance.spend(ms(0), ms(3_600_000), BUDGET);
         assert_eq!(allowance.left(ms(3_600_500), BUDGET), BUDGET);
     }
 
     #[test]
     fn a_short_budget_forgives_nothing_that_was_spent_of_a_long_one() {
-        let mut allowance = Allowance::FULL;
+        let mut allowance = Allowance::default();
         allowance.spend(ms(0), ms(80), BUDGET);
         allowance.spend(ms(80), ms(81), Duration::from_millis(1));
         assert_eq!(allowance.left(ms(81), BUDGET), Duration::from_millis(20));
@@ -143,7 +153,7 @@ mod tests {
             visits in prop::collection::vec((0..50_000u64, 0..200_000u64), 1..200)
         ) {
             let micros = Duration::from_micros;
-            let (mut allowance, mut now) = (Allowance::FULL, ms(0));
+            let (mut allowance, mut now) = (Allowance::default(), ms(0));
             let mut waits: Vec<(Duration, Duration)> = Vec::new();
             for (pause, wants) in visits {
                 now += micros(pause);
