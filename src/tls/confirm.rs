@@ -40,6 +40,7 @@ use crate::ring::session_id::SESSION_ID_LEN;
 /// From now on this handshake is judged, first when the ServerHello is due.
 pub(super) fn ask(ssl: *mut SSL, handshake: &mut Handshake) {
     handshake.is_asked = true;
+    handshake.is_judged = false;
     // SAFETY: `ssl` is the connection whose callback is running; the function has the signature that OpenSSL documents.
     unsafe {
         let current = sys::SSL_get_info_callback(ssl);
@@ -157,7 +158,10 @@ unsafe extern "C" fn judge(ssl: *const SSL, position: c_int, value: c_int) {
         }
         if let Some(handshake) = Handshake::current(ssl) {
             handshake.is_in_callback = false;
-            if matches!(position, SSL_CB_ACCEPT_LOOP | SSL_CB_HANDSHAKE_DONE) {
+            // OpenSSL calls a function that was taken off until it returns to the application.
+            if matches!(position, SSL_CB_ACCEPT_LOOP | SSL_CB_HANDSHAKE_DONE)
+                && !handshake.is_judged
+            {
                 contained(|| look(ssl, handshake, position));
             }
         } else {
@@ -222,6 +226,7 @@ fn look(ssl: *mut SSL, handshake: &mut Handshake, position: c_int) {
     let has_rules = handshake.resuming.as_ref().is_some_and(Resuming::knows_rules);
     let goes_on = has_rules || handshake.refused || handshake.has_borrowed_id;
     if is_in_place && (position == SSL_CB_HANDSHAKE_DONE || !goes_on) {
+        handshake.is_judged = true;
         // SAFETY: as above.
         unsafe { sys::SSL_set_info_callback(ssl, handshake.info_callback) };
     }

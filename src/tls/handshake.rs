@@ -78,6 +78,8 @@ pub(super) struct Handshake {
     pub(super) is_asked: bool,
     /// Our info callback was called in this handshake.
     pub(super) is_watched: bool,
+    /// No later step can change the judgement, and our info callback was taken off.
+    pub(super) is_judged: bool,
     /// Our info callback is calling the application's.
     pub(super) is_in_callback: bool,
     /// The client has finished, and what it resumed was found to fit then.
@@ -268,6 +270,7 @@ impl Handshake {
             info_callback: None,
             is_asked: false,
             is_watched: false,
+            is_judged: false,
             is_in_callback: false,
             has_passed: false,
             has_borrowed_id: false,
