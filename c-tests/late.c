@@ -162,6 +162,59 @@ static void a_ticket_that_is_given_before_the_certificate_came_is_not_that_of_a_
             check_apart(a_guest_comes_to_a_door_that_becomes_strict);
         }
 }
+
+/* ---- Rules that are lifted before the ticket is made ---- */
+
+/* A context that asks nobody by itself. */
+static SSL_CTX *lax_context_new(TLSRESUME *tr, const struct authority *trusted)
+{
+    SSL_CTX *server = server_new();
+    server_verifies(server, trusted->certificate);
+    SSL_CTX_set_verify(server, SSL_VERIFY_NONE, NULL);
+    CHECK(tlsresume_attach(tr, server) == 1 && SSL_CTX_set_num_tickets(server, 0) == 1);
+    return server;
+}
+
+/* A member of ours gets a ticket of a connection that asks nobody any more. */
+static struct visitor member_with_a_late_ticket(SSL_CTX *server)
+{
+    struct visitor member = member_new(tried_kind);
+    SSL *end = SSL_new(server);
+    char byte;
+    SSL_set_verify(end, MUST_SHOW, NULL);
+    struct pair pair = pair_with(&member, end);
+    CHECK(pair_shakes(&pair));
+    SSL_set_verify(pair.server, SSL_VERIFY_NONE, NULL);
+    CHECK(SSL_new_session_ticket(pair.server) == 1);
+    CHECK(SSL_write(pair.server, "x", 1) == 1 && SSL_read(pair.client, &byte, 1) == 1);
+    CHECK(member.tickets == 1);
+    visitor_leaves(&member, &pair);
+    pair_free(&pair, true);
+    return member;
+}
+
+static void comes_to_who_trusts_others(void)
+{
+    TLSRESUME *tr = realm_of(tried_kind, "");
+    SSL_CTX *server = lax_context_new(tr, &ours), *other = lax_context_new(tr, &theirs);
+    struct visitor member = member_with_a_late_ticket(server);
+    struct pair pair = pair_new(&member, other);
+    CHECK(pair_shakes(&pair));
+    CHECK_SAYING(SSL_get0_peer_certificate(pair.server) == NULL, "%s", tried_kind->name);
+    pair_free(&pair, true);
+    visitor_free(&member);
+    SSL_CTX_free(server);
+    SSL_CTX_free(other);
+    tlsresume_free(tr);
+}
+
+static void a_certificate_that_one_server_accepted_is_no_other_ones_once_the_rules_were_lifted(void)
+{
+    for (int k = TLS13_STATELESS; k <= TLS13_STATEFUL; k++) {
+        tried_kind = &KIND[k];
+        check_apart(comes_to_who_trusts_others);
+    }
+}
 #endif
 
 /* ---- Another context after the first step ---- */
@@ -216,6 +269,7 @@ int main(int argc, char **argv)
     CLAIM(a_certificate_that_the_info_callback_requires_is_not_taken_for_shown);
 #if OPENSSL_VERSION_NUMBER >= 0x30000000L
     CLAIM(a_ticket_that_is_given_before_the_certificate_came_is_not_that_of_a_member);
+    CLAIM(a_certificate_that_one_server_accepted_is_no_other_ones_once_the_rules_were_lifted);
 #endif
     CLAIM(who_resumed_before_the_context_was_switched_does_not_get_in_there);
     CLAIM(nor_with_a_ticket_that_is_renewed_on_the_way);

@@ -233,7 +233,7 @@ static enum outcome crosses_certificates(const struct kind *kind, const char *bi
         visit(&visitor, servers[0]);
     CHECK_SAYING(visit(&visitor, servers[0]), "%s, %s", kind->name, bind);
     /* And so is the first one at each context of a program. */
-    struct visitor guest = visitor_new(kind, "b.example");
+    struct visitor guest = visitor_new(kind, "a.example");
     visit(&guest, servers[1]);
     visitor_free(&guest);
     enum outcome outcome = tries(&visitor, servers[1]);

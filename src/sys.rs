@@ -23,7 +23,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
@@ -319,23 +319,11 @@ pub(crate) fn map(file: Option<&File>, size: usize) -> io::Result<NonNull<u8>> {
     NonNull::new(address.cast()).ok_or_else(|| io::Error::from_raw_os_error(libc::ENOMEM))
 }
 
-/// Bytes that are zero, are shared with children, and live as long as the process. `None` without memory.
-pub(crate) fn shared_bytes(count: usize) -> Option<&'static [AtomicU8]> {
-    // SAFETY: an atomic integer may be zero.
-    unsafe { shared_zeros(count) }
-}
-
-/// As [`shared_bytes`], in words.
+/// Words that are zero, are shared with children, and live as long as the process. `None` without memory.
 pub(crate) fn shared_words(count: usize) -> Option<&'static [AtomicU64]> {
-    // SAFETY: as above.
-    unsafe { shared_zeros(count) }
-}
-
-/// # Safety
-/// Zero bytes are a `T`, which may be changed while it is shared, by other processes too, and is aligned at a page.
-unsafe fn shared_zeros<T>(count: usize) -> Option<&'static [T]> {
-    let address = map(None, count * size_of::<T>()).ok()?;
-    // SAFETY: a new mapping of that length, readable and writable, which nobody ends; the rest as the caller promises.
+    let address = map(None, count * size_of::<AtomicU64>()).ok()?;
+    // SAFETY: a new mapping of that length, aligned at a page, readable and writable, which nobody ends. Zeros are atomic
+    // integers, which may be changed while they are shared, by other processes too.
     #[allow(clippy::disallowed_methods, reason = "a mapping is not null")]
     Some(unsafe { std::slice::from_raw_parts(address.as_ptr().cast(), count) })
 }

@@ -205,8 +205,8 @@ static void contexts_that_are_gone(void)
                 setup.ports[0] = OPEN_TO_ALL;
                 world_open(&world, &setup, place, "stateless");
                 world_churn(&world, 520);
-                /* The first handshake at a context of a program that knows rules is a full one. */
-                struct guest first = guest_new("b.example", KINDS_OF_CLIENTS[k], NOBODY);
+                /* The first handshake under a name of a program that knows rules is a full one. */
+                struct guest first = guest_new("a.example", KINDS_OF_CLIENTS[k], NOBODY);
                 world_visit(&world, 0, 0, &first, &early);
                 world_visit(&world, 1, 0, &guest, &early);
                 bool resumed = world_visit(&world, 0, 0, &guest, &early) == RESUMED;

@@ -16,6 +16,7 @@ mod keys;
 mod memory;
 mod metrics;
 mod outside;
+pub mod seen;
 mod sessions;
 mod tickets;
 mod view;

@@ -9,7 +9,7 @@
 //! it knows what serves. Threads and forks: any; the table has no lock. Failure: what is not known, or finds no room,
 //! costs a full handshake.
 
-use super::{Engine, Policy};
+use super::{Engine, Policy, seen};
 use crate::clock::UnixMillis;
 use crate::config::Bind;
 use crate::store::Served;
@@ -24,9 +24,8 @@ pub struct Visit<'a> {
     pub accepting: Policy,
     /// The address that the client connected to, which does so too: see [`Listener`]. Looked at in the same cases.
     pub listener: Listener,
-    /// The fingerprint of the policy that served the name last at another port of the accepting context, if that is known:
-    /// it counts where the node does not know the place.
-    pub elsewhere: Option<u16>,
+    /// A number of the accepting context, which no other context has; 0 where it is not known. Looked at in the same cases.
+    pub context: u64,
 }
 
 /// A local address as bytes: port, and address of IPv4 or IPv6; zeros where it is not known.
@@ -45,21 +44,24 @@ impl Engine {
         self.config.resumption.bind != Bind::Off && (!policy.is_public() || self.has_rules())
     }
 
-    /// Whether a session of `policy` may be resumed on this visit, as far as the node knows: always while it knows no
-    /// rules; else where the same policy was the last to serve the name at this place, and the place is not marked as
-    /// mixed. A place that is not known costs a full handshake, and is known from then on.
+    /// Whether a session of `policy` may be resumed on this visit: always where no rules matter; else where this program
+    /// has served the name under that policy, and the node does not know the place otherwise: that another policy was the
+    /// last to serve there, or that several do. What is not known costs a full handshake, and is known from then on.
     pub fn may_resume(&self, visit: &Visit<'_>, policy: Policy, now: UnixMillis) -> bool {
-        if !self.has_rules() || self.config.resumption.bind == Bind::Off {
+        if !self.knows_rules(policy) {
             return true;
         }
-        match self.store.served(self.place(visit), now) {
+        let may_be = match self.store.served(self.place(visit), now) {
             Served::By(print) => print == policy.print(),
-            Served::Nothing | Served::NoRoom => visit.elsewhere == Some(policy.print()),
+            Served::Nothing | Served::NoRoom => true,
             Served::Mixed => false,
-        }
+        };
+        may_be
+            && visit.context != 0
+            && seen::contains(self.seen_hash(visit.context, visit.name, policy))
     }
 
-    /// Remembers which policy served.
+    /// Remembers that a policy served, and was judged.
     pub fn note_served(&self, visit: &Visit<'_>, policy: Policy, now: UnixMillis) {
         if !policy.is_public() {
             self.note_rules();
@@ -68,18 +70,13 @@ impl Engine {
             let keep = self.config.resumption.lifetime;
             self.store.note_served(self.place(visit), policy.print(), now, keep);
         }
+        self.note_seen(visit.context, visit.name, policy);
     }
 
-    /// Forgets which policy served a name: the next handshake there that is judged says so again.
-    pub fn forget_served(&self, visit: &Visit<'_>, now: UnixMillis) {
-        // That no client has a session of.
-        let nobodys = Policy::of_rules(&[0xff; 32]);
-        self.note_served(visit, nobodys, now);
-    }
-
-    /// A hash of a server name that clients can neither predict nor choose.
-    pub fn name_hash(&self, name: &[u8]) -> u64 {
-        self.store.name_hash(&[name])
+    /// Remembers that this program has served a name under a policy. Also before the node knows rules: it may learn of some
+    /// later.
+    pub fn note_seen(&self, context: u64, name: &[u8], policy: Policy) {
+        seen::insert(self.seen_hash(context, name, policy));
     }
 
     /// A server with rules is there, although it has served nobody yet.
@@ -89,13 +86,18 @@ impl Engine {
         }
     }
 
-    /// Remembers that several policies serve a name: a handshake had to be ended.
-    pub fn note_mixed(&self, visit: &Visit<'_>, now: UnixMillis) {
+    /// Remembers that several policies serve a name (a handshake had to be ended), or that this one is not judged there.
+    pub fn note_mixed(&self, visit: &Visit<'_>, policy: Policy, now: UnixMillis) {
         self.store.note_restricted();
         self.store.note_mixed(self.place(visit), now, self.config.resumption.lifetime);
+        seen::remove(self.seen_hash(visit.context, visit.name, policy));
     }
 
     fn place(&self, visit: &Visit<'_>) -> u64 {
         self.store.name_hash(&[&visit.accepting.to_bytes(), &visit.listener, visit.name])
+    }
+
+    fn seen_hash(&self, context: u64, name: &[u8], policy: Policy) -> u64 {
+        self.store.name_hash(&[&context.to_le_bytes(), &policy.print().to_le_bytes(), name])
     }
 }

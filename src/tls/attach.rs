@@ -10,7 +10,6 @@ use openssl_sys::{CRYPTO_EX_DATA, SSL, SSL_CTX};
 use parking_lot::Mutex;
 
 use super::application::{self, Wishes};
-use super::elsewhere::Elsewhere;
 use super::ex_data::{Place, give, unmarked};
 use super::guard::guarded;
 use super::notes::Notes;
@@ -23,7 +22,6 @@ use super::sys::{
     SSL_SESS_CACHE_NO_INTERNAL_LOOKUP, SSL_SESS_CACHE_SERVER,
 };
 use super::trust::Trust;
-use super::watch::Watch;
 use super::{callbacks, handshake, hidden, policy, real, rules, ticket};
 use crate::config::{Mode, OnRemove, Resumption};
 use crate::engine::Engine;
@@ -47,9 +45,8 @@ pub(crate) struct Attachment {
     id_context: AtomicU8,
     configured: AtomicBool,
     ready: AtomicBool,
-    /// Whether the application leaves our info callback in place.
-    pub(super) watch: Watch,
-    pub(super) elsewhere: Elsewhere,
+    /// No other context has it; 0 where it is not known.
+    pub(super) number: u64,
     /// SSL_CTX_free(3) was seen to free the context.
     is_being_freed: AtomicBool,
     /// What the application asked for, which the library's settings cover.
@@ -121,8 +118,7 @@ pub(super) unsafe fn attach_then(
             id_context: AtomicU8::new(NOT_SEEN),
             configured: AtomicBool::new(false),
             ready: AtomicBool::new(false),
-            watch: Notes::find(ctx).map_or_else(Watch::new, |notes| notes.watch),
-            elsewhere: Elsewhere::of(private_number),
+            number: Notes::number_of(ctx),
             is_being_freed: AtomicBool::new(false),
             wishes: Wishes::of(ctx),
         };

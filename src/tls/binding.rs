@@ -9,10 +9,9 @@ use super::attach::Attachment;
 use super::handshake::Handshake;
 use super::name::ServerName;
 use super::slots::Slot;
-use super::watch::Watch;
 use super::{confirm, policy};
 use crate::clock;
-use crate::engine::{Engine, Policy, Visit};
+use crate::engine::{Engine, Policy};
 use crate::ring::Family;
 
 /// What a new ticket or session is tied to: for a renewal, what the resumed session was tied to; else the server name
@@ -28,7 +27,10 @@ pub(super) fn session_binding(
     let resumed = handshake.resumed(ssl);
     let bound = resumed.map(|resumed| (handshake.name, resumed.policy));
     let keeps_to = handshake.connection.keeps_to(serving);
-    if !keeps_to || !policy::admits_resumption(ssl, bound.is_some()) {
+    if !keeps_to
+        || !policy::admits_resumption(ssl, bound.is_some())
+        || policy::has_outlived_rules(engine, serving, ssl)
+    {
         return None;
     }
     if bound.is_some() {
@@ -36,11 +38,21 @@ pub(super) fn session_binding(
     }
     let name = ServerName::negotiated(ssl);
     if serving.is_public() && !engine.has_rules() {
+        note_seen(slot, ssl, handshake, &name);
         return Some((name, serving));
     }
     handshake.accepted_by(slot);
     note_served(engine, ssl, handshake, name.as_bytes(), serving);
     Some((name, serving))
+}
+
+/// Remembers that a public name was served, for when the node learns of rules.
+fn note_seen(slot: Slot, ssl: *mut SSL, handshake: &Handshake, name: &ServerName) {
+    if let Some(attachment) = slot.attachment()
+        && confirm::leaves_callback(ssl, handshake, Some(attachment)) == Some(true)
+    {
+        attachment.engine.note_seen(attachment.number, name.as_bytes(), Policy::PUBLIC);
+    }
 }
 
 /// Remembers which policy serves a name, where that will be looked at: a name under which the application puts an info
@@ -55,16 +67,9 @@ fn note_served(
     let now = clock::now();
     let attachment = handshake.slot().attachment();
     let is_left = confirm::leaves_callback(ssl, handshake, attachment);
-    if let Some(is_left) = is_left {
-        Watch::of(handshake.slot()).note(is_left);
-    }
-    let visit = |(accepting, listener)| Visit { name, accepting, listener, elsewhere: None };
-    match (handshake.accepting(ssl).map(visit), is_left) {
-        (Some(visit), Some(true)) => {
-            engine.note_served(&visit, serving, now);
-            confirm::note_elsewhere(engine, handshake, name, serving);
-        }
-        (Some(visit), Some(false)) => engine.note_mixed(&visit, now),
+    match (handshake.accepting(ssl), is_left) {
+        (Some(accepting), Some(true)) => engine.note_served(&accepting.visit(name), serving, now),
+        (Some(accepting), Some(false)) => engine.note_mixed(&accepting.visit(name), serving, now),
         _ if !serving.is_public() => engine.note_rules(),
         _ => {}
     }

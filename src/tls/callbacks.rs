@@ -24,7 +24,6 @@ use super::session::{self, Session};
 use super::slots::Slot;
 use super::sys::MacCtx;
 use super::ticket::{self, Direction, IV_LEN};
-use super::watch::Watch;
 use super::{confirm, pause, policy, removal};
 use crate::clock;
 use crate::config::OnRemove;
@@ -267,16 +266,13 @@ unsafe fn open_ticket(
     }
     handshake.secret = None;
     let server_name = ServerName::in_client_hello(ssl);
-    let visit = handshake.arrives(slot, ssl, attachment, &server_name);
+    let accepting = handshake.arrives(slot, ssl, attachment);
+    let visit = accepting.visit(server_name.as_bytes());
     let opening = engine.opening_key(&name, vector, &visit, now);
     if engine.has_rules() {
         confirm::ask(ssl, handshake);
     }
-    let is_judged =
-        |policy| !engine.knows_rules(policy) || Watch::of(slot).vouches_at(&visit.listener);
-    let Some(opening) = opening.filter(|opening| is_judged(opening.policy)) else {
-        return NO_TICKET;
-    };
+    let Some(opening) = opening else { return NO_TICKET };
     if opening.policy.is_public() && ends_without_id_context(attachment, ssl) {
         engine.counters().count(Counter::TicketsMac);
         return NO_TICKET;
@@ -295,10 +291,6 @@ unsafe fn open_ticket(
         return NO_TICKET;
     }
     let tls13 = is_tls13(ssl);
-    // Where this program was not seen to leave our info callback in place under that name, the making of a new ticket is
-    // where the resumption is judged. Not always: OpenSSL's clients may forget a TLS 1.2 session that is renewed.
-    let is_unseen =
-        engine.knows_rules(opening.policy) && visit.elsewhere != Some(opening.policy.print());
     handshake.opening(opening.age, engine, tls13);
     let (policy, family) = (opening.policy, opening.family);
     handshake.name = server_name;
@@ -306,7 +298,7 @@ unsafe fn open_ticket(
         Some(Resuming { policy, family, authenticated: None, engine: Arc::clone(engine) });
     confirm::ask(ssl, handshake);
     // In TLS 1.3 a client uses a ticket once: without a new one it could resume every second time only.
-    let is_renewed = tls13 || opening.age == Age::Older || is_unseen;
+    let is_renewed = tls13 || opening.age == Age::Older;
     if is_renewed { TICKET_AND_RENEW } else { TICKET }
 }
 

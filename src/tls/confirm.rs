@@ -21,19 +21,20 @@ use std::ptr::NonNull;
 use openssl_sys::{SSL, SSL_SESSION};
 use zeroize::Zeroizing;
 
+use super::accepting::Accepting;
 use super::attach::Attachment;
 use super::connection::{has_begun_to_answer, is_finished, is_quic, is_resumed, is_tls13};
 use super::cut::Cut;
 use super::guard::{contained, guarded};
-use super::handshake::{Handshake, NOWHERE, Resuming};
+use super::handshake::{Handshake, Resuming};
+use super::name::ServerName;
 use super::policy;
 use super::session::{self, MASTER_KEY_LEN, Session};
 use super::sys::{
     self, InfoCallback, SSL_CB_ACCEPT_LOOP, SSL_CB_HANDSHAKE_DONE, SSL_CB_HANDSHAKE_START,
 };
-use super::watch::Watch;
 use crate::clock;
-use crate::engine::{Engine, Policy, Visit};
+use crate::engine::{Engine, Policy};
 use crate::log::Once;
 use crate::ring::session_id::SESSION_ID_LEN;
 
@@ -80,10 +81,9 @@ pub(super) fn connection_is_freed(ssl: *mut SSL, handshake: &Handshake) {
         return;
     }
     let Some(resuming) = handshake.resumed(ssl).filter(|it| it.knows_rules()) else { return };
-    Watch::of(handshake.slot()).note(false);
-    if let Some((accepting, listener)) = handshake.accepting(ssl) {
-        let visit = Visit { name: handshake.name.as_bytes(), accepting, listener, elsewhere: None };
-        resuming.engine.note_mixed(&visit, clock::now());
+    if let Some(accepting) = handshake.accepting(ssl) {
+        let visit = accepting.visit(handshake.name.as_bytes());
+        resuming.engine.note_mixed(&visit, resuming.policy, clock::now());
     }
 }
 
@@ -171,7 +171,7 @@ unsafe extern "C" fn judge(ssl: *const SSL, position: c_int, value: c_int) {
 }
 
 /// The application has written over what was remembered of this handshake: nothing can be judged. Where there are rules,
-/// nothing that was resumed comes into force, and nothing more is resumed at this context.
+/// nothing that was resumed comes into force.
 fn give_up(ssl: *mut SSL) {
     // SAFETY: `ssl` is the connection whose callback is running, which keeps its context alive.
     unsafe {
@@ -185,12 +185,19 @@ fn give_up(ssl: *mut SSL) {
     let knows_rules =
         |it: &&Attachment| it.engine.has_rules() || !policy::is_public(&it.engine, Some(it), ssl);
     let Some(attachment) = Attachment::serving(ssl).filter(knows_rules) else { return };
-    attachment.watch.note(false);
     if is_resumed(ssl) && !is_quic(ssl) && !is_finished(ssl) {
+        guarded(|| note_unjudged(attachment, ssl));
         // SAFETY: as above.
         unsafe { Cut::end(ssl) }.stay();
         note_ended();
     }
+}
+
+/// The context that accepted the connection is not known: where the application did not switch, it is the one that serves.
+fn note_unjudged(attachment: &Attachment, ssl: *mut SSL) {
+    let (engine, name) = (&attachment.engine, ServerName::negotiated(ssl));
+    let visit = Accepting::of(attachment, ssl).visit(name.as_bytes());
+    engine.note_mixed(&visit, policy::serving(engine, ssl), clock::now());
 }
 
 /// What OpenSSL would call without us. It goes on calling ours until it returns to the application, also when the
@@ -272,18 +279,16 @@ pub(super) fn conclude(ssl: *mut SSL, handshake: &mut Handshake) {
 }
 
 fn compare(ssl: *mut SSL, handshake: &mut Handshake) {
-    let (accepting, listener) = handshake.accepting(ssl).unwrap_or(NOWHERE);
+    let accepting = handshake.accepting(ssl).unwrap_or(Accepting::UNKNOWN);
     let Some(resuming) = handshake.resumed(ssl) else { return };
     let (engine, policy, now) = (&resuming.engine, resuming.policy, clock::now());
-    let visit = Visit { name: handshake.name.as_bytes(), accepting, listener, elsewhere: None };
+    let visit = accepting.visit(handshake.name.as_bytes());
     if fits(engine, ssl, resuming) {
         if handshake.connection.policy.is_none() {
             if handshake.is_watched {
-                Watch::of(handshake.slot()).note(true);
                 engine.note_served(&visit, policy, now);
-                note_elsewhere(engine, handshake, visit.name, policy);
             } else {
-                engine.note_mixed(&visit, now);
+                engine.note_mixed(&visit, policy, now);
             }
         }
         handshake.connection.keeps_to(policy);
@@ -294,16 +299,9 @@ fn compare(ssl: *mut SSL, handshake: &mut Handshake) {
     if handshake.has_passed || is_finished(ssl) {
         return;
     }
-    engine.note_mixed(&visit, now);
+    engine.note_mixed(&visit, policy, now);
     end(ssl, handshake);
     note_ended();
-}
-
-/// Remembers which policy served a name, for other ports of the context that accepted it.
-pub(super) fn note_elsewhere(engine: &Engine, handshake: &Handshake, name: &[u8], policy: Policy) {
-    if let Some(attachment) = handshake.slot().attachment().filter(|_| engine.has_rules()) {
-        attachment.elsewhere.note(engine.name_hash(name), policy.print());
-    }
 }
 
 /// Makes sure that this handshake fails.

@@ -11,11 +11,13 @@ use std::sync::Arc;
 use openssl_sys::{CRYPTO_EX_DATA, SSL};
 use zeroize::Zeroizing;
 
+use super::accepting::Accepting;
 use super::attach::Attachment;
+use super::confirm;
 use super::confirm::Withheld;
 use super::connection::{
     FINISHED_LEN, has_begun_to_answer, has_server_random, is_quic, is_renegotiated, is_resumed,
-    last_finished, listener,
+    last_finished,
 };
 use super::cut::Cut;
 use super::ex_data::{Place, give, unmarked};
@@ -25,9 +27,8 @@ use super::removal::{self, Held};
 use super::session::Session;
 use super::slots::Slot;
 use super::sys::{self, InfoCallback};
-use super::{confirm, policy};
 use crate::clock::{self, UnixMillis};
-use crate::engine::{Engine, Listener, Policy, Visit, Waited};
+use crate::engine::{Engine, Policy, Waited};
 use crate::ring::{Age, Family};
 use crate::stats::Counter;
 
@@ -54,8 +55,8 @@ pub(super) struct Handshake {
     pending: Option<Pending>,
     /// The context that accepted the connection.
     slot: Slot,
-    /// That context's policy and the address that it listens on, where they had to be known.
-    accepting: Option<(Policy, Listener)>,
+    /// As it was before the application could switch contexts, where it had to be known.
+    accepting: Option<Accepting>,
     /// The server name that the client asks to resume under.
     pub(super) name: ServerName,
     /// The session that the client asks to resume, of which the key or the session itself was handed out last.
@@ -92,9 +93,6 @@ pub(super) struct Handshake {
     /// Its inner connection may be gone before it.
     is_quic: bool,
 }
-
-/// Where nothing is known of the accepting context.
-pub(super) const NOWHERE: (Policy, Listener) = (Policy::PUBLIC, [0; 18]);
 
 /// What a client asks to resume.
 pub(super) struct Resuming {
@@ -287,29 +285,22 @@ impl Handshake {
 
     /// Notes that the client asks to resume at a context of this slot, before the application could switch contexts.
     /// Returns where that is, as far as it is known.
-    pub(super) fn arrives<'a>(
+    pub(super) fn arrives(
         &mut self,
         slot: Slot,
         ssl: *mut SSL,
         attachment: &Attachment,
-        name: &'a ServerName,
-    ) -> Visit<'a> {
+    ) -> Accepting {
         self.slot = slot;
-        let (engine, name) = (&attachment.engine, name.as_bytes());
-        let mut elsewhere = None;
-        if engine.has_rules() {
-            self.accepting = Some((policy::accepting(attachment), listener(ssl)));
-            elsewhere = attachment.elsewhere.served(engine.name_hash(name));
+        if attachment.engine.has_rules() {
+            self.accepting = Some(Accepting::of(attachment, ssl));
         }
-        let (accepting, listener) = self.accepting.unwrap_or(NOWHERE);
-        Visit { name, accepting, listener, elsewhere }
+        self.accepting.unwrap_or(Accepting::UNKNOWN)
     }
 
-    /// The accepting context's policy and listener, also after a switch; `None` where the connection does not tell any
-    /// more which context that was.
-    pub(super) fn accepting(&self, ssl: *mut SSL) -> Option<(Policy, Listener)> {
-        let now = |attachment| (policy::accepting(attachment), listener(ssl));
-        self.accepting.or_else(|| self.slot.attachment().map(now))
+    /// The accepting context, also after a switch; `None` where the connection does not tell any more which one that was.
+    pub(super) fn accepting(&self, ssl: *mut SSL) -> Option<Accepting> {
+        self.accepting.or_else(|| Some(Accepting::of(self.slot.attachment()?, ssl)))
     }
 
     /// The slot of the accepting context, once the client has asked to resume.

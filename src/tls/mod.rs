@@ -5,6 +5,7 @@
 //! inherited; no thread is started. Failure: every callback has a soft answer (ARCHITECTURE.md), leaves OpenSSL's error
 //! queue and errno as they were, and lets no panic through.
 
+mod accepting;
 mod application;
 mod attach;
 mod binding;
@@ -16,7 +17,6 @@ mod code;
 mod confirm;
 mod connection;
 mod cut;
-mod elsewhere;
 mod ex_data;
 mod functions;
 mod guard;
@@ -37,7 +37,6 @@ mod sys;
 mod template;
 mod ticket;
 mod trust;
-mod watch;
 
 pub(crate) use attach::{attach, detach, early_data_allowed};
 #[cfg(feature = "openssl")]

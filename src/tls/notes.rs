@@ -7,19 +7,28 @@ use openssl_sys::{CRYPTO_EX_DATA, SSL_CTX};
 
 use super::ex_data::{Place, give, unmarked};
 use super::guard::contained;
-use super::watch::Watch;
 use super::{attach, sys};
+use crate::engine::seen;
 
 /// The notes on one context, in its ex_data until it is freed.
 pub(super) struct Notes {
-    /// Taken when the context is made: servers fork before it is attached.
-    pub(super) watch: Watch,
+    /// No other context has it. Made with the context: servers fork before it is attached.
+    number: u64,
     /// It was given a session id context.
     pub(super) id_context: AtomicBool,
     /// The application decides itself which early data it allows.
     pub(super) early_data: AtomicBool,
     /// It connects to servers.
     connects: AtomicBool,
+}
+
+fn new_number() -> u64 {
+    // What is seen of this context is to be shared with children.
+    seen::prepare();
+    let mut bytes = [0; 8];
+    // Without randomness there are no keys either.
+    let _ = crate::sys::random(&mut bytes);
+    u64::from_le_bytes(bytes)
 }
 
 /// Whether this context was seen to connect to servers.
@@ -42,10 +51,19 @@ impl Notes {
         unsafe { Some(&*unmarked(openssl_sys::SSL_CTX_get_ex_data(ctx, index))?.as_ptr()) }
     }
 
+    /// A number that no other context has.
+    ///
+    /// # Safety
+    /// As for [`Notes::find`].
+    pub(super) unsafe fn number_of(ctx: *mut SSL_CTX) -> u64 {
+        // SAFETY: as the caller promises.
+        unsafe { Notes::find(ctx) }.map_or_else(new_number, |notes| notes.number)
+    }
+
     fn new(is_late: bool) -> Self {
         let told = || AtomicBool::new(is_late);
         Notes {
-            watch: Watch::new(),
+            number: new_number(),
             id_context: told(),
             early_data: told(),
             connects: AtomicBool::new(false),

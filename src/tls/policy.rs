@@ -81,18 +81,31 @@ pub(super) fn admits_resumption(ssl: *mut SSL, by_session: bool) -> bool {
     by_session || !is_resumed(ssl) && has_certificate_cipher(ssl)
 }
 
+/// Whether the session holds a client's certificate where anybody gets in: it was verified under rules that the application
+/// has lifted since, so the session would show it to servers with other rules.
+pub(super) fn has_outlived_rules(engine: &Engine, serving: Policy, ssl: *mut SSL) -> bool {
+    serving.is_public()
+        && engine.config().resumption.bind != Bind::Off
+        && !lacks_client_certificate(ssl)
+}
+
 /// Whether the client of a full handshake has no certificate where one is required now: that came to be required after the
 /// client was asked.
 fn lacks_required_certificate(ssl: *mut SSL) -> bool {
-    // SAFETY: `ssl` is the connection whose callback is running, and so is its session valid.
-    let (mode, session) =
-        unsafe { (openssl_sys::SSL_get_verify_mode(ssl), openssl_sys::SSL_get_session(ssl)) };
+    // SAFETY: `ssl` is the connection whose callback is running.
+    let mode = unsafe { openssl_sys::SSL_get_verify_mode(ssl) };
     // In TLS 1.3 it may be asked for later.
     let later = if is_tls13(ssl) { SSL_VERIFY_POST_HANDSHAKE } else { 0 };
     let required = SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT;
-    // SAFETY: as above.
-    mode & (required | later) == required
-        && (session.is_null() || unsafe { sys::SSL_SESSION_get0_peer(session) }.is_null())
+    mode & (required | later) == required && lacks_client_certificate(ssl)
+}
+
+fn lacks_client_certificate(ssl: *mut SSL) -> bool {
+    // SAFETY: `ssl` is the connection whose callback is running, and so is its session valid.
+    unsafe {
+        let session = openssl_sys::SSL_get_session(ssl);
+        session.is_null() || sys::SSL_SESSION_get0_peer(session).is_null()
+    }
 }
 
 fn has_certificate_cipher(ssl: *mut SSL) -> bool {

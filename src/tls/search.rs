@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use openssl_sys::{SSL, SSL_SESSION};
 
+use super::accepting::Accepting;
 use super::attach::Attachment;
 use super::confirm::Withheld;
 use super::connection::is_tls13;
@@ -18,10 +19,9 @@ use super::handshake::{Consumed, Handshake, Resuming};
 use super::name::ServerName;
 use super::session::Session;
 use super::slots::Slot;
-use super::watch::Watch;
 use super::{confirm, pause, policy, session};
 use crate::clock;
-use crate::engine::{self, Listener, Lookup, Policy, StoredSession, Visit};
+use crate::engine::{self, Lookup, StoredSession, Visit};
 use crate::stats::Counter;
 use crate::sys::memory;
 
@@ -73,9 +73,7 @@ pub(super) fn end(slot: Slot, ssl: *mut SSL, id: &[u8]) -> Search {
 struct Wanted {
     attachment: &'static Attachment,
     name: ServerName,
-    accepting: Policy,
-    listener: Listener,
-    elsewhere: Option<u16>,
+    accepting: Accepting,
     lookup: Lookup,
 }
 
@@ -93,20 +91,18 @@ impl Wanted {
     fn of(slot: Slot, ssl: *mut SSL, handshake: &mut Handshake) -> Option<Self> {
         let attachment = slot.attachment_for(ssl)?;
         let name = ServerName::in_client_hello(ssl);
-        let Visit { accepting, listener, elsewhere, .. } =
-            handshake.arrives(slot, ssl, attachment, &name);
+        let accepting = handshake.arrives(slot, ssl, attachment);
         if attachment.engine.has_rules() {
             confirm::ask(ssl, handshake);
         }
         // TLS 1.2 ids are visible on the wire and reused by design.
         let single_use = attachment.engine.config().resumption.single_use && is_tls13(ssl);
         let lookup = if single_use { Lookup::Consume } else { Lookup::Keep };
-        Some(Wanted { attachment, name, accepting, listener, elsewhere, lookup })
+        Some(Wanted { attachment, name, accepting, lookup })
     }
 
     fn visit(&self) -> Visit<'_> {
-        let Wanted { accepting, listener, elsewhere, .. } = *self;
-        Visit { name: self.name.as_bytes(), accepting, listener, elsewhere }
+        self.accepting.visit(self.name.as_bytes())
     }
 
     /// The session of a handshake that begins anew, if it asks for the same name with it.
@@ -139,10 +135,7 @@ impl Wanted {
             return None;
         };
         let knows_rules = self.attachment.engine.knows_rules(stored.policy);
-        // The last question counts as a try.
-        if self.ends_the_handshake(session, ssl)
-            || knows_rules && !self.is_judged_later(ssl, Watch::of(handshake.slot()))
-        {
+        if self.ends_the_handshake(session, ssl) {
             session::free(session);
             counters.count(Counter::SessionsBinding);
             return None;
@@ -171,19 +164,6 @@ impl Wanted {
             handshake.consumed = memory::try_box(Consumed { id, value, note });
         }
         Some(session)
-    }
-
-    /// Whether it will be judged if it may be in force. In TLS 1.2 an info callback alone can do so, and without that the
-    /// handshake fails: so until the judgement the node, too, does not know what serves the name.
-    fn is_judged_later(&self, ssl: *mut SSL, watch: &Watch) -> bool {
-        if is_tls13(ssl) {
-            return watch.vouches_at(&self.listener);
-        }
-        let is_tried = watch.is_tried_at(&self.listener);
-        if is_tried {
-            self.attachment.engine.forget_served(&self.visit(), clock::now());
-        }
-        is_tried || watch.is_left()
     }
 
     /// Whether OpenSSL would end the handshake instead of ignoring the session: it does where the client is verified

@@ -62,6 +62,8 @@ impl Fault {
         let is_over = AtomicBool::new(false);
         std::thread::scope(|scope| {
             let handshakes = scope.spawn(|| handshakes(&nodes[0], &is_over));
+            // Also when a claim fails: the scope waits for them.
+            let ends = Ends(&is_over);
             (self.begin)(&mut redis, &middleman);
             let missed = nodes[0].keep(b"meanwhile");
             if self.says.is_some() {
@@ -76,12 +78,21 @@ impl Fault {
             agree(&nodes);
             let id = nodes[1].keep(b"after");
             nodes[0].finds_soon(&id);
-            is_over.store(true, Ordering::Release);
+            drop(ends);
             let [slow, waited, all] = handshakes.join().expect("no panic");
             assert!(waited == 0 && slow <= 3 + all / 50, "of {all}, {slow} slow, {waited} waited");
         });
         // Before Redis ends, which they would tell.
         nodes.into_iter().for_each(end);
+    }
+}
+
+/// Sets a flag at its end.
+struct Ends<'a>(&'a AtomicBool);
+
+impl Drop for Ends<'_> {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Release);
     }
 }
 

@@ -106,7 +106,7 @@ pub(crate) fn agree(nodes: &[Node]) {
 
 /// Everybody's visit.
 pub(crate) const SHOP: Visit<'static> =
-    Visit { name: b"shop.example", accepting: Policy::PUBLIC, listener: [0; 18], elsewhere: None };
+    Visit { name: b"shop.example", accepting: Policy::PUBLIC, listener: [0; 18], context: 1 };
 
 pub(crate) struct Node(pub(crate) Arc<Engine>);
 

@@ -55,6 +55,7 @@ fn a_session_is_tied_to_its_server_name_and_tells_its_policy() {
         assert!(engine.find_session(&id, &visit, Lookup::Consume, now).is_none());
     }
     assert_eq!(engine.counters().value(Counter::SessionsBinding), 3);
+    engine.note_served(&SHOP, rules(1), now);
     let found = engine.find_session(&id, &SHOP, Lookup::Keep, now).expect("not consumed");
     assert_eq!((found.policy, &found.value[..], found.note), (rules(1), &b"session"[..], 77));
     engine.note_served(&SHOP, rules(2), now);

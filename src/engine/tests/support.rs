@@ -63,7 +63,7 @@ pub(super) fn now() -> UnixMillis {
 
 /// Everybody's visit to the shop.
 pub(super) const SHOP: Visit<'static> =
-    Visit { name: b"shop.example", accepting: Policy::PUBLIC, listener: [0; 18], elsewhere: None };
+    Visit { name: b"shop.example", accepting: Policy::PUBLIC, listener: [0; 18], context: 1 };
 
 /// A session of everybody's, an hour long, from a connection of now.
 pub(super) fn session<'a>(id: &'a [u8], value: &'a [u8], now: UnixMillis) -> NewSession<'a> {

@@ -39,9 +39,10 @@ fn a_ticket_is_tied_to_its_server_name_and_tells_its_policy() {
             let ticket = issue_under(&engine, name, policy, now).unwrap();
             for other in names {
                 let visit = Visit { name: other, ..SHOP };
+                engine.note_served(&visit, policy, now);
                 let opening = opening_at(&engine, &ticket, &visit, now).unwrap();
                 assert_eq!(opening.key == ticket.issuing.key, name == other);
-                assert_eq!(opening.policy, policy, "also to a process that has learned nothing");
+                assert_eq!(opening.policy, policy);
             }
         }
     }
@@ -53,6 +54,7 @@ fn a_ticket_that_says_another_policy_than_its_own_has_another_key() {
     let [one, other] =
         [rules(1), rules(2)].map(|policy| issue_under(&engine, SHOP.name, policy, now).unwrap());
     let forged = Ticket { issuing: other.issuing.clone(), vector: one.vector };
+    engine.note_served(&SHOP, rules(2), now);
     let opening = opening(&engine, &forged, now).unwrap();
     assert_ne!(opening.key, one.issuing.key);
 }
@@ -72,27 +74,29 @@ fn a_ticket_is_opened_where_its_policy_served_the_name_last_and_nowhere_else() {
     engine.note_served(&elsewhere, Policy::PUBLIC, now);
     assert!(opening_at(&other, &public, &elsewhere, now).is_some());
     assert!(opening(&other, &public, now).is_none(), "listeners are told apart");
-    let port = Visit { listener: [1; 18], ..SHOP };
-    assert!(!other.may_resume(&port, rules(1), now), "by their addresses too");
-    other.note_mixed(&SHOP, now);
+    other.note_mixed(&SHOP, Policy::PUBLIC, now);
     assert!(opening(&engine, &verified, now).is_none(), "several serve it");
     assert!(place.engine().has_rules(), "also for those that come later");
 }
 
 #[test]
-fn what_another_port_of_the_context_knows_counts_where_the_place_is_not_known() {
-    let engine = Place::new().engine();
-    let now = now();
-    engine.note_rules();
+fn a_name_counts_where_this_program_served_it_and_the_node_knows_nothing_else() {
+    let (engine, now) = (Place::new().engine(), now());
     let (policy, other) = (rules(1), rules(2));
-    let known_elsewhere = Visit { elsewhere: Some(policy.print()), ..SHOP };
-    assert!(!engine.may_resume(&SHOP, policy, now));
-    assert!(engine.may_resume(&known_elsewhere, policy, now));
-    assert!(!engine.may_resume(&known_elsewhere, other, now));
+    let at_another_port = Visit { listener: [1; 18], ..SHOP };
+    engine.note_served(&at_another_port, policy, now);
+    assert!(engine.may_resume(&SHOP, policy, now), "FTP has a new port for each transfer");
+    assert!(!engine.may_resume(&SHOP, other, now));
     engine.note_served(&SHOP, other, now);
-    assert!(!engine.may_resume(&known_elsewhere, policy, now), "the place itself counts first");
-    engine.note_mixed(&SHOP, now);
-    assert!(!engine.may_resume(&known_elsewhere, policy, now));
+    assert!(!engine.may_resume(&SHOP, policy, now), "the place itself counts first");
+    assert!(engine.may_resume(&at_another_port, policy, now));
+    for context in [0, 2] {
+        let visit = Visit { context, ..SHOP };
+        assert!(!engine.may_resume(&visit, other, now), "as a program that was started anew");
+    }
+    engine.note_mixed(&SHOP, other, now);
+    assert!(!engine.may_resume(&SHOP, other, now));
+    assert!(!engine.may_resume(&at_another_port, other, now), "it is not judged any more");
 }
 
 #[test]
@@ -146,6 +150,7 @@ fn a_ticket_ends_with_its_family_whatever_its_session_says() {
     let (engine, now) = (Engine::new(alone()).unwrap(), now());
     let family = engine.new_family(now);
     let renewed = now + HOUR * 11;
+    engine.note_served(&SHOP, rules(1), now);
     let issuing = engine.issuing_key(SHOP.name, rules(1), renewed, renewed).unwrap();
     let vector = issuing.key.vector(Some(family), &[9; 16]);
     let ticket = Ticket { issuing, vector };
