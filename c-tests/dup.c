@@ -164,11 +164,75 @@ static void an_info_callback_that_passes_on_to_that_of_another_connection_stays(
     }
 }
 
+/* ---- An info callback that is found on a connection and given to a context ---- */
+
+enum place { ITS_OWN, ATTACHED, NOT_ATTACHED, PLACES };
+
+static SSL_CTX *goal;
+static bool is_wrapped;    /* in one that passes on to it */
+
+static int gives_what_it_finds(SSL *ssl, int *alert, void *arg)
+{
+    info_callback *current = SSL_get_info_callback(ssl);
+    (void)alert, (void)arg;
+    if (current != NULL) {
+        found = current;
+        SSL_CTX_set_info_callback(goal, is_wrapped ? passes_on : current);
+    }
+    return SSL_TLSEXT_ERR_OK;
+}
+
+static enum place place;
+
+static void visitors_come_to(SSL_CTX *server)
+{
+    struct visitor visitor = visitor_new(tried_kind, "a.example");
+    for (int visits = 0; visits < 5; visits++) {
+        ends_seen = 0;
+        visit(&visitor, server);
+        bool is_seen = is_wrapped && server == goal && found != NULL;
+        /* Twice where it stands before ours for a part of the handshake only. */
+        CHECK_SAYING(!is_seen || ends_seen == 1 || ends_seen == 2, "%s, rules %d, place %d, visit %d: %d times",
+                     tried_kind->name, has_rules, place, visits, ends_seen);
+        if (visits == 3)
+            visitor_forgets(&visitor);
+    }
+    visitor_free(&visitor);
+}
+
+static void is_given_to_a_context(void)
+{
+    site_open(gives_what_it_finds);
+    SSL_CTX *other = server_new();
+    CHECK(tlsresume_attach(site.tr, other) == 1);
+    SSL_CTX *goals[PLACES] = {site.server, other, server_new()};
+    goal = goals[place];
+    for (int rounds = 0; rounds < 2; rounds++) {
+        visitors_come_to(site.server);
+        CHECK_SAYING(found != NULL, "%s: nothing was found", tried_kind->name);
+        visitors_come_to(goal);
+    }
+    SSL_CTX_free(other);
+    SSL_CTX_free(goals[NOT_ATTACHED]);
+    site_close();
+}
+
+static void an_info_callback_that_is_found_on_a_connection_may_be_given_to_a_context(void)
+{
+    for (place = 0; place < PLACES; place++)
+        for (int setting = 0; setting < 4; setting++) {
+            has_rules = setting & 1;
+            is_wrapped = setting & 2;
+            for_each_kind_apart(is_given_to_a_context);
+        }
+}
+
 int main(int argc, char **argv)
 {
     check_begin(argc, argv);
     own_certificate();
     CLAIM(a_copy_of_a_connection_has_its_info_callback_and_resumes);
     CLAIM(an_info_callback_that_passes_on_to_that_of_another_connection_stays);
+    CLAIM(an_info_callback_that_is_found_on_a_connection_may_be_given_to_a_context);
     return check_end();
 }

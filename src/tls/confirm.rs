@@ -18,7 +18,7 @@
 use std::ffi::c_int;
 use std::ptr::NonNull;
 
-use openssl_sys::{SSL, SSL_SESSION};
+use openssl_sys::{SSL, SSL_CTX, SSL_SESSION};
 use zeroize::Zeroizing;
 
 use super::accepting::Accepting;
@@ -37,6 +37,7 @@ use crate::clock;
 use crate::engine::{Engine, Policy};
 use crate::log::Once;
 use crate::ring::session_id::SESSION_ID_LEN;
+use crate::sys::thread_word::ThreadWord;
 
 /// From now on this handshake is judged, first when the ServerHello is due.
 pub(super) fn ask(ssl: *mut SSL, handshake: &mut Handshake) {
@@ -65,7 +66,7 @@ pub(super) fn leaves_callback(
     // SAFETY: `ssl` is the connection whose callback is running, which keeps both contexts alive.
     let (current, inherited) = unsafe {
         let ctx = accepting.map_or_else(|| openssl_sys::SSL_get_SSL_CTX(ssl), Attachment::ctx);
-        (sys::SSL_get_info_callback(ssl), sys::SSL_CTX_get_info_callback(ctx))
+        (sys::SSL_get_info_callback(ssl), callback_of_context(ctx))
     };
     (current.is_none() || is_same(current, inherited)).then_some(true)
 }
@@ -99,6 +100,15 @@ static JUDGE: InfoCallback = judge;
 
 fn is_judge(callback: Option<InfoCallback>) -> bool {
     callback.is_some_and(|callback| std::ptr::fn_addr_eq(callback, JUDGE))
+}
+
+/// A context's own callback. An application that finds ours on a connection may give it to a context: that is none.
+///
+/// # Safety
+/// `ctx` is a valid context.
+unsafe fn callback_of_context(ctx: *mut SSL_CTX) -> Option<InfoCallback> {
+    // SAFETY: as the caller promises.
+    unsafe { sys::SSL_CTX_get_info_callback(ctx) }.filter(|callback| !is_judge(Some(*callback)))
 }
 
 /// The secret of a session that was handed out, of TLS 1.2 or older. The session itself is kept: another one may have its
@@ -142,7 +152,7 @@ unsafe extern "C" fn judge(ssl: *const SSL, position: c_int, value: c_int) {
     // SAFETY: `ssl` is the connection whose callback is running, and each reference to its handshake is the only one while
     // it is used. The application's callback gets the arguments that OpenSSL gave.
     unsafe {
-        let mut saved = None;
+        let (mut saved, mut was_ours) = (None, false);
         if let Some(handshake) = Handshake::current(ssl) {
             if handshake.is_in_callback {
                 return;
@@ -150,11 +160,11 @@ unsafe extern "C" fn judge(ssl: *const SSL, position: c_int, value: c_int) {
             if position == SSL_CB_HANDSHAKE_START {
                 contained(|| handshake.begins(ssl));
             }
-            saved = handshake.info_callback;
+            (saved, was_ours) = (handshake.info_callback, handshake.is_asked);
             handshake.is_in_callback = true;
         }
-        if let Some(callback) = application_callback(ssl, saved) {
-            callback(ssl, position, value);
+        if let Some(callback) = application_callback(ssl, saved, was_ours) {
+            pass_on(callback, ssl, position, value);
         }
         if let Some(handshake) = Handshake::current(ssl) {
             handshake.is_in_callback = false;
@@ -180,7 +190,7 @@ fn give_up(ssl: *mut SSL) {
             return;
         }
         let ctx = openssl_sys::SSL_get_SSL_CTX(ssl);
-        sys::SSL_set_info_callback(ssl, sys::SSL_CTX_get_info_callback(ctx));
+        sys::SSL_set_info_callback(ssl, callback_of_context(ctx));
     }
     let knows_rules =
         |it: &&Attachment| it.engine.has_rules() || !policy::is_public(&it.engine, Some(it), ssl);
@@ -201,18 +211,41 @@ fn note_unjudged(attachment: &Attachment, ssl: *mut SSL) {
 }
 
 /// What OpenSSL would call without us. It goes on calling ours until it returns to the application, also when the
-/// connection has the application's back; and an application that puts a callback of its own in the place of ours may
-/// call ours from there.
-fn application_callback(ssl: *mut SSL, saved: Option<InfoCallback>) -> Option<InfoCallback> {
+/// connection has the application's back; and an application that puts a callback of its own in the place of ours, or
+/// gives its context one, may call ours from there.
+fn application_callback(
+    ssl: *mut SSL,
+    saved: Option<InfoCallback>,
+    was_ours: bool,
+) -> Option<InfoCallback> {
     saved.or_else(|| {
         // SAFETY: `ssl` is the connection whose callback is running; the getters touch nothing else.
         unsafe {
             let current = sys::SSL_get_info_callback(ssl);
-            let is_replaced = current.is_some() && !is_judge(current);
-            let ctx = openssl_sys::SSL_get_SSL_CTX(ssl);
-            if is_replaced { None } else { sys::SSL_CTX_get_info_callback(ctx) }
+            let is_ours = is_judge(current) || was_ours && current.is_none();
+            is_ours.then(|| callback_of_context(openssl_sys::SSL_get_SSL_CTX(ssl)))?
         }
     })
+}
+
+/// Calls the application's callback, unless that is what called ours for this connection, of which nothing is remembered
+/// that would tell.
+///
+/// # Safety
+/// `ssl` is the connection whose callback is running.
+unsafe fn pass_on(callback: InfoCallback, ssl: *mut SSL, position: c_int, value: c_int) {
+    static CALLED_FOR: ThreadWord = ThreadWord::new();
+    let before = CALLED_FOR.get();
+    // SAFETY: as the caller promises; no reference to its handshake is in use.
+    unsafe {
+        if Handshake::current(ssl).is_some() {
+            return callback(ssl, position, value);
+        }
+        if before != ssl.addr() && CALLED_FOR.set(ssl.addr()) {
+            callback(ssl, position, value);
+            CALLED_FOR.set(before);
+        }
+    }
 }
 
 /// Judges, and takes our callback off when no later step can change the result.
