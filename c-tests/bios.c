@@ -126,6 +126,8 @@ static void was_traced(void)
     }
     stays_ended(&pair);
     pair_free(&pair, true);
+    /* Since OpenSSL 3.2 a connection that is freed has no BIOs any more: they get their callbacks back when they are used. */
+    BIO_ctrl_pending(bio);
     CHECK_SAYING(BIO_get_callback_ex(bio) == callback_of_application(), "%s, tracing %d", tried_kind->name, tracing);
     BIO_free(bio);
     site_close();
@@ -440,11 +442,168 @@ static void who_shares_a_bio_of_dtls_with_one_whose_handshake_was_ended_goes_on(
     }
 }
 
+/* ---- Callbacks of the older kind ---- */
+
+static int older_told[2];    /* of bytes, and of the BIO's end */
+
+static long older(BIO *bio, int operation, const char *bytes, int len, long argument, long result)
+{
+    (void)bio, (void)bytes, (void)argument;
+    older_told[0] += operation == (BIO_CB_WRITE | BIO_CB_RETURN) && result == len;
+    older_told[1] += operation == BIO_CB_FREE;
+    return result;
+}
+
+static enum { BEFORE_THE_CONNECTION, WITH_THE_CONNECTION, AFTER_THE_CONNECTION, MOMENTS } freed;
+
+static void has_an_older_callback(void)
+{
+    site_open();
+    struct pair pair = pair_over_memory();
+    BIO *bio = memory_bio();    /* the server's alone */
+    SSL_set0_wbio(pair.server, bio);
+    memset(older_told, 0, sizeof older_told);
+    BIO_set_callback(bio, older);
+    is_ended(&pair);
+    CHECK(older_told[0] > 0);
+    CHECK(freed != AFTER_THE_CONNECTION || BIO_up_ref(bio) == 1);
+    if (freed == BEFORE_THE_CONNECTION)
+        SSL_set_bio(pair.server, NULL, NULL);
+    pair_free(&pair, true);
+    if (freed == AFTER_THE_CONNECTION) {
+        int before = older_told[0];
+        CHECK(older_told[1] == 0 && BIO_write(bio, "x", 1) == 1);
+        CHECK_SAYING(older_told[0] == before + 1, "%s: told %d times", tried_kind->name, older_told[0] - before);
+        BIO_free(bio);
+    }
+    CHECK_SAYING(older_told[1] == 1, "%s, moment %d: %d ends", tried_kind->name, freed, older_told[1]);
+    site_close();
+}
+
+static void a_bio_of_an_ended_handshake_tells_a_callback_of_the_older_kind_of_its_end(void)
+{
+    for (freed = 0; freed < MOMENTS; freed++)
+        for_each_kind_apart(has_an_older_callback);
+}
+
+/* ---- Callbacks that pass on to the one that was there before ---- */
+
+static BIO_callback_fn_ex was_before;
+static int depth;
+
+static long passes_on(BIO *bio, int operation, const char *bytes, size_t len, int number, long argument, int result,
+                      size_t *processed)
+{
+    CHECK_SAYING(++depth < 10, "%s: without an end", tried_kind->name);
+    long answer = was_before(bio, operation, bytes, len, number, argument, result, processed);
+    depth--;
+    return answer;
+}
+
+/* An object and its BIOs are used again, and ended each time. */
+static void is_passed_on_to(void)
+{
+    if (!can_serve_again())
+        return;
+    site_open();
+    struct pair pair = pair_over_memory();
+    was_before = NULL;
+    /* Under a name that was served by two everybody makes full handshakes for a while. */
+    struct visitor others[] = {visitor_new(tried_kind, "b.example"), visitor_new(tried_kind, "c.example")};
+    for (int i = 0; i < 2; i++)
+        CHECK(!visit(&others[i], site.lax) && visit(&others[i], site.lax));
+    for (int again = 0; again < 3; again++) {
+        is_ended(&pair);
+        BIO *bio = SSL_get_wbio(pair.server);
+        if (was_before == NULL)
+            was_before = BIO_get_callback_ex(bio);
+        CHECK(was_before != NULL);
+        BIO_set_callback_ex(bio, passes_on);
+        stays_ended(&pair);
+        if (again == 2)
+            break;
+        CHECK(SSL_clear(pair.server) == 1);
+        SSL_free(pair.client);
+        CHECK(BIO_reset(bio) == 1 && BIO_reset(SSL_get_rbio(pair.server)) == 1);
+        BIO *there = SSL_get_rbio(pair.server);
+        CHECK(BIO_up_ref(there) == 1 && BIO_up_ref(bio) == 1 && BIO_up_ref(there) == 1 && BIO_up_ref(bio) == 1);
+        pair = pair_with(&others[again], pair.server);
+        SSL_set_bio(pair.client, bio, there);
+        SSL_set_bio(pair.server, there, bio);
+        SSL_set_accept_state(pair.server);
+    }
+    pair_free(&pair, true);
+    visitor_free(&others[0]);
+    visitor_free(&others[1]);
+    site_close();
+}
+
+static void a_callback_that_passes_on_to_ours_comes_to_an_end(void)
+{
+    for_each_kind_apart(is_passed_on_to);
+}
+
+/* ---- Data of others ---- */
+
+enum { LAST_INDEX = 16 };
+
+static char other_data;
+static void *replaced[2][LAST_INDEX + 1];
+
+static void writes_over_ours(BIO *bio, void **before)
+{
+    for (int i = 1; i <= LAST_INDEX; i++)
+        if ((before[i] = BIO_get_ex_data(bio, i)) != NULL)
+            CHECK(BIO_set_ex_data(bio, i, &other_data) == 1);
+}
+
+/* What was written over belongs to nobody any more: it goes with another BIO, or valgrind would report it. */
+static void frees_what_was_replaced(void **before)
+{
+    BIO *bio = memory_bio();
+    for (int i = 1; i <= LAST_INDEX; i++)
+        CHECK(before[i] == NULL || BIO_set_ex_data(bio, i, before[i]) == 1);
+    BIO_free(bio);
+}
+
+static bool goes_on_after;
+
+static void is_written_over(void)
+{
+    site_open();
+    struct pair pair = pair_over_memory();
+    is_ended(&pair);
+    BIO *bios[2] = {SSL_get_rbio(pair.server), SSL_get_wbio(pair.server)};
+    for (int i = 0; i < 2; i++)
+        writes_over_ours(bios[i], replaced[i]);
+    if (goes_on_after) {
+        CHECK(!pair_shakes(&pair) && !SSL_is_init_finished(pair.server) && !SSL_is_init_finished(pair.client));
+        stays_ended(&pair);
+    }
+    SSL_set_bio(pair.server, NULL, NULL);
+    SSL_free(pair.client);
+    SSL_free(pair.server);
+    for (int i = 0; i < 2; i++)
+        frees_what_was_replaced(replaced[i]);
+    site_close();
+}
+
+static void what_others_write_over_ours_on_a_bio_is_theirs_and_lets_nobody_in(void)
+{
+    for (int on = 0; on < 2; on++) {
+        goes_on_after = on;
+        for_each_kind_apart(is_written_over);
+    }
+}
+
 int main(int argc, char **argv)
 {
     check_begin(argc, argv);
     own_certificate();
     CLAIM(a_bio_of_an_ended_handshake_has_the_callback_that_the_application_set_last);
+    CLAIM(a_bio_of_an_ended_handshake_tells_a_callback_of_the_older_kind_of_its_end);
+    CLAIM(a_callback_that_passes_on_to_ours_comes_to_an_end);
+    CLAIM(what_others_write_over_ours_on_a_bio_is_theirs_and_lets_nobody_in);
     CLAIM(a_copy_of_a_bio_of_an_ended_handshake_is_a_bio_like_any_other);
     CLAIM(the_descriptor_of_an_ended_handshake_is_closed_when_the_application_gives_it_up);
     CLAIM(an_object_whose_handshake_was_ended_serves_the_next_client_over_other_bios);

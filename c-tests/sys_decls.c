@@ -2,6 +2,8 @@
  *
  * Each function is assigned to a pointer of the type that sys.rs gives it, so that a difference is an
  * error; const of pointers aside, which C converts and Rust does not see. */
+#define OPENSSL_SUPPRESS_DEPRECATED
+
 #include "check.h"
 
 #include <openssl/async.h>
@@ -39,6 +41,9 @@ SAME(TLS_ST_BEFORE, 0);
 SAME(BIO_CTRL_FLUSH, 11);
 SAME(BIO_CB_READ, 2);
 SAME(BIO_CB_WRITE, 3);
+SAME(BIO_CB_GETS, 5);
+SAME(BIO_CB_CTRL, 6);
+SAME(BIO_CB_RETURN, 0x80);
 SAME(SSL_VERIFY_PEER, 1);
 SAME(SSL_VERIFY_FAIL_IF_NO_PEER_CERT, 2);
 SAME(SSL_VERIFY_POST_HANDSHAKE, 8);
@@ -121,6 +126,7 @@ static const struct {
     int (*ssl_in_init)(const SSL *);
     int (*ssl_is_init_finished)(const SSL *);
     BIO_callback_fn_ex (*bio_get_callback_ex)(const BIO *);
+    BIO_callback_fn (*bio_get_callback)(const BIO *);
     void (*bio_set_callback_ex)(BIO *, BIO_callback_fn_ex);
     void *(*bio_get_ex_data)(AuxBio *, int);
     int (*bio_set_ex_data)(BIO *, int, void *);
@@ -217,6 +223,7 @@ static const struct {
     SSL_in_init,
     SSL_is_init_finished,
     BIO_get_callback_ex,
+    BIO_get_callback,
     BIO_set_callback_ex,
     BIO_get_ex_data,
     BIO_set_ex_data,

@@ -78,6 +78,13 @@ pub(super) fn listener(ssl: *mut SSL) -> Listener {
     crate::sys::local_address(unsafe { sys::SSL_get_rfd(ssl) })
 }
 
+/// Whether a connection whose ex_data is being freed has its BIOs still.
+pub(super) fn has_bios_when_freed() -> bool {
+    const FREES_BIOS_FIRST: std::ffi::c_ulong = 0x3020_0000;
+    // SAFETY: no precondition.
+    unsafe { openssl_sys::OpenSSL_version_num() < FREES_BIOS_FIRST }
+}
+
 /// Bytes of a Finished message that are looked at: all of TLS 1.2.
 pub(super) const FINISHED_LEN: usize = 12;
 

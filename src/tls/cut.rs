@@ -9,24 +9,26 @@
 //!
 //! An application may use the object again (SSL_clear(3)). With the next handshake its BIOs write and read as before.
 //!
-//! Owns: [`Cut`], one in a connection whose handshake was ended, and [`Block`], one on each of its BIOs, of which it keeps
-//! no reference. Called by: [`super::confirm`]. Threads and forks: as for every callback, but a BIO may be freed on another
-//! thread. Failure: a BIO that cannot be blocked, or is not since connections may share it (DTLS), leaves the mark of a
-//! connection that is shut down.
+//! The application may free its BIOs at any time, on any thread, and write over what is ours on them: so nobody keeps the
+//! address of one. A BIO is found as the connection's, or as the one that calls us back, and gets its own callback back
+//! then, once there is nothing to refuse.
+//!
+//! Owns: [`Cut`], one in a connection whose handshake was ended, and [`Block`], one on each of its BIOs, which both have.
+//! Called by: [`super::confirm`] and [`super::handshake`]. Threads and forks: as for every callback, but a BIO may be used
+//! and freed on another thread. Failure: a BIO that cannot be blocked, or is not since connections may share it (DTLS),
+//! leaves the mark of a connection that is shut down, and a session with a secret that nobody has.
 
 use std::ffi::{c_char, c_int, c_long, c_void};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
 
 use openssl_sys::{BIO, CRYPTO_EX_DATA, SSL};
-use parking_lot::Mutex;
 
+use super::bio_callback::{Call, Callback};
 use super::connection::{has_begun_to_answer, is_renegotiated, is_tls};
 use super::ex_data::{Place, give, unmarked};
 use super::sys::{self, BioCallback};
-use crate::sys::lock_within;
 
 /// A fatal alert, handshake_failure, as a record of its own.
 const ALERT: [u8; ALERT_LEN as usize] = [21, 3, 3, 0, 2, 2, 40];
@@ -76,6 +78,22 @@ impl Cut {
         }
     }
 
+    /// Lets the BIOs write and read again, and gives back their callbacks.
+    ///
+    /// # Safety
+    /// `ssl` is the same connection, and has its BIOs still.
+    pub(super) unsafe fn lift(self, ssl: *mut SSL) {
+        drop(self);
+        // SAFETY: as the caller promises.
+        unsafe {
+            for bio in [openssl_sys::SSL_get_wbio(ssl), openssl_sys::SSL_get_rbio(ssl)] {
+                if let Some(block) = Block::find(bio) {
+                    block.leave(bio);
+                }
+            }
+        }
+    }
+
     /// Leaves the connection ended, for as long as it has these BIOs.
     pub(super) fn stay(mut self) {
         self.writes = None;
@@ -87,7 +105,8 @@ impl Cut {
     /// # Safety
     /// `bio` is NULL or valid.
     unsafe fn block(&mut self, bio: *mut BIO, operation: c_int) {
-        if self.of(operation).as_ref().is_some_and(|block| block.is_on(bio)) {
+        // SAFETY: as the caller promises.
+        if unsafe { Block::find(bio) }.is_some_and(|found| self.has(found, operation)) {
             return;
         }
         let own = [&self.writes, &self.reads];
@@ -97,8 +116,12 @@ impl Cut {
             block.of(operation).store(true, Ordering::Relaxed);
         }
         if let Some(before) = std::mem::replace(self.of(operation), block) {
-            before.lift(operation);
+            before.of(operation).store(false, Ordering::Relaxed);
         }
+    }
+
+    fn has(&mut self, found: &Arc<Block>, operation: c_int) -> bool {
+        self.of(operation).as_ref().is_some_and(|block| Arc::ptr_eq(block, found))
     }
 
     fn of(&mut self, operation: c_int) -> &mut Option<Arc<Block>> {
@@ -110,7 +133,7 @@ impl Drop for Cut {
     fn drop(&mut self) {
         for operation in [sys::BIO_CB_WRITE, sys::BIO_CB_READ] {
             if let Some(block) = self.of(operation).take() {
-                block.lift(operation);
+                block.of(operation).store(false, Ordering::Relaxed);
             }
         }
     }
@@ -118,21 +141,13 @@ impl Drop for Cut {
 
 /// What a BIO does not do any more. The BIO has it in its ex_data until it is freed.
 struct Block {
-    /// `None` once the BIO is freed, which the application may do at any time, on any thread.
-    bio: Mutex<Option<NonNull<BIO>>>,
     writes: AtomicBool,
     reads: AtomicBool,
     /// The application's callback.
-    callback: Option<BioCallback>,
+    callback: Callback,
+    /// The application's callback is being called.
+    is_passing_on: AtomicBool,
 }
-
-// SAFETY: the BIO is used under the lock alone, and only as long as it is there.
-unsafe impl Send for Block {}
-// SAFETY: as above.
-unsafe impl Sync for Block {}
-
-/// Longest wait for a BIO that is being freed: who waits for longer was forked off in between.
-const PATIENCE: Duration = Duration::from_millis(100);
 
 impl Block {
     /// The block on a BIO, made if need be. `None` without memory, and where a connection other than the one that has
@@ -163,12 +178,11 @@ impl Block {
             if !before.is_null() && unmarked::<Arc<Block>>(before).is_none() {
                 return None;
             }
-            let callback = sys::BIO_get_callback_ex(bio.as_ptr());
             let block = Arc::new(Block {
-                bio: Mutex::new(Some(bio)),
                 writes: AtomicBool::new(false),
                 reads: AtomicBool::new(false),
-                callback: callback.filter(|callback| !is_ours(*callback)),
+                callback: Block::callback_of(bio.as_ptr()),
+                is_passing_on: AtomicBool::new(false),
             });
             give(Arc::clone(&block), |it| sys::BIO_set_ex_data(bio.as_ptr(), index, it) == 1)?;
             free_block(before);
@@ -177,32 +191,36 @@ impl Block {
         }
     }
 
+    /// What the application has the BIO call.
+    ///
     /// # Safety
-    /// `bio` is valid, and keeps its block while the result is used.
+    /// `bio` is valid.
+    unsafe fn callback_of(bio: *mut BIO) -> Callback {
+        // SAFETY: as the caller promises.
+        unsafe {
+            let is_on = sys::BIO_get_callback_ex(bio).is_some_and(is_ours);
+            let lifted = Block::find(bio).filter(|_| is_on);
+            lifted.map_or_else(|| Callback::of(bio, is_ours), |lifted| lifted.callback)
+        }
+    }
+
+    /// # Safety
+    /// `bio` is NULL or valid, and keeps its block while the result is used.
     unsafe fn find<'a>(bio: *mut BIO) -> Option<&'a Arc<Block>> {
-        let index = index()?;
+        let index = index().filter(|_| !bio.is_null())?;
         // SAFETY: as the caller promises; what bears our mark under our index is a block.
         unsafe { Some(&*unmarked(sys::BIO_get_ex_data(bio, index))?.as_ptr()) }
     }
 
-    fn is_on(&self, bio: *mut BIO) -> bool {
-        let own = lock_within(&self.bio, PATIENCE);
-        own.is_some_and(|own| own.is_some_and(|own| own.as_ptr() == bio))
-    }
-
-    /// Lets the BIO do that again; without anything to block it gets the application's callback back, unless the
-    /// application has set another.
-    fn lift(&self, operation: c_int) {
-        self.of(operation).store(false, Ordering::Relaxed);
-        let Some(bio) = lock_within(&self.bio, PATIENCE).filter(|_| !self.is_active()) else {
-            return;
-        };
-        if let Some(bio) = *bio {
-            // SAFETY: the BIO is there as long as it is in its block, of which the lock is held.
-            unsafe {
-                if sys::BIO_get_callback_ex(bio.as_ptr()).is_some_and(is_ours) {
-                    sys::BIO_set_callback_ex(bio.as_ptr(), self.callback);
-                }
+    /// Without anything to refuse the BIO gets the application's callback back, unless that has set another.
+    ///
+    /// # Safety
+    /// `bio` is valid, and this its block.
+    unsafe fn leave(&self, bio: *mut BIO) {
+        // SAFETY: as the caller promises.
+        unsafe {
+            if !self.is_active() && sys::BIO_get_callback_ex(bio).is_some_and(is_ours) {
+                sys::BIO_set_callback_ex(bio, self.callback.newer());
             }
         }
     }
@@ -263,10 +281,7 @@ unsafe extern "C" fn free(
 unsafe fn free_block(stored: *mut c_void) {
     if let Some(block) = unmarked::<Arc<Block>>(stored) {
         // SAFETY: as the caller promises; made by `give`.
-        let block = unsafe { Box::from_raw(block.as_ptr()) };
-        if let Some(mut bio) = lock_within(&block.bio, PATIENCE) {
-            *bio = None;
-        }
+        drop(unsafe { Box::from_raw(block.as_ptr()) });
     }
 }
 
@@ -299,11 +314,15 @@ unsafe extern "C" fn pass_or_fail(
             *libc::__errno_location() = libc::EPIPE;
             return FAILED;
         }
-        match block.callback {
-            Some(callback) => {
-                callback(bio, operation, bytes, len, number, argument, result, processed)
-            }
-            None => result.into(),
+        // The application's callback may free what the block is on, or call ours.
+        let block = Arc::clone(block);
+        block.leave(bio);
+        if block.is_passing_on.swap(true, Ordering::Relaxed) {
+            return result.into();
         }
+        let call = Call { bio, operation, bytes, len, number, argument, result, processed };
+        let answer = block.callback.call(call);
+        block.is_passing_on.store(false, Ordering::Relaxed);
+        answer
     }
 }

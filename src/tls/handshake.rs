@@ -16,8 +16,8 @@ use super::attach::Attachment;
 use super::confirm;
 use super::confirm::Withheld;
 use super::connection::{
-    FINISHED_LEN, has_begun_to_answer, has_server_random, is_quic, is_renegotiated, is_resumed,
-    last_finished,
+    FINISHED_LEN, has_begun_to_answer, has_bios_when_freed, has_server_random, is_quic,
+    is_renegotiated, is_resumed, last_finished,
 };
 use super::cut::Cut;
 use super::ex_data::{Place, give, unmarked};
@@ -194,6 +194,8 @@ impl Handshake {
 
     fn begin_anew(&mut self, ssl: *mut SSL, now: UnixMillis) {
         self.settle(ssl);
+        // SAFETY: the connection is valid in its callback.
+        self.cut.take().into_iter().for_each(|cut| unsafe { cut.lift(ssl) });
         let connection = if is_renegotiated(ssl) { self.connection } else { Connection::new(now) };
         let (info_callback, is_quic) = (self.info_callback.take(), self.is_quic);
         *self = Handshake { info_callback, is_quic, ..Handshake::new(ssl, connection) };
@@ -443,6 +445,10 @@ unsafe extern "C" fn free(
             // SAFETY: the connection's ex_data is being freed.
             unsafe { removal::connection_is_freed(ssl.cast()) };
             confirm::connection_is_freed(ssl.cast(), &state);
+            if let Some(cut) = state.cut.take().filter(|_| has_bios_when_freed()) {
+                // SAFETY: as above, and before its BIOs.
+                unsafe { cut.lift(ssl.cast()) };
+            }
         }
         // In TLS 1.3 (and QUIC, whose inner connection may be gone by now) the next ticket has told already.
         if state.pending.as_ref().is_some_and(|pending| !pending.tls13) {

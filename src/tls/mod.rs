@@ -9,6 +9,7 @@ mod accepting;
 mod application;
 mod attach;
 mod binding;
+mod bio_callback;
 #[cfg(feature = "openssl")]
 mod builder;
 mod callbacks;

@@ -41,6 +41,8 @@ pub(super) type BioCallback = unsafe extern "C" fn(
     c_int,
     *mut usize,
 ) -> c_long;
+pub(super) type OldBioCallback =
+    unsafe extern "C" fn(*mut BIO, c_int, *const c_char, c_int, c_long, c_long) -> c_long;
 pub(super) type AllowEarlyDataCallback = unsafe extern "C" fn(*mut SSL, *mut c_void) -> c_int;
 
 pub(super) const SSL_OP_NO_TICKET: u64 = 1 << 14;
@@ -64,6 +66,9 @@ pub(super) const TLS_ST_BEFORE: c_int = 0;
 pub(super) const BIO_CTRL_FLUSH: c_int = 11;
 pub(super) const BIO_CB_READ: c_int = 2;
 pub(super) const BIO_CB_WRITE: c_int = 3;
+pub(super) const BIO_CB_GETS: c_int = 5;
+pub(super) const BIO_CB_CTRL: c_int = 6;
+pub(super) const BIO_CB_RETURN: c_int = 0x80;
 pub(super) const SSL_VERIFY_PEER: c_int = 1;
 pub(super) const SSL_VERIFY_FAIL_IF_NO_PEER_CERT: c_int = 2;
 pub(super) const SSL_VERIFY_POST_HANDSHAKE: c_int = 8;
@@ -170,6 +175,7 @@ unsafe extern "C" {
     pub(super) fn SSL_in_init(ssl: *const SSL) -> c_int;
     pub(super) fn SSL_is_init_finished(ssl: *const SSL) -> c_int;
     pub(super) fn BIO_get_callback_ex(bio: *const BIO) -> Option<BioCallback>;
+    pub(super) fn BIO_get_callback(bio: *const BIO) -> Option<OldBioCallback>;
     pub(super) fn BIO_set_callback_ex(bio: *mut BIO, callback: Option<BioCallback>);
     pub(super) fn BIO_get_ex_data(bio: *const BIO, index: c_int) -> *mut c_void;
     pub(super) fn BIO_set_ex_data(bio: *mut BIO, index: c_int, data: *mut c_void) -> c_int;
