@@ -324,6 +324,52 @@ static void a_session_with_data_of_the_application_is_not_kept(void)
     EVP_PKEY_free(key);
 }
 
+/* Those of modules that are loaded after others. */
+static const int FAR[] = {5, 40, 300};
+
+static int far;
+
+static int notes_far(int ok, X509_STORE_CTX *store)
+{
+    SSL *ssl = X509_STORE_CTX_get_ex_data(store, SSL_get_ex_data_X509_STORE_CTX_idx());
+    (void)ok;
+    CHECK(SSL_SESSION_set_ex_data(SSL_get_session(ssl), far, &note) == 1);
+    return 1;
+}
+
+static void is_noted_far_away(void)
+{
+    for (int index = 0; index < far;)
+        index = SSL_SESSION_get_ex_new_index(0, NULL, NULL, NULL, NULL);
+    TLSRESUME *tr = realm_of(tried_kind, "");
+    SSL_CTX *server = server_new();
+    server_verifies(server, own_certificate());
+    SSL_CTX_set_verify(server, SSL_VERIFY_PEER, notes_far);
+    CHECK(tlsresume_attach(tr, server) == 1);
+    EVP_PKEY *key = new_key();
+    X509 *certificate = new_certificate("client", key, NULL, NULL, 0);
+    struct visitor visitor = visitor_new(tried_kind, "a.example");
+    visitor_shows(&visitor, certificate, key);
+    bool is_stored = !tried_kind->tickets || strcmp(tried_kind->mode, "stateful") == 0;
+    for (int visits = 0; visits < 3; visits++) {
+        bool resumed = visit(&visitor, server);
+        CHECK_SAYING(!resumed || !is_stored, "%s, index %d, visit %d", tried_kind->name, far, visits);
+    }
+    visitor_free(&visitor);
+    X509_free(certificate);
+    EVP_PKEY_free(key);
+    SSL_CTX_free(server);
+    tlsresume_free(tr);
+}
+
+static void nor_is_one_with_data_at_an_index_far_away(void)
+{
+    for (size_t i = 0; i < sizeof FAR / sizeof *FAR; i++) {
+        far = FAR[i];
+        for_each_kind_apart(is_noted_far_away);
+    }
+}
+
 static void the_client_bit_of_the_cache_mode_stays(void)
 {
     static const char *const MODES[] = {"stateless", "stateful", "off"};
@@ -388,5 +434,6 @@ int main(int argc, char **argv)
     CLAIM(a_cache_mode_alone_is_no_opt_out);
     CLAIM(the_client_bit_of_the_cache_mode_stays);
     CLAIM_APART(a_session_with_data_of_the_application_is_not_kept);
+    CLAIM(nor_is_one_with_data_at_an_index_far_away);
     return check_end();
 }

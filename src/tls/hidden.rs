@@ -19,6 +19,7 @@ use once_cell::race::OnceBox;
 use openssl_sys::{SSL, SSL_CTX, SSL_SESSION, X509_STORE_CTX, X509_VERIFY_PARAM};
 
 use super::real::libssl;
+use super::session_data;
 use super::sys::{self, SSL_CTRL_SET_TLS_EXT_SRP_USERNAME_CB};
 
 /// How many words at the start of a context are looked at: fewer than the smallest of any version has.
@@ -68,11 +69,12 @@ impl Hidden {
     }
 }
 
-/// Finds out where a context's members lie, for which it makes a context. To be called before the process forks, so
+/// Finds out where members of contexts, connections and sessions lie, for which it makes a context. To be called before the process forks, so
 /// that its children inherit the answer.
 pub(super) fn find_out() {
     members();
     REFERENCES.get_or_init(|| Box::new(find_references()));
+    session_data::find_out();
 }
 
 fn members() -> Option<&'static Members> {

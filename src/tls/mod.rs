@@ -33,6 +33,7 @@ mod removal;
 mod rules;
 mod search;
 mod session;
+mod session_data;
 mod slots;
 mod sys;
 mod template;

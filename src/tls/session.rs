@@ -4,19 +4,15 @@
 //! note says where they belong.
 
 use std::ffi::{c_int, c_long, c_uint};
-use std::ops::Range;
 use std::ptr::{self, NonNull};
 
 use openssl_sys::SSL_SESSION;
 use zeroize::Zeroizing;
 
-use super::{client, sys, template};
+use super::{client, session_data, sys, template};
 use crate::clock::UnixMillis;
 use crate::ring::session_id::SESSION_ID_LEN;
 use crate::sys::memory;
-
-/// Indexes of ex_data that an application may use.
-pub(super) const EX_DATA_INDEXES: Range<c_int> = 0..32;
 
 /// Bytes of a master secret of TLS 1.2.
 pub(super) const MASTER_KEY_LEN: usize = 48;
@@ -122,9 +118,14 @@ impl Session {
         len > 0
     }
 
-    /// Whether the application put data of its own on it (SSL_SESSION_set_ex_data(3)), which bytes do not carry:
+    /// Whether the application put data of its own on it (SSL_SESSION_set_ex_data(3)) under any index, which bytes do not carry:
     /// stunnel notes there that a client was not let in. A new session tells what is there from the start, and no news.
     pub(super) fn has_application_data(self) -> bool {
+        // SAFETY: the session is valid, and the connection's own.
+        let mut indexes = unsafe { session_data::indexes(self.0.as_ptr()) };
+        if indexes.is_empty() {
+            return false;
+        }
         // SAFETY: no precondition; the new session is ours and freed here.
         let Some(fresh) = NonNull::new(unsafe { sys::SSL_SESSION_new() }) else {
             return true;
@@ -136,7 +137,7 @@ impl Session {
                     != sys::SSL_SESSION_get_ex_data(fresh.as_ptr(), index)
             }
         };
-        let has_data = EX_DATA_INDEXES.filter(|index| !client::is_mark(*index)).any(differs);
+        let has_data = indexes.any(|index| !client::is_mark(index) && differs(index));
         free(fresh);
         has_data
     }

@@ -15,7 +15,7 @@ use openssl_sys::SSL_SESSION;
 use zeroize::Zeroizing;
 
 use super::session::{self, MASTER_KEY_LEN};
-use super::sys;
+use super::{session_data, sys};
 use crate::recent::Recent;
 use crate::sys::memory;
 
@@ -151,8 +151,7 @@ fn variable_parts(
             ),
             sys::SSL_SESSION_get0_peer(session),
             openssl_sys::SSL_SESSION_get_time(session),
-            session::EX_DATA_INDEXES
-                .into_iter()
+            session_data::indexes(session)
                 .any(|index| !sys::SSL_SESSION_get_ex_data(session, index).is_null()),
         )
     };
