@@ -343,11 +343,11 @@ static void is_noted_far_away(void)
         index = SSL_SESSION_get_ex_new_index(0, NULL, NULL, NULL, NULL);
     TLSRESUME *tr = realm_of(tried_kind, "");
     SSL_CTX *server = server_new();
-    server_verifies(server, own_certificate());
-    SSL_CTX_set_verify(server, SSL_VERIFY_PEER, notes_far);
-    CHECK(tlsresume_attach(tr, server) == 1);
     EVP_PKEY *key = new_key();
     X509 *certificate = new_certificate("client", key, NULL, NULL, 0);
+    server_verifies(server, certificate);
+    SSL_CTX_set_verify(server, SSL_VERIFY_PEER, notes_far);
+    CHECK(tlsresume_attach(tr, server) == 1);
     struct visitor visitor = visitor_new(tried_kind, "a.example");
     visitor_shows(&visitor, certificate, key);
     bool is_stored = !tried_kind->tickets || strcmp(tried_kind->mode, "stateful") == 0;
