@@ -4,12 +4,14 @@
 #include "check.h"
 
 #include <dirent.h>
+#include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <openssl/bio.h>
@@ -262,6 +264,39 @@ static void handshakes_need_little_more_of_the_stack(void)
     }
 }
 
+/* ---- Standard error ---- */
+
+/* How many bytes of log come into a file that is only appended to, once that is descriptor 2. */
+static off_t bytes_logged_to(bool is_log)
+{
+    char path[] = "/dev/shm/tlsresume-host-XXXXXX";
+    int file_of_program = mkstemp(path), before = fcntl(STDERR_FILENO, F_DUPFD, 100);
+    CHECK(file_of_program > STDERR_FILENO && close(file_of_program) == 0 && before >= 100);
+    if (!is_log)
+        CHECK(close(STDERR_FILENO) == 0);
+    int opened = open(path, O_WRONLY | O_APPEND);
+    CHECK(is_log ? dup2(opened, STDERR_FILENO) == STDERR_FILENO : opened == STDERR_FILENO);
+    TLSRESUME *tr = realm_of(&KIND[TLS12_TICKET], "[log]\nlevel = \"info\"\n");
+    SSL_CTX *server = attached_server(tr);
+    struct stat status;
+    CHECK(fstat(STDERR_FILENO, &status) == 0 && dup2(before, STDERR_FILENO) == STDERR_FILENO);
+    CHECK(!is_log || close(opened) == 0);
+    CHECK(close(before) == 0 && unlink(path) == 0);
+    SSL_CTX_free(server);
+    tlsresume_free(tr);
+    return status.st_size;
+}
+
+static void data_that_gets_the_number_of_standard_error_gets_no_lines(void)
+{
+    CHECK_EQUAL(bytes_logged_to(false), 0);
+}
+
+static void a_log_that_is_made_standard_error_gets_them(void)
+{
+    CHECK(bytes_logged_to(true) > 0);
+}
+
 int main(int argc, char **argv)
 {
     check_begin(argc, argv);
@@ -273,6 +308,8 @@ int main(int argc, char **argv)
     CLAIM_APART(signals_are_left_to_the_program);
     CLAIM_APART(the_environment_is_left_as_it_is);
     CLAIM(bios_of_connections_that_go_well_have_no_callback);
+    CLAIM_APART(data_that_gets_the_number_of_standard_error_gets_no_lines);
+    CLAIM_APART(a_log_that_is_made_standard_error_gets_them);
     /* Valgrind takes for stack what it is not, and may not read it. */
     if (scaled(10) == 10)
         CLAIM(handshakes_need_little_more_of_the_stack);

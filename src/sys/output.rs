@@ -50,13 +50,15 @@ fn status(descriptor: c_int) -> Option<libc::stat> {
 
 /// Whether lines may be written to what standard error is: inetd(8) gives its servers the client's connection as standard
 /// input, output and error, vsftpd does the same, and a program that closed standard error may get anything by that
-/// number. Another file than at first is a log if it is only appended to, and was put in the place of one.
+/// number, also a mailbox or a journal that is appended to. Another file than at first is a log if it is only appended to,
+/// was put in the place of one, and is open under another descriptor too: then the program made it standard error on
+/// purpose (dup2(2)), and did not get the number by chance.
 fn is_for_lines(file: &libc::stat) -> bool {
     let first = (DEVICE.load(Ordering::Relaxed), NUMBER.load(Ordering::Relaxed));
     let is_first = first.1 == UNKNOWN || (file.st_dev, file.st_ino) == first;
     match file.st_mode & libc::S_IFMT {
         libc::S_IFSOCK => is_first && is_managers(file),
-        libc::S_IFREG => is_first || first.1 != CLOSED && is_appended_to(),
+        libc::S_IFREG => is_first || first.1 != CLOSED && is_appended_to() && is_doubled(file),
         _ => is_first,
     }
 }
@@ -64,6 +66,15 @@ fn is_for_lines(file: &libc::stat) -> bool {
 fn is_appended_to() -> bool {
     // SAFETY: no precondition.
     unsafe { libc::fcntl(libc::STDERR_FILENO, libc::F_GETFL) & libc::O_APPEND != 0 }
+}
+
+/// Whether the file is open as standard output too, or under a number that a server gives its log.
+fn is_doubled(file: &libc::stat) -> bool {
+    const MOST: c_int = 64;
+    let is_same = |other: libc::stat| (other.st_dev, other.st_ino) == (file.st_dev, file.st_ino);
+    (libc::STDOUT_FILENO..MOST)
+        .filter(|descriptor| *descriptor != libc::STDERR_FILENO)
+        .any(|descriptor| status(descriptor).is_some_and(is_same))
 }
 
 /// Whether a socket is how a service manager reads standard error: one of the host, and not standard input too.
