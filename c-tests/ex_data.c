@@ -271,6 +271,51 @@ static void who_writes_over_ours_and_requires_a_certificate_resumes_nobody_witho
     }
 }
 
+/* ---- Logouts after that ---- */
+
+static bool has_name_to_remove(const struct kind *kind)
+{
+    return kind != &KIND[TLS12_TICKET];
+}
+
+/* The connection is gone by then, and OpenSSL had nothing of ours to free with it. */
+static void a_logout_after_ours_was_written_over_counts_and_follows_nothing(void)
+{
+    uses_all = true;
+    for (const struct kind *kind = KIND; kind < KIND + KINDS; kind++)
+        for (int properly = 0; properly < 2; properly++)
+            for (int null = 0; null < 2; null++) {
+                if (!has_name_to_remove(kind))
+                    continue;
+                TLSRESUME *tr = realm_of(kind, "");
+                SSL_CTX *server = attached_server(tr);
+                struct visitor visitor = visitor_new(kind, "a.example");
+                struct pair pair = pair_new(&visitor, server);
+                CHECK(pair_shakes(&pair));
+                SSL_SESSION *kept = SSL_get1_session(pair.server);
+                visitor_leaves(&visitor, &pair);
+                if (null)
+                    clears_on_connection(pair.server);
+                else
+                    writes_to_connection(pair.server, things);
+                SSL *with_ours = SSL_new(server);
+                pair_free(&pair, properly);
+                if (!properly)
+                    CHECK_SAYING(visit(&visitor, server), "%s, NULL %d: broken off", kind->name, null);
+                SSL_CTX_remove_session(server, kept);
+                CHECK_SAYING(!visit(&visitor, server), "%s, properly %d, NULL %d", kind->name, properly, null);
+                for (int i = 0; i <= LAST; i++)
+                    if (replaced[i] != NULL)
+                        CHECK(SSL_set_ex_data(with_ours, i, replaced[i]) == 1);
+                memset(replaced, 0, sizeof replaced);
+                SSL_free(with_ours);
+                SSL_SESSION_free(kept);
+                visitor_free(&visitor);
+                SSL_CTX_free(server);
+                tlsresume_free(tr);
+            }
+}
+
 /* ---- Contexts ---- */
 
 static void serves_and_finds(SSL_CTX *server, const struct kind *kind, bool resumes)
@@ -342,6 +387,7 @@ int main(int argc, char **argv)
     CLAIM(what_is_written_over_ours_on_connections_stays_and_handshakes_succeed);
     CLAIM(who_writes_over_ours_in_the_servername_callback_lets_nobody_in);
     CLAIM(who_writes_over_ours_and_requires_a_certificate_resumes_nobody_without);
+    CLAIM(a_logout_after_ours_was_written_over_counts_and_follows_nothing);
     CLAIM_APART(what_freeradius_writes_on_contexts_is_its_own_and_costs_no_resumption);
     CLAIM_APART(a_context_with_data_of_others_in_our_place_is_refused_and_serves);
     CLAIM_APART(what_is_written_over_ours_on_contexts_stays_and_handshakes_succeed);

@@ -181,6 +181,70 @@ static void a_logout_counts_after_the_connection_is_gone_whatever_error_there_is
         }
 }
 
+/* A connection over memory that has no client. */
+static SSL *accepting(SSL_CTX *server)
+{
+    SSL *ssl = SSL_new(server);
+    CHECK(ssl != NULL);
+    SSL_set_bio(ssl, BIO_new(BIO_s_mem()), BIO_new(BIO_s_mem()));
+    BIO_set_mem_eof_return(SSL_get_rbio(ssl), -1);
+    SSL_set_accept_state(ssl);
+    return ssl;
+}
+
+enum { NOTHING, A_NEW_ONE, ITS_SESSION, STRANGERS };
+
+/* One who has sent a ClientHello and no more: one who was there before offers a session with it. */
+static SSL *one_is_slow(const struct kind *kind, int stranger, SSL_CTX *server)
+{
+    if (stranger == NOTHING)
+        return NULL;
+    struct visitor slow = visitor_new(kind, "b.example");
+    if (stranger == ITS_SESSION)
+        CHECK(!visit(&slow, server));
+    struct pair pair = pair_new(&slow, server);
+    CHECK(!pair_steps(&pair));
+    SSL_free(pair.client);
+    visitor_free(&slow);
+    return pair.server;
+}
+
+static void a_logout_counts_while_handshakes_of_strangers_are_under_way(void)
+{
+    for (int k = 0; k < KINDS; k++)
+        for (int stranger = NOTHING; stranger < STRANGERS; stranger++)
+            for (int gone = 0; gone < 2; gone++) {
+                if (!has_name_to_remove(k))
+                    continue;
+                TLSRESUME *tr = realm_of(&KIND[k], "");
+                SSL_CTX *server = attached_server(tr);
+                struct visitor visitor = visitor_new(&KIND[k], "a.example");
+                CHECK(!visit(&visitor, server) && visit(&visitor, server));
+                struct pair pair = pair_new(&visitor, server);
+                CHECK(pair_shakes(&pair) && SSL_session_reused(pair.server));
+                SSL_SESSION *kept = SSL_get1_session(pair.server);
+                visitor_leaves(&visitor, &pair);
+                SSL_SESSION *before = session_copy(visitor.session);
+                if (gone)
+                    pair_free(&pair, true);
+                ERR_clear_error();
+                SSL *slow = one_is_slow(&KIND[k], stranger, server);
+                a_stranger_speaks_http(server);
+                SSL_CTX_remove_session(server, kept);
+                ERR_clear_error();
+                CHECK_SAYING(!still_resumes(before, &KIND[k], server), "%s, stranger %d, gone %d", KIND[k].name,
+                             stranger, gone);
+                SSL_free(slow);
+                if (!gone)
+                    pair_free(&pair, true);
+                SSL_SESSION_free(kept);
+                SSL_SESSION_free(before);
+                visitor_free(&visitor);
+                SSL_CTX_free(server);
+                tlsresume_free(tr);
+            }
+}
+
 /* ---- Callbacks ---- */
 
 enum callback { SERVERNAME, ALPN, INFO, CALLBACKS };
@@ -380,6 +444,112 @@ static void who_comes_with_a_session_and_without_its_cipher_removes_no_session(v
     }
 }
 
+static const unsigned char GARBAGE[] = {22, 3, 3, 0, 12, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12};
+
+static void on_no_step(const SSL *ssl, int position, int value)
+{
+    (void)ssl, (void)position, (void)value;
+}
+
+static int sets_its_own_info_callback(SSL *ssl, int *alert, void *arg)
+{
+    (void)alert, (void)arg;
+    SSL_set_info_callback(ssl, on_no_step);
+    return SSL_TLSEXT_ERR_OK;
+}
+
+/* The application traces each connection, and others are served before the nonsense comes. */
+static void who_sends_nonsense_late_removes_no_session_where_connections_are_traced(void)
+{
+    for (const struct kind *kind = KIND; kind < KIND + KINDS; kind++) {
+        TLSRESUME *tr = realm_of(kind, "");
+        SSL_CTX *server = server_new();
+        SSL_CTX_set_tlsext_servername_callback(server, sets_its_own_info_callback);
+        CHECK(tlsresume_attach(tr, server) == 1);
+        struct visitor visitor = visitor_new(kind, "a.example"), other = visitor_new(kind, "b.example");
+        CHECK(!visit(&visitor, server));
+        struct hello hello = hello_of(&visitor);
+        SSL *bad = accepting(server);
+        CHECK_EQUAL(BIO_write(SSL_get_rbio(bad), hello.bytes, hello.len), hello.len);
+        CHECK(SSL_do_handshake(bad) != 1 && SSL_session_reused(bad));
+        CHECK(!visit(&other, server));
+        CHECK(BIO_write(SSL_get_rbio(bad), GARBAGE, sizeof GARBAGE) > 0);
+        CHECK(SSL_do_handshake(bad) != 1 && ERR_peek_error() != 0);
+        SSL_free(bad);
+        ERR_clear_error();
+        CHECK_SAYING(visit(&visitor, server), "%s", kind->name);
+        visitor_free(&visitor);
+        visitor_free(&other);
+        SSL_CTX_free(server);
+        tlsresume_free(tr);
+    }
+}
+
+static void allow_renegotiation(SSL_CTX *server)
+{
+#ifdef SSL_OP_ALLOW_CLIENT_RENEGOTIATION
+    SSL_CTX_set_options(server, SSL_OP_ALLOW_CLIENT_RENEGOTIATION);
+#else
+    (void)server;
+#endif
+}
+
+/* What somebody has who saw the visitor's id, and does not know its secret. */
+static SSL_SESSION *seen_of(const struct visitor *visitor)
+{
+    static const unsigned char SECRET[SSL_MAX_MASTER_KEY_LENGTH] = {7};
+    SSL_SESSION *seen = session_copy(visitor->session);
+    CHECK(SSL_SESSION_set1_master_key(seen, SECRET, sizeof SECRET) == 1);
+    return seen;
+}
+
+/* The handshake before was the attacker's own. */
+static void renegotiates_with(SSL_SESSION *session, bool server_asks, struct pair *pair)
+{
+    int error = SSL_ERROR_WANT_READ;
+    if (server_asks)
+        CHECK(SSL_renegotiate(pair->server) == 1 && SSL_do_handshake(pair->server) == 1);
+    /* So that OpenSSL does not give up the session of the handshake before. */
+    SSL_set_shutdown(pair->client, SSL_SENT_SHUTDOWN);
+    CHECK(SSL_set_session(pair->client, session) == 1);
+    SSL_set_shutdown(pair->client, 0);
+    CHECK(SSL_renegotiate_abbreviated(pair->client) == 1);
+    for (int step = 0; step < 8 && error == SSL_ERROR_WANT_READ; step++) {
+        char byte;
+        ERR_clear_error();
+        SSL_do_handshake(pair->client);
+        ERR_clear_error();
+        error = SSL_get_error(pair->server, SSL_read(pair->server, &byte, 1));
+    }
+    CHECK(SSL_session_reused(pair->server) && error == SSL_ERROR_SSL);
+}
+
+static void who_renegotiates_with_the_id_of_another_removes_no_session(void)
+{
+    for (int server_asks = 0; server_asks < 2; server_asks++)
+        for (int properly = 0; properly < 2; properly++) {
+            TLSRESUME *tr = realm_of(&KIND[TLS12_ID], "");
+            SSL_CTX *server = server_new();
+            allow_renegotiation(server);
+            CHECK(tlsresume_attach(tr, server) == 1);
+            struct visitor visitor = visitor_new(&KIND[TLS12_ID], "a.example");
+            struct visitor attacker = visitor_new(&KIND[TLS12_ID], "a.example");
+            CHECK(!visit(&visitor, server) && visit(&visitor, server));
+            SSL_SESSION *seen = seen_of(&visitor);
+            struct pair pair = pair_new(&attacker, server);
+            CHECK(pair_shakes(&pair));
+            renegotiates_with(seen, server_asks, &pair);
+            pair_free(&pair, properly);
+            ERR_clear_error();
+            CHECK_SAYING(visit(&visitor, server), "server asks %d, closed properly %d", server_asks, properly);
+            SSL_SESSION_free(seen);
+            visitor_free(&visitor);
+            visitor_free(&attacker);
+            SSL_CTX_free(server);
+            tlsresume_free(tr);
+        }
+}
+
 int main(int argc, char **argv)
 {
     check_begin(argc, argv);
@@ -387,9 +557,12 @@ int main(int argc, char **argv)
     own_certificate();
     CLAIM(a_logout_counts_where_another_session_was_freed_before);
     CLAIM(a_logout_counts_after_the_connection_is_gone_whatever_error_there_is);
+    CLAIM(a_logout_counts_while_handshakes_of_strangers_are_under_way);
     CLAIM(a_logout_counts_in_every_callback);
     CLAIM(who_is_refused_in_a_callback_loses_no_session);
     CLAIM(who_changes_a_byte_of_a_client_hello_removes_no_session);
     CLAIM(who_comes_with_a_session_and_without_its_cipher_removes_no_session);
+    CLAIM(who_sends_nonsense_late_removes_no_session_where_connections_are_traced);
+    CLAIM(who_renegotiates_with_the_id_of_another_removes_no_session);
     return check_end();
 }

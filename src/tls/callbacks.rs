@@ -24,7 +24,7 @@ use super::session::{self, Session};
 use super::slots::Slot;
 use super::sys::MacCtx;
 use super::ticket::{self, Direction, IV_LEN};
-use super::{confirm, pause, policy, removal};
+use super::{confirm, notes, pause, policy, removal};
 use crate::clock;
 use crate::config::OnRemove;
 use crate::engine::{Engine, Issuing, NewSession};
@@ -125,24 +125,28 @@ pub(super) unsafe extern "C" fn remove_session(ctx: *mut SSL_CTX, session: *mut 
     // SAFETY: OpenSSL gives a context and a session that are valid while the callback runs.
     unsafe {
         let attachment = Attachment::of(ctx);
-        if client::owns(ctx, session) {
-            return client::remove_session(attachment, ctx, session);
-        }
+        let is_of_client = client::knows(session);
         guarded(|| {
             if let (Some(attachment), Some(session)) = (attachment, Session::borrow(session)) {
-                forget_session(attachment, session);
+                let is_of_openssl = removal::is_of_openssl(session);
+                if !is_of_client {
+                    forget_session(attachment, session, is_of_openssl);
+                }
             }
         });
+        // Of a context in both roles, OpenSSL does not tell about all of the client's sessions.
+        if is_of_client || notes::connects(ctx) {
+            client::remove_session(attachment, ctx, session);
+        }
     }
 }
 
 /// Removes a session with its family if the application removed it. What OpenSSL removes by itself, as after a failed
 /// handshake, which anybody can cause, goes only with `on_remove = "forget"`.
-fn forget_session(attachment: &Attachment, session: Session) {
+fn forget_session(attachment: &Attachment, session: Session, is_of_openssl: bool) {
     static SAID: Once = Once::new();
     let engine = &attachment.engine;
-    let is_of_application = session.has_master_key()
-        && !removal::is_of_openssl(session)
+    let is_of_application = !is_of_openssl
         && !attachment.has_cache_of_its_own()
         // SAFETY: the remove-session callback of the context is running.
         && !unsafe { attachment.context_is_being_freed() };
@@ -324,7 +328,10 @@ unsafe fn issue_ticket(
         handshake.has_passed = is_tls13(ssl) || !is_resumed(ssl);
         // SAFETY: the connection's callback is running, and so is its session valid.
         if let Some(session) = unsafe { Session::borrow(openssl_sys::SSL_get_session(ssl)) } {
-            handshake.held.change(ssl, session);
+            match handshake.has_passed {
+                true => handshake.held.establish(ssl, session),
+                false => handshake.held.change(ssl, session),
+            }
         }
     }
     let attachment = slot.attachment_for(ssl);
@@ -408,7 +415,7 @@ fn keep_session(attachment: &Attachment, slot: Slot, ssl: *mut SSL, session: Ses
         return;
     }
     handshake.has_passed = true;
-    handshake.held.change(ssl, session);
+    handshake.held.establish(ssl, session);
     let binding = session_binding(attachment, slot, ssl, handshake);
     let Some((name, policy)) = binding.filter(|_| !bears_no_copy(session)) else {
         return engine.counters().count(Counter::SessionsDropped);

@@ -9,9 +9,9 @@ use openssl_sys::{SSL, SSL_CTX, SSL_SESSION};
 
 use super::attach::Attachment;
 use super::ex_data::Place;
-use super::notes::{self, Notes};
+use super::notes::Notes;
 use super::real::libssl;
-use super::sys;
+use super::{handshake, sys};
 
 /// On the sessions of connections as a client.
 static KNOWN: Place = Place::new(sys::CRYPTO_EX_INDEX_SSL_SESSION);
@@ -58,17 +58,13 @@ pub(super) unsafe fn new_session(
     }
 }
 
-/// Whether a session is one of the context's connections as a client. One that OpenSSL told nobody about counts for
-/// what the context was seen to do.
+/// Whether a session is known to be one of a connection as a client. One that OpenSSL told nobody about is not.
 ///
 /// # Safety
-/// `ctx` is a valid context, `session` a valid session.
-pub(super) unsafe fn owns(ctx: *mut SSL_CTX, session: *mut SSL_SESSION) -> bool {
+/// `session` is a valid session.
+pub(super) unsafe fn knows(session: *mut SSL_SESSION) -> bool {
     // SAFETY: as the caller promises; nobody follows the pointer.
-    unsafe {
-        KNOWN.used().is_some_and(|it| sys::SSL_SESSION_get_ex_data(session, it) == a_mark())
-            || notes::connects(ctx)
-    }
+    KNOWN.used().is_some_and(|it| unsafe { sys::SSL_SESSION_get_ex_data(session, it) } == a_mark())
 }
 
 /// A connection was told to connect to a server: it gets back what was the application's.
@@ -89,6 +85,7 @@ pub(super) unsafe fn connecting(ssl: *mut SSL) {
         let Some(attachment) = Attachment::of(ctx).filter(|it| it.is_configured()) else {
             return;
         };
+        handshake::connects(ssl);
         give_back_options(ssl, attachment);
         if attachment.has_callbacks()
             && notes.is_some_and(|notes| !notes.id_context.load(Ordering::Relaxed))

@@ -96,6 +96,14 @@ pub(super) fn last_finished(ssl: *mut SSL) -> [u8; FINISHED_LEN] {
     finished
 }
 
+/// The client's last Finished message, the beginning of it; zeros before the first one and after SSL_clear(3).
+pub(super) fn clients_finished(ssl: *mut SSL) -> [u8; FINISHED_LEN] {
+    let mut finished = [0; FINISHED_LEN];
+    // SAFETY: the connection is valid in its callback, and the buffer as long as said.
+    unsafe { openssl_sys::SSL_get_peer_finished(ssl, finished.as_mut_ptr().cast(), FINISHED_LEN) };
+    finished
+}
+
 /// Whether a ClientHello of this handshake was answered already: the server's random is chosen once it is read, and gone
 /// after SSL_clear(3).
 pub(super) fn has_server_random(ssl: *mut SSL) -> bool {

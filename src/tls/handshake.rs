@@ -161,7 +161,9 @@ impl Handshake {
             state.begin_anew(ssl, now);
         }
         state.look_at_server_random(ssl);
-        removal::handshake_calls(ssl);
+        if !state.is_quic {
+            state.held.begin(ssl);
+        }
         Some(state)
     }
 
@@ -396,6 +398,14 @@ impl Connection {
     }
 }
 
+/// A connection of an attached context connects to a server.
+pub(super) fn connects(ssl: *mut SSL) {
+    // With the index goes the function that is called when the connection is freed.
+    if index().is_some() && !is_quic(ssl) {
+        removal::connection_begins(ssl);
+    }
+}
+
 /// Our place in the ex_data of connections.
 pub(super) fn index() -> Option<c_int> {
     static PLACE: Place =
@@ -429,6 +439,7 @@ unsafe extern "C" fn copied_for_callback(
     1
 }
 
+/// OpenSSL calls this for each connection, whatever lies at our index.
 unsafe extern "C" fn free(
     ssl: *mut c_void,
     state: *mut c_void,
@@ -437,13 +448,13 @@ unsafe extern "C" fn free(
     _argl: c_long,
     _argp: *mut c_void,
 ) {
-    let Some(state) = unmarked::<Handshake>(state) else { return };
     contained(|| {
+        // SAFETY: the connection's ex_data is being freed.
+        unsafe { removal::connection_is_freed(ssl.cast()) };
+        let Some(state) = unmarked::<Handshake>(state) else { return };
         // SAFETY: what bears our mark is a Handshake of `of`, and nobody uses it after its connection.
         let mut state = unsafe { Box::from_raw(state.as_ptr()) };
         if !state.is_quic {
-            // SAFETY: the connection's ex_data is being freed.
-            unsafe { removal::connection_is_freed(ssl.cast()) };
             confirm::connection_is_freed(ssl.cast(), &state);
             if let Some(cut) = state.cut.take().filter(|_| has_bios_when_freed()) {
                 // SAFETY: as above, and before its BIOs.

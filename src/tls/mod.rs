@@ -6,6 +6,7 @@
 //! queue and errno as they were, and lets no panic through.
 
 mod accepting;
+mod addresses;
 mod application;
 mod attach;
 mod binding;

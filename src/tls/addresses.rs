@@ -1,0 +1,203 @@
+//! Tables of OpenSSL's objects, by their addresses.
+//!
+//! Owns: [`Table`]. Called by: [`super::removal`]. Threads: a table has locks that are held for a few instructions. An
+//! entry that is taken out by [`Table::take`] is not looked at any more when that returns, however long a thread that
+//! looks at it is not let run: so what it points to may be freed then. Forks: a child that finds a lock locked for ever does
+//! without. Failure: without memory there is no entry.
+
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::process;
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use parking_lot::{Mutex, MutexGuard};
+
+use crate::sys::{lock_within, memory};
+
+/// Values by address.
+pub(super) struct Table<V>([Shard<V>; SHARDS]);
+
+const SHARDS: usize = 64;
+
+/// Longer than anybody who is let run holds a lock: a process that waits for so long may have it from a fork.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+type Entries<V> = HashMap<usize, V, BuildHasherDefault<Hash>>;
+
+struct Shard<V> {
+    entries: Mutex<Entries<V>>,
+    /// An entry could not be taken out, and what it points to may be gone.
+    is_spoiled: AtomicBool,
+    /// The process of the thread that has the lock to look at an entry; 0: none has.
+    looks: AtomicU32,
+}
+
+impl<V> Table<V> {
+    pub(super) const fn new() -> Self {
+        Table([const { Shard::new() }; SHARDS])
+    }
+
+    /// Sets the value for an address. Whether there was memory.
+    pub(super) fn put(&self, address: usize, value: V) -> bool {
+        let Some(mut entries) = self.shard(address).lock() else { return false };
+        let is_kept = has_place(&mut entries);
+        if is_kept {
+            entries.insert(address, value);
+        }
+        is_kept
+    }
+
+    /// Takes an entry out. Afterwards nobody looks at it.
+    pub(super) fn take(&self, address: usize) -> Option<V> {
+        let shard = self.shard(address);
+        let Some(mut entries) = shard.lock() else {
+            shard.spoil();
+            return None;
+        };
+        entries.remove(&address)
+    }
+
+    /// Calls `look` with the entry of an address, which is not taken out until that is over.
+    pub(super) fn look_at<R>(&self, address: usize, look: impl FnOnce(&mut V) -> R) -> Option<R> {
+        self.shard(address).look(|entries| entries.get_mut(&address).map(look))
+    }
+
+    /// The first answer that `look` has for any entry; none is taken out while it is looked at.
+    pub(super) fn find<R>(&self, mut look: impl FnMut(&mut V) -> Option<R>) -> Option<R> {
+        self.0
+            .iter()
+            .find_map(|shard| shard.look(|entries| entries.values_mut().find_map(&mut look)))
+    }
+
+    fn shard(&self, address: usize) -> &Shard<V> {
+        &self.0[(address.wrapping_mul(Hash::ODD) >> 40) % SHARDS]
+    }
+}
+
+impl<V> Shard<V> {
+    const fn new() -> Self {
+        Shard {
+            entries: Mutex::new(HashMap::with_hasher(BuildHasherDefault::new())),
+            is_spoiled: AtomicBool::new(false),
+            looks: AtomicU32::new(0),
+        }
+    }
+
+    /// `None` from the first time on that the lock was waited for in vain.
+    fn lock(&self) -> Option<MutexGuard<'_, Entries<V>>> {
+        if self.is_spoiled.load(Ordering::SeqCst) {
+            return None;
+        }
+        let entries = lock_within(&self.entries, PATIENCE);
+        if entries.is_none() {
+            self.is_spoiled.store(true, Ordering::SeqCst);
+        }
+        entries.filter(|_| !self.is_spoiled.load(Ordering::SeqCst))
+    }
+
+    fn look<R>(&self, look: impl FnOnce(&mut Entries<V>) -> Option<R>) -> Option<R> {
+        let mut entries = self.lock()?;
+        self.looks.store(process::id(), Ordering::SeqCst);
+        // Either this is seen now, or the above by who spoils the shard.
+        let is_sound = !self.is_spoiled.load(Ordering::SeqCst);
+        let result = is_sound.then(|| look(&mut entries)).flatten();
+        self.looks.store(0, Ordering::SeqCst);
+        result
+    }
+
+    /// The lock cannot be had to take an entry out: from now on no entry is followed. Who looks at one just now holds the
+    /// lock, and is waited for, but not a thread of the process that this one was forked off.
+    fn spoil(&self) {
+        self.is_spoiled.store(true, Ordering::SeqCst);
+        while self.looks.load(Ordering::SeqCst) == process::id() {
+            thread::yield_now();
+        }
+    }
+}
+
+/// Whether there is a place for one more, made if need be and memory is there.
+fn has_place<V>(entries: &mut Entries<V>) -> bool {
+    /// What a table that doubles takes for each of its entries, and more.
+    const ENTRY: usize = 128;
+    entries.len() < entries.capacity()
+        || memory::has_room((entries.len() + 4) * ENTRY) && entries.try_reserve(1).is_ok()
+}
+
+/// A hash for addresses.
+#[derive(Default)]
+struct Hash(u64);
+
+impl Hash {
+    const ODD: usize = 0x9E37_79B9_7F4A_7C15;
+}
+
+impl Hasher for Hash {
+    fn write(&mut self, _: &[u8]) {}
+
+    fn write_usize(&mut self, address: usize) {
+        self.0 = address.wrapping_mul(Hash::ODD) as u64;
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ADDRESS: usize = 4096;
+
+    fn table_with_an_entry() -> Table<()> {
+        let table = Table::new();
+        assert!(table.put(ADDRESS, ()));
+        table
+    }
+
+    /// Long beyond the patience of who takes it out.
+    #[test]
+    fn nothing_is_taken_out_while_somebody_looks_at_it() {
+        let table = table_with_an_entry();
+        let shard = table.shard(ADDRESS);
+        let is_over = AtomicBool::new(false);
+        let take = || {
+            assert!(table.take(ADDRESS).is_none());
+            assert!(is_over.load(Ordering::SeqCst), "freed under the eyes of another thread");
+        };
+        thread::scope(|scope| {
+            let looked = table.look_at(ADDRESS, |()| {
+                let taking = scope.spawn(take);
+                while !shard.is_spoiled.load(Ordering::SeqCst) {
+                    thread::yield_now();
+                }
+                for _ in 0..10_000 {
+                    thread::yield_now();
+                }
+                is_over.store(true, Ordering::SeqCst);
+                taking
+            });
+            assert!(looked.expect("an entry").join().is_ok());
+        });
+        assert_eq!(table.look_at(ADDRESS, |()| ()), None, "it is followed no more");
+        assert_eq!(table.find(|()| Some(())), None);
+    }
+
+    #[test]
+    fn who_looked_at_an_entry_when_the_process_was_forked_is_not_waited_for() {
+        let table = table_with_an_entry();
+        let shard = table.shard(ADDRESS);
+        shard.looks.store(process::id() + 1, Ordering::SeqCst);
+        shard.spoil();
+    }
+
+    #[test]
+    fn an_entry_is_found_until_it_is_taken_out() {
+        let table = table_with_an_entry();
+        assert_eq!(table.find(|()| Some(())), Some(()));
+        assert_eq!(table.take(ADDRESS), Some(()));
+        assert_eq!(table.look_at(ADDRESS, |()| ()), None);
+    }
+}
