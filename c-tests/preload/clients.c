@@ -1,6 +1,7 @@
 /* What a program that has contexts for both roles asks for in its role as a client is what it gets. */
 #include "check.h"
 
+#include <stdlib.h>
 #include <string.h>
 
 #include <openssl/err.h>
@@ -28,6 +29,27 @@ static bool offers_tickets(SSL *client)
         if (memcmp(hello + i, "\0\x23\0", 4) == 0)
             return true;
     return false;
+}
+
+static SSL_CTX *server_of(const SSL_METHOD *method)
+{
+    SSL_CTX *pattern = server_new(), *server = SSL_CTX_new(method);
+    CHECK(server != NULL && SSL_CTX_use_certificate(server, own_certificate()) == 1);
+    CHECK(SSL_CTX_use_PrivateKey(server, SSL_CTX_get0_privatekey(pattern)) == 1);
+    CHECK(SSL_CTX_set_session_id_context(server, (const unsigned char *)"s", 1) == 1);
+    SSL_CTX_free(pattern);
+    return server;
+}
+
+/* What one writes the other one reads. */
+static void connects_in_memory(struct pair *pair)
+{
+    BIO *to_client = memory_bio(), *to_server = memory_bio();
+    CHECK(BIO_up_ref(to_client) == 1 && BIO_up_ref(to_server) == 1);
+    SSL_set_bio(pair->client, to_client, to_server);
+    SSL_set_bio(pair->server, to_server, to_client);
+    SSL_set_connect_state(pair->client);
+    SSL_set_accept_state(pair->server);
 }
 
 static void a_client_offers_to_take_tickets(void)
@@ -62,6 +84,76 @@ static void a_connection_that_wants_no_tickets_takes_none(void)
     SSL_CTX_free(client);
 }
 
+static bool nobody_resumes(void)
+{
+    const char *mode = getenv("TLSRESUME_RESUMPTION_MODE");
+    return mode != NULL && strcmp(mode, "off") == 0;
+}
+
+/* It is for both roles, and had a connection as a client. */
+static SSL_CTX *server_that_connects(void)
+{
+    SSL_CTX *server = server_of(TLS_method());
+    SSL *client = SSL_new(server);
+    SSL_set_connect_state(client);
+    offers_tickets(client);
+    SSL_free(client);
+    ERR_clear_error();
+    return server;
+}
+
+static void a_logout_counts_at_a_context_that_has_connected(void)
+{
+    for (int k = 0; k < KINDS; k++) {
+        if (k == TLS12_TICKET)
+            continue; /* has no id that it could be removed by */
+        SSL_CTX *server = server_that_connects();
+        struct visitor visitor = visitor_new(&KIND[k], "a.example");
+        CHECK(!visit(&visitor, server));
+        CHECK_SAYING(visit(&visitor, server) == !nobody_resumes(), "%s", KIND[k].name);
+        struct pair pair = pair_new(&visitor, server);
+        CHECK(pair_shakes(&pair));
+        visitor_leaves(&visitor, &pair);
+        SSL_CTX_remove_session(server, SSL_get_session(pair.server));
+        pair_free(&pair, true);
+        CHECK_SAYING(!visit(&visitor, server), "%s", KIND[k].name);
+        visitor_free(&visitor);
+        SSL_CTX_free(server);
+    }
+}
+
+/* Its server's ids are those of this library. */
+static void a_client_that_breaks_off_logs_nobody_out(void)
+{
+    SSL_CTX *server = server_of(TLS_method()), *both = server_that_connects();
+    SSL_CTX_set_max_proto_version(both, TLS1_2_VERSION);
+    SSL_CTX_set_options(both, SSL_OP_NO_TICKET);
+    SSL_SESSION *session = NULL;
+    for (int visits = 0; visits < 4; visits++) {
+        struct pair pair = {SSL_new(both), SSL_new(server)};
+        connects_in_memory(&pair);
+        if (session != NULL)
+            CHECK(SSL_set_session(pair.client, session) == 1);
+        SSL_SESSION_free(session);
+        for (int step = 0; step < 4; step++) {
+            SSL_do_handshake(pair.client);
+            SSL_do_handshake(pair.server);
+        }
+        CHECK(SSL_is_init_finished(pair.client) && SSL_is_init_finished(pair.server));
+        CHECK_SAYING(SSL_session_reused(pair.server) == (visits > 0 && !nobody_resumes()), "visit %d", visits);
+        SSL_SESSION *had = SSL_get1_session(pair.client);
+        session = session_copy(had);
+        SSL_SESSION_free(had);
+        SSL_free(pair.client); /* without a close_notify */
+        SSL_set_shutdown(pair.server, SSL_SENT_SHUTDOWN);
+        SSL_free(pair.server);
+        ERR_clear_error();
+    }
+    SSL_SESSION_free(session);
+    SSL_CTX_free(both);
+    SSL_CTX_free(server);
+}
+
 static void lists_may_be_checked_without_a_context(void)
 {
     /* Later versions of OpenSSL follow the pointer. */
@@ -81,5 +173,7 @@ int main(int argc, char **argv)
     CLAIM(a_client_offers_to_take_tickets);
     CLAIM(a_client_that_wants_no_tickets_takes_none);
     CLAIM(a_connection_that_wants_no_tickets_takes_none);
+    CLAIM(a_logout_counts_at_a_context_that_has_connected);
+    CLAIM(a_client_that_breaks_off_logs_nobody_out);
     return check_end();
 }
