@@ -277,7 +277,10 @@ unsafe fn open_ticket(
         confirm::ask(ssl, handshake);
     }
     let Some(opening) = opening else { return NO_TICKET };
-    if opening.policy.is_public() && ends_without_id_context(attachment, ssl) {
+    let tls13 = is_tls13(ssl);
+    if opening.policy.is_public() && ends_without_id_context(attachment, ssl)
+        || !tls13 && names_another(engine, opening.family, ssl)
+    {
         engine.counters().count(Counter::TicketsMac);
         return NO_TICKET;
     }
@@ -294,7 +297,6 @@ unsafe fn open_ticket(
     } {
         return NO_TICKET;
     }
-    let tls13 = is_tls13(ssl);
     handshake.opening(opening.age, engine, tls13);
     let (policy, family) = (opening.policy, opening.family);
     handshake.name = server_name;
@@ -304,6 +306,19 @@ unsafe fn open_ticket(
     // In TLS 1.3 a client uses a ticket once: without a new one it could resume every second time only.
     let is_renewed = tls13 || opening.age == Age::Older;
     if is_renewed { TICKET_AND_RENEW } else { TICKET }
+}
+
+/// Whether a client sends the id of a session of others of ours beside its TLS 1.2 ticket. OpenSSL gives the ticket's session
+/// that id: the application's logout would end the others.
+fn names_another(engine: &Engine, family: Option<Family>, ssl: *mut SSL) -> bool {
+    let mut id = ptr::null();
+    // SAFETY: a ClientHello of this connection is being processed, which the id lies in.
+    let named = unsafe {
+        let len = openssl_sys::SSL_client_hello_get0_session_id(ssl, &raw mut id);
+        session::id_slice(id, c_int::try_from(len).unwrap_or(0))
+    };
+    let named = named.try_into().ok().and_then(|id| engine.family_of(id, clock::now()));
+    named.is_some() && named != family
 }
 
 /// # Safety

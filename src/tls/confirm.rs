@@ -36,7 +36,6 @@ use super::sys::{
 use crate::clock;
 use crate::engine::{Engine, Policy};
 use crate::log::Once;
-use crate::ring::session_id::SESSION_ID_LEN;
 use crate::sys::thread_word::ThreadWord;
 
 /// From now on this handshake is judged, first when the ServerHello is due.
@@ -259,30 +258,12 @@ fn look(ssl: *mut SSL, handshake: &mut Handshake, position: c_int) {
         handshake.resuming = None;
     }
     conclude(ssl, handshake);
-    if handshake.has_borrowed_id && has_begun_to_answer(ssl) {
-        handshake.has_borrowed_id = false;
-        give_own_id(ssl);
-    }
     let has_rules = handshake.resuming.as_ref().is_some_and(Resuming::knows_rules);
-    let goes_on = has_rules || handshake.refused || handshake.has_borrowed_id;
+    let goes_on = has_rules || handshake.refused;
     if is_in_place && (position == SSL_CB_HANDSHAKE_DONE || !goes_on) {
         handshake.is_judged = true;
         // SAFETY: as above.
         unsafe { sys::SSL_set_info_callback(ssl, handshake.info_callback) };
-    }
-}
-
-/// Gives a session that a TLS 1.2 ticket held an id that is nobody's. OpenSSL takes over what the client sent beside the
-/// ticket, which may be the id of a session of somebody else's, and the ServerHello has to repeat it.
-fn give_own_id(ssl: *mut SSL) {
-    let mut id = [0; SESSION_ID_LEN];
-    // SAFETY: `ssl` is the connection whose callback is running, and its session is its own: OpenSSL made it of a ticket.
-    unsafe {
-        if let Some(session) = Session::borrow(openssl_sys::SSL_get_session(ssl))
-            && crate::sys::random(&mut id)
-        {
-            session.set_id(&id);
-        }
     }
 }
 
@@ -368,7 +349,6 @@ fn admit(ssl: *mut SSL, handshake: &mut Handshake) {
     }
     if !has_begun_to_answer(ssl) {
         handshake.held.change(ssl, session);
-        handshake.has_borrowed_id = !is_tls13(ssl) && handshake.has_id_of_others(session.id());
     }
 }
 

@@ -85,8 +85,6 @@ pub(super) struct Handshake {
     pub(super) is_in_callback: bool,
     /// The client has finished, and what it resumed was found to fit then.
     pub(super) has_passed: bool,
-    /// The client chose the id of the session that its TLS 1.2 ticket holds: that of a session of others.
-    pub(super) has_borrowed_id: bool,
     pub(super) connection: Connection,
     /// The session that the connection has.
     pub(super) held: Held,
@@ -275,7 +273,6 @@ impl Handshake {
             is_judged: false,
             is_in_callback: false,
             has_passed: false,
-            has_borrowed_id: false,
             connection,
             held: Held::default(),
             is_quic: false,
@@ -315,15 +312,6 @@ impl Handshake {
     /// What was resumed, if it is a session of ours.
     pub(super) fn resumed(&self, ssl: *mut SSL) -> Option<&Resuming> {
         self.resuming.as_ref().filter(|_| is_resumed(ssl))
-    }
-
-    /// Whether the session of this id, which a client resumes by a ticket, is by its id another one of ours.
-    pub(super) fn has_id_of_others(&self, id: &[u8]) -> bool {
-        let Some(Resuming { engine, family, authenticated: None, .. }) = &self.resuming else {
-            return false;
-        };
-        let named = id.try_into().ok().and_then(|id| engine.family_of(id, clock::now()));
-        named.is_some() && named != *family
     }
 
     /// Whether one more ticket may be tried.

@@ -97,14 +97,6 @@ impl Session {
         }
     }
 
-    /// Gives it another id.
-    pub(super) fn set_id(self, id: &[u8; SESSION_ID_LEN]) {
-        const LEN: c_uint = 32;
-        const { assert!(SESSION_ID_LEN == 32) };
-        // SAFETY: the session is valid and the connection's own, the id as long as said.
-        unsafe { sys::SSL_SESSION_set1_id(self.0.as_ptr(), id.as_ptr(), LEN) };
-    }
-
     /// The object.
     pub(super) fn as_non_null(self) -> NonNull<SSL_SESSION> {
         self.0
