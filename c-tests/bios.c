@@ -29,6 +29,18 @@ static int choose_host(SSL *ssl, int *alert, void *arg)
     return SSL_TLSEXT_ERR_OK;
 }
 
+/* Has a session of the public server. */
+static struct visitor stranger_new(const char *name)
+{
+    /* Under a name that nobody has come under before, nobody would resume at the front. */
+    struct visitor guest = visitor_new(tried_kind, name), stranger = visitor_new(tried_kind, name);
+    site.is_strict = false;
+    visit(&guest, site.front);
+    visitor_free(&guest);
+    CHECK(!visit(&stranger, site.lax) && visit(&stranger, site.lax));
+    return stranger;
+}
+
 static void site_open(void)
 {
     site.tr = realm_of(tried_kind, "");
@@ -38,13 +50,7 @@ static void site_open(void)
     SSL_CTX_set_tlsext_servername_callback(site.front, choose_host);
     server_verifies(site.strict, own_certificate());
     CHECK(tlsresume_attach(site.tr, site.front) == 1 && tlsresume_attach(site.tr, site.strict) == 1);
-    site.is_strict = false;
-    /* Under a name that nobody has come under before, nobody would resume at the front. */
-    struct visitor guest = visitor_new(tried_kind, "a.example");
-    visit(&guest, site.front);
-    visitor_free(&guest);
-    site.stranger = visitor_new(tried_kind, "a.example");
-    CHECK(!visit(&site.stranger, site.lax) && visit(&site.stranger, site.lax));
+    site.stranger = stranger_new("a.example");
 }
 
 static void site_close(void)
@@ -509,9 +515,7 @@ static void is_passed_on_to(void)
     struct pair pair = pair_over_memory();
     was_before = NULL;
     /* Under a name that was served by two everybody makes full handshakes for a while. */
-    struct visitor others[] = {visitor_new(tried_kind, "b.example"), visitor_new(tried_kind, "c.example")};
-    for (int i = 0; i < 2; i++)
-        CHECK(!visit(&others[i], site.lax) && visit(&others[i], site.lax));
+    struct visitor others[] = {stranger_new("b.example"), stranger_new("c.example")};
     for (int again = 0; again < 3; again++) {
         is_ended(&pair);
         BIO *bio = SSL_get_wbio(pair.server);
