@@ -100,14 +100,16 @@ fn a_name_counts_where_this_program_served_it_and_the_node_knows_nothing_else() 
 }
 
 #[test]
-fn where_everybody_gets_in_no_name_is_remembered() {
+fn what_was_served_before_there_were_rules_resumes_under_them_and_nothing_else() {
     let (engine, now) = (Engine::new(alone()).unwrap(), now());
     engine.note_served(&SHOP, Policy::PUBLIC, now);
     assert!(!engine.has_rules());
     engine.note_rules();
-    assert!(!engine.may_resume(&SHOP, Policy::PUBLIC, now), "nothing is known of it");
-    engine.note_served(&SHOP, Policy::PUBLIC, now);
     assert!(engine.may_resume(&SHOP, Policy::PUBLIC, now));
+    let another = Visit { name: b"other.example", ..SHOP };
+    assert!(!engine.may_resume(&another, Policy::PUBLIC, now), "nothing is known of it");
+    engine.note_served(&another, Policy::PUBLIC, now);
+    assert!(engine.may_resume(&another, Policy::PUBLIC, now));
 }
 
 #[test]
