@@ -2,8 +2,9 @@
 //!
 //! The client asks before the application has chosen the virtual host. What this module knows is a guess that saves
 //! handshakes which would have to be ended; what decides is looked at after the choice (`tls::confirm`). What served a
-//! name lives in shared memory, so that forked children, other servers and restarted ones know it too. Nothing is
-//! remembered as long as everybody gets in everywhere.
+//! name lives in shared memory, so that forked children, other servers and restarted ones know it too; what this program
+//! has served it with, in memory of the program's own ([`super::seen`]). The node's table stays empty as long as everybody
+//! gets in everywhere.
 //!
 //! Owns: nothing; the table of names is the store's. Called by: `engine` for each session that is looked at, `tls` once
 //! it knows what serves. Threads and forks: any; the table has no lock. Failure: what is not known, or finds no room,
