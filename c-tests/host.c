@@ -266,6 +266,15 @@ static void handshakes_need_little_more_of_the_stack(void)
 
 /* ---- Standard error ---- */
 
+/* A daemon that closes them, and opens two files before its data. */
+static void loses_the_standard_descriptors(void)
+{
+    for (int descriptor = STDIN_FILENO; descriptor <= STDERR_FILENO; descriptor++)
+        CHECK(close(descriptor) == 0);
+    for (int descriptor = STDIN_FILENO; descriptor < STDERR_FILENO; descriptor++)
+        CHECK(open("/proc/self/status", O_RDONLY) == descriptor);
+}
+
 /* How many bytes of log come into a file that is only appended to, once that is descriptor 2. */
 static off_t bytes_logged_to(bool is_log)
 {
@@ -273,7 +282,7 @@ static off_t bytes_logged_to(bool is_log)
     int file_of_program = mkstemp(path), before = fcntl(STDERR_FILENO, F_DUPFD, 100);
     CHECK(file_of_program > STDERR_FILENO && close(file_of_program) == 0 && before >= 100);
     if (!is_log)
-        CHECK(close(STDERR_FILENO) == 0);
+        loses_the_standard_descriptors();
     int opened = open(path, O_WRONLY | O_APPEND);
     CHECK(is_log ? dup2(opened, STDERR_FILENO) == STDERR_FILENO : opened == STDERR_FILENO);
     TLSRESUME *tr = realm_of(&KIND[TLS12_TICKET], "[log]\nlevel = \"info\"\n");

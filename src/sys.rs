@@ -29,14 +29,14 @@ use std::time::Duration;
 
 pub(crate) use file::{FileLock, allocate, is_allocated, lock_alone, lock_shared};
 pub(crate) use lock::lock_within;
-pub(crate) use output::{remember_stderr, write as write_quietly, write_stderr};
+pub(crate) use output::{remember_stdio, write as write_quietly, write_stderr};
 
 /// Runs as the library is loaded, before a program that it is linked to can have closed standard error.
 #[used]
 #[unsafe(link_section = ".init_array")]
 static AT_LOAD: extern "C" fn() = {
     extern "C" fn remember() {
-        remember_stderr();
+        remember_stdio();
     }
     remember
 };

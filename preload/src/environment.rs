@@ -48,7 +48,7 @@ extern "C" fn read() {
     if READ.swap(true, Ordering::AcqRel) {
         return;
     }
-    output::remember_stderr();
+    output::remember_stdio();
     // SAFETY: reading the auxiliary vector has no precondition. Programs with raised privileges take nothing from the
     // environment, as secure_getenv(3) has it.
     if unsafe { libc::getauxval(libc::AT_SECURE) } != 0 {

@@ -11,8 +11,8 @@ use crate::functions::{AnyCallback, Functions};
 use crate::libssl::{Libssl, Makers};
 use crate::route;
 use crate::sys::{
-    AllowEarlyDataCallback, GenerateIdCallback, GetSessionCallback, NewSessionCallback,
-    RemoveSessionCallback, SSL, SSL_CTX, SSL_METHOD, TicketKeyCallback,
+    AllowEarlyDataCallback, GenerateIdCallback, GetSessionCallback, InfoCallback,
+    NewSessionCallback, RemoveSessionCallback, SSL, SSL_CTX, SSL_METHOD, TicketKeyCallback,
 };
 
 /// What to call for an object.
@@ -326,4 +326,12 @@ unsafe extern "C" fn SSL_set_session_id_context(
     // SAFETY: see above.
     functions(ssl)
         .map_or(0, |functions| unsafe { (functions.set_session_id_context)(ssl, id, len) })
+}
+
+#[unsafe(no_mangle)]
+unsafe extern "C" fn SSL_set_info_callback(ssl: *mut SSL, callback: Option<InfoCallback>) {
+    if let Some(functions) = functions(ssl) {
+        // SAFETY: see above.
+        unsafe { (functions.set_info_callback)(ssl, callback) };
+    }
 }

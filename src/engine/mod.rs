@@ -49,7 +49,7 @@ pub use metrics::Report;
 pub use outside::{Nodes, Secrets};
 pub use sessions::{Lookup, NewSession, Question, Search, StoredSession, Waited};
 pub use tickets::{Issuing, Opening};
-pub use visit::{Listener, Visit};
+pub use visit::{Judged, Listener, Visit};
 
 pub use crate::cluster::lookup::Asking;
 

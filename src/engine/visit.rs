@@ -25,8 +25,26 @@ pub struct Visit<'a> {
     pub accepting: Policy,
     /// The address that the client connected to, which does so too: see [`Listener`]. Looked at in the same cases.
     pub listener: Listener,
-    /// A number of the accepting context, which no other context has; 0 where it is not known. Looked at in the same cases.
-    pub context: u64,
+    /// Whether what resumes there is judged. Looked at in the same cases.
+    pub judged: Judged,
+}
+
+/// Whether what resumes at an accepting context is judged once the application has chosen the virtual host. A context has a
+/// number that no other one has.
+#[derive(Clone, Copy, Debug)]
+pub enum Judged {
+    /// The application cannot prevent it.
+    Always {
+        /// The context's number.
+        context: u64,
+    },
+    /// It can; so under a name that it did not do so under before.
+    WhereSeen {
+        /// The context's number.
+        context: u64,
+    },
+    /// The context is not known.
+    Unknown,
 }
 
 /// A local address as bytes: port, and address of IPv4 or IPv6; zeros where it is not known.
@@ -45,21 +63,20 @@ impl Engine {
         self.config.resumption.bind != Bind::Off && (!policy.is_public() || self.has_rules())
     }
 
-    /// Whether a session of `policy` may be resumed on this visit: always where no rules matter; else where this program
-    /// has served the name under that policy, and the node does not know the place otherwise: that another policy was the
-    /// last to serve there, or that several do. What is not known costs a full handshake, and is known from then on.
+    /// Whether a session of `policy` may be resumed on this visit: always where no rules matter; else where the same policy
+    /// was the last to serve the name at this place, and what resumes there is judged. A place that the node does not know
+    /// counts where this program has served the name under that policy. What is not known costs a full handshake, and is
+    /// known from then on.
     pub fn may_resume(&self, visit: &Visit<'_>, policy: Policy, now: UnixMillis) -> bool {
         if !self.knows_rules(policy) {
             return true;
         }
-        let may_be = match self.store.served(self.place(visit), now) {
-            Served::By(print) => print == policy.print(),
-            Served::Nothing | Served::NoRoom => true,
-            Served::Mixed => false,
-        };
-        may_be
-            && visit.context != 0
-            && seen::contains(self.seen_hash(visit.context, visit.name, policy))
+        match (self.store.served(self.place(visit), now), visit.judged) {
+            (Served::By(print), Judged::Always { .. }) => print == policy.print(),
+            (Served::By(print), _) => print == policy.print() && self.has_seen(visit, policy),
+            (Served::Nothing | Served::NoRoom, _) => self.has_seen(visit, policy),
+            (Served::Mixed, _) => false,
+        }
     }
 
     /// Remembers that a policy served, and was judged.
@@ -71,13 +88,15 @@ impl Engine {
             let keep = self.config.resumption.lifetime;
             self.store.note_served(self.place(visit), policy.print(), now, keep);
         }
-        self.note_seen(visit.context, visit.name, policy);
+        self.note_seen(visit.judged, visit.name, policy);
     }
 
     /// Remembers that this program has served a name under a policy. Also before the node knows rules: it may learn of some
     /// later.
-    pub fn note_seen(&self, context: u64, name: &[u8], policy: Policy) {
-        seen::insert(self.seen_hash(context, name, policy));
+    pub fn note_seen(&self, judged: Judged, name: &[u8], policy: Policy) {
+        if let Some(hash) = self.seen_hash(judged, name, policy) {
+            seen::insert(hash);
+        }
     }
 
     /// A server with rules is there, although it has served nobody yet.
@@ -91,14 +110,24 @@ impl Engine {
     pub fn note_mixed(&self, visit: &Visit<'_>, policy: Policy, now: UnixMillis) {
         self.store.note_restricted();
         self.store.note_mixed(self.place(visit), now, self.config.resumption.lifetime);
-        seen::remove(self.seen_hash(visit.context, visit.name, policy));
+        if let Some(hash) = self.seen_hash(visit.judged, visit.name, policy) {
+            seen::remove(hash);
+        }
     }
 
     fn place(&self, visit: &Visit<'_>) -> u64 {
         self.store.name_hash(&[&visit.accepting.to_bytes(), &visit.listener, visit.name])
     }
 
-    fn seen_hash(&self, context: u64, name: &[u8], policy: Policy) -> u64 {
-        self.store.name_hash(&[&context.to_le_bytes(), &policy.print().to_le_bytes(), name])
+    fn has_seen(&self, visit: &Visit<'_>, policy: Policy) -> bool {
+        self.seen_hash(visit.judged, visit.name, policy).is_some_and(seen::contains)
+    }
+
+    fn seen_hash(&self, judged: Judged, name: &[u8], policy: Policy) -> Option<u64> {
+        let (Judged::Always { context } | Judged::WhereSeen { context }) = judged else {
+            return None;
+        };
+        let (context, print) = (context.to_le_bytes(), policy.print().to_le_bytes());
+        Some(self.store.name_hash(&[&context, &print, name]))
     }
 }

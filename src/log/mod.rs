@@ -46,7 +46,7 @@ struct Logger;
 /// Makes the macros of the `log` crate work, at `level` and below. Of several instances in a process, the most talkative
 /// one decides on the level, and the first with a target of its own on that.
 pub(crate) fn enable(level: LevelFilter, target: &Target) {
-    sys::remember_stderr();
+    sys::remember_stdio();
     // A second call finds the logger installed already, which is what it wants.
     let _ = log::set_logger(&Logger);
     log::set_max_level(log::max_level().max(level));

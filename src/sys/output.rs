@@ -12,9 +12,11 @@ use libc::c_int;
 /// Signals of a write that fails: nobody reads the pipe any more, or the file would be longer than allowed.
 const SIGNALS: [c_int; 2] = [libc::SIGPIPE, libc::SIGXFSZ];
 
-/// What standard error was when the library was loaded: device and number of the file.
-static DEVICE: AtomicU64 = AtomicU64::new(0);
-static NUMBER: AtomicU64 = AtomicU64::new(UNKNOWN);
+/// What standard input, output and error were when the library was loaded.
+static FIRST: [First; 3] = [const { First::unknown() }; 3];
+
+/// Device and number of a file.
+struct First(AtomicU64, AtomicU64);
 
 const UNKNOWN: u64 = 0;
 /// The number of no file.
@@ -23,13 +25,38 @@ const CLOSED: u64 = u64::MAX;
 /// Longest line that goes to a pipe at once (pipe(7)).
 const PIPE_BUF: usize = 4096;
 
-/// Remembers what standard error is now. The first call counts.
-pub(crate) fn remember_stderr() {
-    if NUMBER.load(Ordering::Relaxed) == UNKNOWN {
-        let file = status(libc::STDERR_FILENO).map(|file| (file.st_dev, file.st_ino));
-        let (device, number) = file.unwrap_or((0, CLOSED));
-        DEVICE.store(device, Ordering::Relaxed);
-        NUMBER.store(number, Ordering::Relaxed);
+/// Remembers what the standard descriptors are now. The first call counts.
+pub(crate) fn remember_stdio() {
+    for (descriptor, first) in (0..).zip(&FIRST) {
+        if first.is_unknown() {
+            first.remember(
+                status(descriptor).map_or((0, CLOSED), |file| (file.st_dev, file.st_ino)),
+            );
+        }
+    }
+}
+
+impl First {
+    const fn unknown() -> Self {
+        First(AtomicU64::new(0), AtomicU64::new(UNKNOWN))
+    }
+
+    fn is_unknown(&self) -> bool {
+        self.1.load(Ordering::Relaxed) == UNKNOWN
+    }
+
+    fn was_closed(&self) -> bool {
+        self.1.load(Ordering::Relaxed) == CLOSED
+    }
+
+    fn remember(&self, (device, number): (u64, u64)) {
+        self.0.store(device, Ordering::Relaxed);
+        self.1.store(number, Ordering::Relaxed);
+    }
+
+    fn is(&self, file: &libc::stat) -> bool {
+        let first = (self.0.load(Ordering::Relaxed), self.1.load(Ordering::Relaxed));
+        (file.st_dev, file.st_ino) == first
     }
 }
 
@@ -51,14 +78,18 @@ fn status(descriptor: c_int) -> Option<libc::stat> {
 /// Whether lines may be written to what standard error is: inetd(8) gives its servers the client's connection as standard
 /// input, output and error, vsftpd does the same, and a program that closed standard error may get anything by that
 /// number, also a mailbox or a journal that is appended to. Another file than at first is a log if it is only appended to,
-/// was put in the place of one, and is open under another descriptor too: then the program made it standard error on
-/// purpose (dup2(2)), and did not get the number by chance.
+/// was put in the place of one, and the program did so on purpose (dup2(2)), as servers do that detach themselves: then it
+/// is open under another descriptor too, or standard input and output are in order.
 fn is_for_lines(file: &libc::stat) -> bool {
-    let first = (DEVICE.load(Ordering::Relaxed), NUMBER.load(Ordering::Relaxed));
-    let is_first = first.1 == UNKNOWN || (file.st_dev, file.st_ino) == first;
+    let [input, output, first] = &FIRST;
+    let is_first = first.is_unknown() || first.is(file);
     match file.st_mode & libc::S_IFMT {
         libc::S_IFSOCK => is_first && is_managers(file),
-        libc::S_IFREG => is_first || first.1 != CLOSED && is_appended_to() && is_doubled(file),
+        libc::S_IFREG => {
+            let are_others_in_order = || is_in_order(0, input) && is_in_order(1, output);
+            let is_on_purpose = || is_doubled(file) || are_others_in_order();
+            is_first || !first.was_closed() && is_appended_to() && is_on_purpose()
+        }
         _ => is_first,
     }
 }
@@ -75,6 +106,13 @@ fn is_doubled(file: &libc::stat) -> bool {
     (libc::STDOUT_FILENO..MOST)
         .filter(|descriptor| *descriptor != libc::STDERR_FILENO)
         .any(|descriptor| status(descriptor).is_some_and(is_same))
+}
+
+/// Whether a standard descriptor is what it was at first, or a device, as /dev/null is: a program that lost standard error
+/// by chance lost these as well, and got files or sockets by their numbers.
+fn is_in_order(descriptor: c_int, first: &First) -> bool {
+    let is_device = |file: &libc::stat| file.st_mode & libc::S_IFMT == libc::S_IFCHR;
+    status(descriptor).is_some_and(|file| is_device(&file) || first.is(&file))
 }
 
 /// Whether a socket is how a service manager reads standard error: one of the host, and not standard input too.

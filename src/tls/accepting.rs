@@ -6,9 +6,9 @@
 use openssl_sys::SSL;
 
 use super::attach::Attachment;
-use super::connection::listener;
-use super::policy;
-use crate::engine::{Listener, Policy, Visit};
+use super::connection::{is_quic, listener};
+use super::{policy, real};
+use crate::engine::{Judged, Listener, Policy, Visit};
 
 /// What tells places with the same server names apart.
 #[derive(Clone, Copy)]
@@ -16,23 +16,31 @@ pub(super) struct Accepting {
     /// The context's own policy.
     policy: Policy,
     listener: Listener,
-    /// [`Attachment::number`]
-    context: u64,
+    judged: Judged,
 }
 
 impl Accepting {
     pub(super) const UNKNOWN: Accepting =
-        Accepting { policy: Policy::PUBLIC, listener: [0; 18], context: 0 };
+        Accepting { policy: Policy::PUBLIC, listener: [0; 18], judged: Judged::Unknown };
 
     /// Of a connection that was accepted by this context.
     pub(super) fn of(attachment: &Attachment, ssl: *mut SSL) -> Self {
         let policy = policy::accepting(attachment);
-        Accepting { policy, listener: listener(ssl), context: attachment.number }
+        Accepting { policy, listener: listener(ssl), judged: judged(attachment, ssl) }
     }
 
     /// A client that asks for this name here.
     pub(super) fn visit<'a>(&self, name: &'a [u8]) -> Visit<'a> {
-        let Accepting { policy, listener, context } = *self;
-        Visit { name, accepting: policy, listener, context }
+        let Accepting { policy, listener, judged } = *self;
+        Visit { name, accepting: policy, listener, judged }
+    }
+}
+
+/// Under the preload the application cannot put its info callback in the place of ours.
+pub(super) fn judged(attachment: &Attachment, ssl: *mut SSL) -> Judged {
+    if real::is_interposed() && !is_quic(ssl) {
+        Judged::Always { context: attachment.number }
+    } else {
+        Judged::WhereSeen { context: attachment.number }
     }
 }

@@ -5,6 +5,7 @@
 
 use openssl_sys::SSL;
 
+use super::accepting::judged;
 use super::attach::Attachment;
 use super::handshake::Handshake;
 use super::name::ServerName;
@@ -51,7 +52,7 @@ fn note_seen(slot: Slot, ssl: *mut SSL, handshake: &Handshake, name: &ServerName
     if let Some(attachment) = slot.attachment()
         && confirm::leaves_callback(ssl, handshake, Some(attachment)) == Some(true)
     {
-        attachment.engine.note_seen(attachment.number, name.as_bytes(), Policy::PUBLIC);
+        attachment.engine.note_seen(judged(attachment, ssl), name.as_bytes(), Policy::PUBLIC);
     }
 }
 

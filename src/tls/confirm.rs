@@ -29,6 +29,7 @@ use super::guard::{contained, guarded};
 use super::handshake::{Handshake, Resuming};
 use super::name::ServerName;
 use super::policy;
+use super::real::libssl;
 use super::session::{self, MASTER_KEY_LEN, Session};
 use super::sys::{
     self, InfoCallback, SSL_CB_ACCEPT_LOOP, SSL_CB_HANDSHAKE_DONE, SSL_CB_HANDSHAKE_START,
@@ -47,7 +48,7 @@ pub(super) fn ask(ssl: *mut SSL, handshake: &mut Handshake) {
         let current = sys::SSL_get_info_callback(ssl);
         if !is_judge(current) {
             handshake.info_callback = current;
-            sys::SSL_set_info_callback(ssl, Some(JUDGE));
+            (libssl().set_info_callback)(ssl, Some(JUDGE));
         }
     }
 }
@@ -68,6 +69,21 @@ pub(super) fn leaves_callback(
         (sys::SSL_get_info_callback(ssl), callback_of_context(ctx))
     };
     (current.is_none() || is_same(current, inherited)).then_some(true)
+}
+
+/// The application sets an info callback on a connection: whether ours keeps the place and calls that one.
+pub(super) fn takes_over(ssl: *mut SSL, callback: Option<InfoCallback>) -> bool {
+    // SAFETY: the application vouches for the connection, and calls nothing else on it meanwhile: this is the only
+    // reference to its handshake.
+    let handshake = unsafe {
+        if ssl.is_null() || is_quic(ssl) || !is_judge(sys::SSL_get_info_callback(ssl)) {
+            return false;
+        }
+        Handshake::current(ssl)
+    };
+    let Some(handshake) = handshake else { return false };
+    handshake.info_callback = callback.filter(|callback| !is_judge(Some(*callback)));
+    true
 }
 
 /// A session was resumed and never judged, for the application put an info callback in the place of ours: that shall not
@@ -189,7 +205,7 @@ fn give_up(ssl: *mut SSL) {
             return;
         }
         let ctx = openssl_sys::SSL_get_SSL_CTX(ssl);
-        sys::SSL_set_info_callback(ssl, callback_of_context(ctx));
+        (libssl().set_info_callback)(ssl, callback_of_context(ctx));
     }
     let knows_rules =
         |it: &&Attachment| it.engine.has_rules() || !policy::is_public(&it.engine, Some(it), ssl);
@@ -263,7 +279,7 @@ fn look(ssl: *mut SSL, handshake: &mut Handshake, position: c_int) {
     if is_in_place && (position == SSL_CB_HANDSHAKE_DONE || !goes_on) {
         handshake.is_judged = true;
         // SAFETY: as above.
-        unsafe { sys::SSL_set_info_callback(ssl, handshake.info_callback) };
+        unsafe { (libssl().set_info_callback)(ssl, handshake.info_callback) };
     }
 }
 

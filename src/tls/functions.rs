@@ -6,8 +6,8 @@
 use core::ffi::{c_char, c_int, c_long, c_uchar, c_uint, c_void};
 
 use super::sys::{
-    AllowEarlyDataCallback, GenerateIdCallback, GetSessionCallback, NewSessionCallback,
-    RemoveSessionCallback, SSL, SSL_CTX, SSL_METHOD, TicketKeyCallback,
+    AllowEarlyDataCallback, GenerateIdCallback, GetSessionCallback, InfoCallback,
+    NewSessionCallback, RemoveSessionCallback, SSL, SSL_CTX, SSL_METHOD, TicketKeyCallback,
 };
 
 /// A callback of whatever kind, which is passed on and never called.
@@ -49,6 +49,7 @@ pub struct Functions {
     pub ctx_set_allow_early_data_cb: unsafe extern "C" fn(*mut SSL_CTX, Option<AllowEarlyDataCallback>, *mut c_void),
     pub set_allow_early_data_cb: unsafe extern "C" fn(*mut SSL, Option<AllowEarlyDataCallback>, *mut c_void),
     pub set_session_id_context: unsafe extern "C" fn(*mut SSL, *const c_uchar, c_uint) -> c_int,
+    pub set_info_callback: unsafe extern "C" fn(*mut SSL, Option<InfoCallback>),
     pub set_options: unsafe extern "C" fn(*mut SSL, u64) -> u64,
     pub clear_options: unsafe extern "C" fn(*mut SSL, u64) -> u64,
 }

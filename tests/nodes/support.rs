@@ -6,7 +6,9 @@ use std::time::{Duration, Instant};
 
 use tlsresume::clock::UnixMillis;
 use tlsresume::config::Config;
-use tlsresume::engine::{Engine, KeyState, Lookup, NewSession, Policy, StoredSession, Visit};
+use tlsresume::engine::{
+    Engine, Judged, KeyState, Lookup, NewSession, Policy, StoredSession, Visit,
+};
 use tlsresume::stats::{Counter, Gauge};
 use tlsresume_testkit::redis::RedisServer;
 use tlsresume_testkit::{DEADLINE, Folder, wait_until};
@@ -105,8 +107,12 @@ pub(crate) fn agree(nodes: &[Node]) {
 }
 
 /// Everybody's visit.
-pub(crate) const SHOP: Visit<'static> =
-    Visit { name: b"shop.example", accepting: Policy::PUBLIC, listener: [0; 18], context: 1 };
+pub(crate) const SHOP: Visit<'static> = Visit {
+    name: b"shop.example",
+    accepting: Policy::PUBLIC,
+    listener: [0; 18],
+    judged: Judged::WhereSeen { context: 1 },
+};
 
 pub(crate) struct Node(pub(crate) Arc<Engine>);
 

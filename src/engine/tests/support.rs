@@ -7,7 +7,7 @@ use tempfile::TempDir;
 
 use crate::clock::{self, UnixMillis};
 use crate::config::{Config, Memory};
-use crate::engine::{Engine, Issuing, NewSession, Opening, Policy, Visit};
+use crate::engine::{Engine, Issuing, Judged, NewSession, Opening, Policy, Visit};
 use crate::ring::family::VECTOR_LEN;
 use crate::ring::{KeyName, TicketKey};
 
@@ -62,8 +62,12 @@ pub(super) fn now() -> UnixMillis {
 }
 
 /// Everybody's visit to the shop.
-pub(super) const SHOP: Visit<'static> =
-    Visit { name: b"shop.example", accepting: Policy::PUBLIC, listener: [0; 18], context: 1 };
+pub(super) const SHOP: Visit<'static> = Visit {
+    name: b"shop.example",
+    accepting: Policy::PUBLIC,
+    listener: [0; 18],
+    judged: Judged::WhereSeen { context: 1 },
+};
 
 /// A session of everybody's, an hour long, from a connection of now.
 pub(super) fn session<'a>(id: &'a [u8], value: &'a [u8], now: UnixMillis) -> NewSession<'a> {

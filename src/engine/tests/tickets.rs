@@ -6,7 +6,7 @@ use std::os::unix::fs::PermissionsExt;
 use super::support::*;
 use crate::clock::UnixMillis;
 use crate::config::{Bind, Config};
-use crate::engine::{Engine, Policy, Visit};
+use crate::engine::{Engine, Judged, Policy, Visit};
 use crate::ring::Age;
 use crate::stats::Counter;
 
@@ -90,10 +90,14 @@ fn a_name_counts_where_this_program_served_it_and_the_node_knows_nothing_else() 
     engine.note_served(&SHOP, other, now);
     assert!(!engine.may_resume(&SHOP, policy, now), "the place itself counts first");
     assert!(engine.may_resume(&at_another_port, policy, now));
-    for context in [0, 2] {
-        let visit = Visit { context, ..SHOP };
+    for judged in [Judged::Unknown, Judged::WhereSeen { context: 2 }] {
+        let visit = Visit { judged, ..SHOP };
         assert!(!engine.may_resume(&visit, other, now), "as a program that was started anew");
     }
+    let judged = Judged::Always { context: 3 };
+    assert!(engine.may_resume(&Visit { judged, ..SHOP }, other, now), "the node knows enough");
+    let elsewhere = Visit { judged, listener: [2; 18], ..SHOP };
+    assert!(!engine.may_resume(&elsewhere, other, now), "nobody knows it there");
     engine.note_mixed(&SHOP, other, now);
     assert!(!engine.may_resume(&SHOP, other, now));
     assert!(!engine.may_resume(&at_another_port, other, now), "it is not judged any more");

@@ -20,12 +20,14 @@ use sha2::{Digest, Sha256};
 
 use super::attach::{Attachment, attach_then};
 use super::client;
+use super::confirm;
 use super::connection::is_quic;
 use super::functions::Functions;
 use super::guard::guarded;
 use super::hidden;
 use super::notes::Notes;
 use super::real::{self, libssl};
+use super::sys::InfoCallback;
 use crate::engine::Engine;
 use crate::error::{Error, Result};
 use crate::log::Once;
@@ -74,6 +76,7 @@ pub(crate) fn interpose(engine: Arc<Engine>, behind: &'static Functions) -> &'st
         ctx_set_allow_early_data_cb: settings::set_early_data_of_context,
         set_allow_early_data_cb: settings::set_early_data,
         set_session_id_context: set_id_context_of_connection,
+        set_info_callback,
         set_options: settings::set_connection_options,
         clear_options: settings::clear_connection_options,
     })
@@ -263,6 +266,14 @@ unsafe extern "C" fn set_id_context_of_connection(
     unsafe {
         guarded(|| client::note_id_context(ssl));
         (libssl().set_session_id_context)(ssl, id, len)
+    }
+}
+
+/// While ours judges a handshake, the application's is called by it.
+unsafe extern "C" fn set_info_callback(ssl: *mut SSL, callback: Option<InfoCallback>) {
+    if guarded(|| confirm::takes_over(ssl, callback)) != Some(true) {
+        // SAFETY: see above.
+        unsafe { (libssl().set_info_callback)(ssl, callback) };
     }
 }
 
