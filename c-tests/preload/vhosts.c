@@ -23,7 +23,16 @@ static void make_certificates(void)
 struct site {
     SSL_CTX *front, *host;
     const char *name;
+    bool traces;    /* it sets an info callback on connections to that host */
 };
+
+static int told;
+
+static void is_told(const SSL *ssl, int position, int value)
+{
+    (void)ssl, (void)position, (void)value;
+    told++;
+}
 
 static int choose(SSL *ssl, int *alert, void *arg)
 {
@@ -34,13 +43,15 @@ static int choose(SSL *ssl, int *alert, void *arg)
         SSL_set_SSL_CTX(ssl, site->host);
         SSL_set_verify(ssl, SSL_CTX_get_verify_mode(site->host), NULL);
         SSL_set_options(ssl, SSL_CTX_get_options(site->host));
+        if (site->traces)
+            SSL_set_info_callback(ssl, is_told);
     }
     return SSL_TLSEXT_ERR_OK;
 }
 
 static void site_open(struct site *site, const char *name)
 {
-    *site = (struct site){server_new(), server_new(), name};
+    *site = (struct site){server_new(), server_new(), name, false};
     SSL_CTX_set_tlsext_servername_callback(site->front, choose);
     SSL_CTX_set_tlsext_servername_arg(site->front, site);
 }
@@ -105,6 +116,37 @@ static void a_host_that_verifies_refuses_what_others_gave(void)
         visitor_free(&member);
         site_close(&site);
         SSL_CTX_free(open);
+    }
+}
+
+/* The host gives no tickets, so nothing but the library's info callback could judge. */
+static void an_info_callback_that_is_set_on_the_way_is_called_and_lets_nobody_in(void)
+{
+    /* A name under which a handshake was ended does not resume for a while. */
+    static const char *const NAMES[] = {"a.example", "b.example", "c.example"};
+    for (int k = TLS12_ID; k <= TLS13_STATELESS; k++) {
+        struct site site, open;
+        site_open(&site, NAMES[k]);
+        site_open(&open, "");
+        site.traces = true;
+        server_verifies(site.host, authority);
+        SSL_CTX_set_options(site.host, SSL_OP_NO_TICKET);
+        CHECK(SSL_CTX_set_num_tickets(site.host, 0) == 1);
+        struct visitor member = member_new(&KIND[k], NAMES[k]), guest = visitor_new(&KIND[k], NAMES[k]);
+        told = 0;
+        CHECK(!visit(&member, site.front) && told > 0);
+        CHECK(!visit(&guest, open.front));
+        CHECK_SAYING(visit(&guest, open.front), "%s", KIND[k].name);
+        told = 0;
+        struct pair pair = pair_new(&guest, site.front);
+        CHECK_SAYING(!pair_shakes(&pair) && told > 0, "%s: told %d times", KIND[k].name, told);
+        CHECK_SAYING(SSL_session_reused(pair.server), "%s: a full handshake", KIND[k].name);
+        pair_free(&pair, false);
+        ERR_clear_error();
+        visitor_free(&member);
+        visitor_free(&guest);
+        site_close(&site);
+        site_close(&open);
     }
 }
 
@@ -258,6 +300,7 @@ int main(int argc, char **argv)
     CLAIM_APART(a_session_id_context_of_the_program_is_kept);
     CLAIM_APART(a_session_id_context_that_was_refused_counts_as_none);
     CLAIM_APART(a_client_context_that_verifies_costs_the_server_nothing);
+    CLAIM_APART(an_info_callback_that_is_set_on_the_way_is_called_and_lets_nobody_in);
     CLAIM_APART(a_host_that_verifies_by_command_refuses_what_others_gave);
     X509_free(certificate);
     X509_free(authority);
