@@ -7,11 +7,11 @@
 use core::ffi::{c_char, c_int, c_long, c_uchar, c_uint, c_void};
 use core::ptr;
 
-use crate::functions::{AnyCallback, Functions};
+use crate::functions::Functions;
 use crate::libssl::{Libssl, Makers};
 use crate::route;
 use crate::sys::{
-    AllowEarlyDataCallback, GenerateIdCallback, GetSessionCallback, InfoCallback,
+    AllowEarlyDataCallback, AnyCallback, GenerateIdCallback, GetSessionCallback, InfoCallback,
     NewSessionCallback, RemoveSessionCallback, SSL, SSL_CTX, SSL_METHOD, TicketKeyCallback,
 };
 

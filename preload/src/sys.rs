@@ -14,6 +14,7 @@ pub type TicketKeyCallback = unsafe extern "C" fn();
 pub type NewSessionCallback = unsafe extern "C" fn();
 pub type GetSessionCallback = unsafe extern "C" fn();
 pub type RemoveSessionCallback = unsafe extern "C" fn();
+pub type AnyCallback = unsafe extern "C" fn();
 pub type GenerateIdCallback = unsafe extern "C" fn();
 pub type InfoCallback = unsafe extern "C" fn();
 pub type AllowEarlyDataCallback = unsafe extern "C" fn();

@@ -5,7 +5,7 @@
 
 use openssl_sys::SSL;
 
-use super::attach::Attachment;
+use super::attachment::Attachment;
 use super::connection::{is_quic, listener};
 use super::{policy, real};
 use crate::engine::{Judged, Listener, Policy, Visit};

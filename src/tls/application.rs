@@ -170,7 +170,7 @@ pub(super) unsafe fn set_ticket_callback(ctx: *mut SSL_CTX, callback: Option<Tic
             None => {
                 let callback = std::mem::transmute::<
                     Option<TicketKeyCallback>,
-                    Option<super::functions::AnyCallback>,
+                    Option<super::sys::AnyCallback>,
                 >(callback);
                 let command = super::sys::SSL_CTRL_SET_TLSEXT_TICKET_KEY_CB;
                 (libssl().ctx_callback_ctrl)(ctx, command, callback);

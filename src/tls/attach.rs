@@ -1,69 +1,22 @@
 //! Attaching to a context: what is changed on it, what is remembered, how it is put back.
 
-use std::ffi::{c_int, c_long, c_void};
+use std::ffi::c_long;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering};
-use std::time::Duration;
+use std::sync::atomic::Ordering;
 
-use openssl_sys::{CRYPTO_EX_DATA, SSL, SSL_CTX};
-use parking_lot::Mutex;
+use openssl_sys::{SSL, SSL_CTX};
 
-use super::application::{self, Wishes};
-use super::ex_data::{Place, give, unmarked};
+use super::attachment::{Attachment, Slot, discard, index, registry};
+use super::ex_data::{give, unmarked};
 use super::guard::guarded;
 use super::notes::Notes;
-use super::policy::Ciphers;
 use super::real::libssl;
-use super::slots::Slot;
-use super::sys::{
-    self, AllowEarlyDataCallback, RemoveSessionCallback, SSL_OP_NO_ANTI_REPLAY, SSL_OP_NO_TICKET,
-    SSL_SESS_CACHE_CLIENT, SSL_SESS_CACHE_NO_AUTO_CLEAR, SSL_SESS_CACHE_NO_INTERNAL,
-    SSL_SESS_CACHE_NO_INTERNAL_LOOKUP, SSL_SESS_CACHE_SERVER,
-};
-use super::trust::Trust;
-use super::{callbacks, handshake, hidden, policy, real, rules, ticket};
+use super::sys::{AllowEarlyDataCallback, RemoveSessionCallback};
+use super::{application, callbacks, handshake, hidden, policy, real, rules, trampolines};
 use crate::config::{Mode, OnRemove, Resumption};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
-use crate::sys::lock_within;
-
-/// What a context that was attached carries in its ex_data, until it is freed or detached.
-pub(crate) struct Attachment {
-    pub(super) engine: Arc<Engine>,
-    /// Whom the context trusts.
-    pub(super) trust: Trust,
-    /// Whether its ciphers let anybody in.
-    pub(super) ciphers: Ciphers,
-    pub(super) ticket_ciphers: ticket::Ciphers,
-    /// Stands for rules that cannot be known.
-    pub(super) private_number: [u8; 16],
-    /// Never followed after the context is gone: the attachment goes with it.
-    ctx: *mut SSL_CTX,
-    slot: Slot,
-    /// Whether the application named a session id context, as far as sessions have shown.
-    id_context: AtomicU8,
-    configured: AtomicBool,
-    ready: AtomicBool,
-    /// No other context has it; 0 where it is not known.
-    pub(super) number: u64,
-    /// SSL_CTX_free(3) was seen to free the context.
-    is_being_freed: AtomicBool,
-    /// What the application asked for, which the library's settings cover.
-    pub(super) wishes: Wishes,
-}
-
-// SAFETY: the context behind the pointer is shared between threads by OpenSSL's own rules.
-unsafe impl Send for Attachment {}
-// SAFETY: as above.
-unsafe impl Sync for Attachment {}
-
-/// Guards the set of attached contexts, in the order in which they come and go.
-static REGISTRY: Mutex<()> = Mutex::new(());
-
-/// Longest wait for the registry where there is no way to fail: another thread has it for microseconds, unless this
-/// process was forked off in between.
-const REGISTRY_PATIENCE: Duration = Duration::from_millis(100);
 
 /// Attaches a context to a realm.
 ///
@@ -104,25 +57,8 @@ pub(super) unsafe fn attach_then(
             Notes::begin_late(ctx);
         }
         hidden::find_out();
-        let mut private_number = [0; 16];
-        // Without randomness there are no keys either.
-        let _ = crate::sys::random(&mut private_number);
-        let attachment = Attachment {
-            engine,
-            trust: Trust::default(),
-            ciphers: Ciphers::default(),
-            ticket_ciphers: ticket::Ciphers::new(),
-            private_number,
-            ctx,
-            slot: Slot::SHARED,
-            id_context: AtomicU8::new(NOT_SEEN),
-            configured: AtomicBool::new(false),
-            ready: AtomicBool::new(false),
-            number: Notes::number_of(ctx),
-            is_being_freed: AtomicBool::new(false),
-            wishes: Wishes::of(ctx),
-        };
-        let registry = lock_within(&REGISTRY, REGISTRY_PATIENCE);
+        let attachment = Attachment::new(engine, ctx, Notes::number_of(ctx));
+        let registry = registry();
         let set = |stored| openssl_sys::SSL_CTX_set_ex_data(ctx, index, stored) == 1;
         let attachment = give(attachment, set).ok_or(NO_ROOM)?.as_ptr();
         let slot = Slot::take(attachment);
@@ -169,68 +105,7 @@ pub(crate) unsafe fn detach(ctx: *mut SSL_CTX) -> Result<()> {
     Ok(())
 }
 
-/// States of [`Attachment::id_context`].
-const NOT_SEEN: u8 = 0;
-const NAMED: u8 = 1;
-const MISSING: u8 = 2;
-
 impl Attachment {
-    /// The attachment of a context.
-    ///
-    /// # Safety
-    /// `ctx` is a valid context, and the result is not used longer than a callback of it runs.
-    pub(super) unsafe fn of(ctx: *mut SSL_CTX) -> Option<&'static Attachment> {
-        let index = index()?;
-        // SAFETY: the context is valid (caller); what bears our mark under our index is an attachment.
-        unsafe { Some(&*unmarked(openssl_sys::SSL_CTX_get_ex_data(ctx, index))?.as_ptr()) }
-    }
-
-    /// The attachment of the context that a connection has now, after any switch.
-    pub(super) fn serving(ssl: *mut SSL) -> Option<&'static Attachment> {
-        // SAFETY: `ssl` is the connection whose callback is running; it keeps its context alive.
-        unsafe {
-            let ctx = openssl_sys::SSL_get_SSL_CTX(ssl);
-            if ctx.is_null() { None } else { Self::of(ctx) }
-        }
-    }
-
-    /// The context. It lives in callbacks of its connections.
-    pub(super) fn ctx(&self) -> *mut SSL_CTX {
-        self.ctx
-    }
-
-    /// A session of a connection that this context accepted has, or has not, a session id context.
-    pub(super) fn note_id_context(&self, named: bool) {
-        self.id_context.store(if named { NAMED } else { MISSING }, Ordering::Relaxed);
-    }
-
-    /// Whether sessions are known to have a session id context here: without one OpenSSL ends the handshake of a client
-    /// that it verifies and that resumes.
-    pub(super) fn names_id_context(&self) -> bool {
-        self.id_context.load(Ordering::Relaxed) == NAMED
-    }
-
-    /// Whether attaching is over: until then, connections would copy settings that are half ours.
-    pub(super) fn is_ready(&self) -> bool {
-        self.ready.load(Ordering::Acquire)
-    }
-
-    /// Whether the library's settings are on the context: not where the application disabled resumption.
-    pub(super) fn is_configured(&self) -> bool {
-        self.configured.load(Ordering::Relaxed)
-    }
-
-    /// Whether the library's callbacks are on the context: neither where the application disabled resumption, nor with
-    /// mode off.
-    pub(super) fn has_callbacks(&self) -> bool {
-        self.is_configured() && self.engine.config().resumption.mode != Mode::Off
-    }
-
-    /// Whether the application disabled resumption, and may.
-    fn is_left_alone(&self) -> bool {
-        self.wishes.disables_resumption() && !self.engine.config().resumption.force
-    }
-
     /// Installs what the configuration says.
     ///
     /// # Safety
@@ -279,53 +154,13 @@ impl Attachment {
         let forced = self.forced_options();
         // SAFETY: as the caller promises.
         unsafe {
-            (libssl.ctx_set_options)(self.ctx, forced.set);
-            (libssl.ctx_clear_options)(self.ctx, forced.cleared);
-            (libssl.ctx_set_num_tickets)(self.ctx, self.tickets());
-            application::set_cache_mode(self.ctx, self.cache_mode());
+            (libssl.ctx_set_options)(self.ctx(), forced.set);
+            (libssl.ctx_clear_options)(self.ctx(), forced.cleared);
+            (libssl.ctx_set_num_tickets)(self.ctx(), self.tickets());
+            application::set_cache_mode(self.ctx(), self.cache_mode());
             if mode != Mode::Off {
                 let seconds = c_long::try_from(lifetime.as_secs().max(1)).unwrap_or(c_long::MAX);
-                (libssl.ctx_set_timeout)(self.ctx, seconds);
-            }
-        }
-    }
-
-    /// The options that the application cannot change.
-    pub(super) fn forced_options(&self) -> Forced {
-        let Resumption { mode, force, .. } = self.engine.config().resumption;
-        match mode {
-            Mode::Off => Forced { set: SSL_OP_NO_TICKET, cleared: 0 },
-            // OpenSSL's own replay protection needs its internal cache, and ends all other resumption.
-            Mode::Stateful => Forced { set: SSL_OP_NO_TICKET | SSL_OP_NO_ANTI_REPLAY, cleared: 0 },
-            Mode::Stateless => Forced {
-                set: SSL_OP_NO_ANTI_REPLAY,
-                cleared: if force { SSL_OP_NO_TICKET } else { 0 },
-            },
-        }
-    }
-
-    /// TLS 1.3 tickets of a full handshake; none where the application wants none.
-    pub(super) fn tickets(&self) -> usize {
-        let Resumption { mode, force, tickets, .. } = self.engine.config().resumption;
-        let wanted = mode != Mode::Off && (force || self.wishes.tickets() > 0);
-        if wanted { tickets.into() } else { 0 }
-    }
-
-    /// The cache mode, with the application's word on its connections as a client.
-    pub(super) fn cache_mode(&self) -> c_long {
-        let wanted = self.wishes.cache_mode();
-        match self.engine.config().resumption.mode {
-            Mode::Off => wanted & !SSL_SESS_CACHE_SERVER,
-            _ if self.is_left_alone() => wanted,
-            // Under the preload, a context of clients keeps what its application wants; the store alone is looked at.
-            _ if real::is_interposed() && wanted & SSL_SESS_CACHE_CLIENT != 0 => {
-                wanted | SSL_SESS_CACHE_SERVER | SSL_SESS_CACHE_NO_INTERNAL_LOOKUP
-            }
-            Mode::Stateless | Mode::Stateful => {
-                SSL_SESS_CACHE_SERVER
-                    | SSL_SESS_CACHE_NO_INTERNAL
-                    | SSL_SESS_CACHE_NO_AUTO_CLEAR
-                    | (wanted & SSL_SESS_CACHE_CLIENT)
+                (libssl.ctx_set_timeout)(self.ctx(), seconds);
             }
         }
     }
@@ -333,14 +168,14 @@ impl Attachment {
     /// # Safety
     /// As for `configure`.
     unsafe fn install_callbacks(&self) {
-        let (libssl, own) = (libssl(), self.slot.callbacks());
+        let (libssl, own) = (libssl(), trampolines::of(self.slot));
         // SAFETY: as the caller promises; the functions have the signatures that OpenSSL documents.
         unsafe {
-            application::set_ticket_callback(self.ctx, Some(own.ticket_key));
-            (libssl.ctx_sess_set_new_cb)(self.ctx, Some(own.new_session));
-            (libssl.ctx_sess_set_get_cb)(self.ctx, Some(own.get_session));
+            application::set_ticket_callback(self.ctx(), Some(own.ticket_key));
+            (libssl.ctx_sess_set_new_cb)(self.ctx(), Some(own.new_session));
+            (libssl.ctx_sess_set_get_cb)(self.ctx(), Some(own.get_session));
             self.install_remove_callback();
-            (libssl.ctx_set_generate_session_id)(self.ctx, Some(own.generate_id));
+            (libssl.ctx_set_generate_session_id)(self.ctx(), Some(own.generate_id));
             self.install_early_data_callback();
         }
     }
@@ -352,14 +187,16 @@ impl Attachment {
     /// The context is valid.
     pub(super) unsafe fn install_early_data_callback(&self) {
         // SAFETY: the context is valid (caller).
-        let notes = unsafe { Notes::find(self.ctx) };
+        let notes = unsafe { Notes::find(self.ctx()) };
         let decides_itself = notes.is_some_and(|notes| notes.early_data.load(Ordering::Relaxed));
         let ask: AllowEarlyDataCallback = match decides_itself {
             true => callbacks::refuse_early_data,
             false => callbacks::allow_early_data,
         };
         // SAFETY: the context is valid (caller); the functions have the signature that OpenSSL documents.
-        unsafe { (libssl().ctx_set_allow_early_data_cb)(self.ctx, Some(ask), self.slot.to_arg()) };
+        unsafe {
+            (libssl().ctx_set_allow_early_data_cb)(self.ctx(), Some(ask), self.slot.to_arg())
+        };
     }
 
     /// Has a connection's early data decided by the strike register, as that of others is.
@@ -370,35 +207,6 @@ impl Attachment {
         let (ask, slot) = (callbacks::allow_early_data, self.slot.to_arg());
         // SAFETY: as the caller promises; the function has the signature that OpenSSL documents.
         unsafe { (libssl().set_allow_early_data_cb)(ssl, Some(ask), slot) };
-    }
-
-    /// Whether OpenSSL's own cache keeps sessions of this context, as it must for its connections as a client. It then
-    /// removes them in bulk (SSL_CTX_flush_sessions(3), SSL_CTX_free(3)), which says nothing of the shared ones.
-    pub(super) fn has_cache_of_its_own(&self) -> bool {
-        self.cache_mode() & SSL_SESS_CACHE_NO_INTERNAL != SSL_SESS_CACHE_NO_INTERNAL
-    }
-
-    /// Whether SSL_CTX_free(3) is freeing the context: it removes the sessions that the application put into the
-    /// context's cache by SSL_CTX_add_session(3).
-    ///
-    /// # Safety
-    /// The remove-session callback of the context is running.
-    pub(super) unsafe fn context_is_being_freed(&self) -> bool {
-        // SAFETY: the context is valid (caller). SSL_CTX_up_ref(3) says whether there was a reference before; the one
-        // it adds is given back, or means nothing to a context that is being freed already. The caller's reference
-        // keeps this from being the last.
-        unsafe {
-            if self.is_being_freed.load(Ordering::Relaxed) {
-                return true;
-            }
-            let is_alive = openssl_sys::SSL_CTX_up_ref(self.ctx) == 1;
-            if is_alive {
-                openssl_sys::SSL_CTX_free(self.ctx);
-            }
-            // From now on the context seems to have the reference that was added.
-            self.is_being_freed.store(!is_alive, Ordering::Relaxed);
-            !is_alive
-        }
     }
 
     /// Sets the remove-session callback, for what the application removes is removed for all. A context with a cache of
@@ -412,45 +220,7 @@ impl Attachment {
             forget || !self.has_cache_of_its_own() || self.wishes.remove_session.get().is_some();
         let callback: RemoveSessionCallback = callbacks::remove_session;
         // SAFETY: as the caller promises; the function has the signature that OpenSSL documents.
-        unsafe { (libssl().ctx_sess_set_remove_cb)(self.ctx, listens.then_some(callback)) };
-    }
-}
-
-/// Options that a configuration sets and clears whatever the application wants.
-#[derive(Clone, Copy)]
-pub(super) struct Forced {
-    pub(super) set: u64,
-    pub(super) cleared: u64,
-}
-
-/// Frees an attachment that its context does not carry any more.
-///
-/// # Safety
-/// Nobody uses the attachment any more.
-unsafe fn discard(attachment: *mut Attachment) {
-    // SAFETY: made by `attach` with Box::into_raw, and the context gave it up.
-    let attachment = unsafe { Box::from_raw(attachment) };
-    let _registry = lock_within(&REGISTRY, REGISTRY_PATIENCE);
-    attachment.slot.release();
-}
-
-/// Our place in the ex_data of contexts.
-pub(super) fn index() -> Option<c_int> {
-    static PLACE: Place = Place::freed_by(sys::CRYPTO_EX_INDEX_SSL_CTX, free);
-    PLACE.index()
-}
-
-unsafe extern "C" fn free(
-    _ctx: *mut c_void,
-    attachment: *mut c_void,
-    _data: *mut CRYPTO_EX_DATA,
-    _index: c_int,
-    _argl: c_long,
-    _argp: *mut c_void,
-) {
-    if let Some(attachment) = unmarked(attachment) {
-        // SAFETY: OpenSSL frees the context, so no connection of it is left, and no callback runs.
-        guarded(|| unsafe { discard(attachment.as_ptr()) });
+        unsafe { (libssl().ctx_sess_set_remove_cb)(self.ctx(), listens.then_some(callback)) };
     }
 }
 

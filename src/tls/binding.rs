@@ -6,10 +6,9 @@
 use openssl_sys::SSL;
 
 use super::accepting::judged;
-use super::attach::Attachment;
+use super::attachment::{Attachment, Slot};
 use super::handshake::Handshake;
 use super::name::ServerName;
-use super::slots::Slot;
 use super::{confirm, policy};
 use crate::clock;
 use crate::engine::{Engine, Policy};

@@ -1,37 +1,23 @@
 //! The other role: connections of an attached context that connect to servers. They behave as without the library, so
 //! the application gets its callbacks.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::c_int;
 use std::ptr;
 use std::sync::atomic::Ordering;
 
 use openssl_sys::{SSL, SSL_CTX, SSL_SESSION};
 
-use super::attach::Attachment;
-use super::ex_data::Place;
+use super::attachment::Attachment;
+use super::ex_data::{Place, a_mark};
 use super::notes::Notes;
 use super::real::libssl;
-use super::{handshake, sys};
-
-/// On the sessions of connections as a client.
-static KNOWN: Place = Place::new(sys::CRYPTO_EX_INDEX_SSL_SESSION);
+use super::{client_session, handshake, sys};
 
 /// On connections whose application refused tickets.
 static REFUSES: Place = Place::new(sys::CRYPTO_EX_INDEX_SSL);
 
 /// On connections whose application gave them a session id context of their own.
 static NAMES: Place = Place::new(sys::CRYPTO_EX_INDEX_SSL);
-
-/// What a marked object has at an index: an address that nobody else knows.
-fn a_mark() -> *mut c_void {
-    static MARK: u8 = 0;
-    (&raw const MARK).cast_mut().cast()
-}
-
-/// Whether this index of a session's ex_data is ours.
-pub(super) fn is_mark(index: c_int) -> bool {
-    KNOWN.used() == Some(index)
-}
 
 /// The application's answer to a session that a server gave.
 ///
@@ -44,7 +30,7 @@ pub(super) unsafe fn new_session(
 ) -> c_int {
     // SAFETY: the arguments are those that OpenSSL gave, for the function that the application gave OpenSSL.
     unsafe {
-        mark(session);
+        client_session::mark(session);
         let Some(attachment) = attachment.filter(|attachment| attachment.has_callbacks()) else {
             return 0;
         };
@@ -56,15 +42,6 @@ pub(super) unsafe fn new_session(
         let Some(callback) = attachment.wishes.new_session.get() else { return 0 };
         callback(ssl, session)
     }
-}
-
-/// Whether a session is known to be one of a connection as a client. One that OpenSSL told nobody about is not.
-///
-/// # Safety
-/// `session` is a valid session.
-pub(super) unsafe fn knows(session: *mut SSL_SESSION) -> bool {
-    // SAFETY: as the caller promises; nobody follows the pointer.
-    KNOWN.used().is_some_and(|it| unsafe { sys::SSL_SESSION_get_ex_data(session, it) } == a_mark())
 }
 
 /// A connection was told to connect to a server: it gets back what was the application's.
@@ -149,16 +126,6 @@ unsafe fn is_marked(place: &Place, ssl: *mut SSL) -> bool {
     let index = place.used();
     // SAFETY: as the caller promises; nobody follows the pointer.
     index.is_some_and(|index| unsafe { openssl_sys::SSL_get_ex_data(ssl, index) } == a_mark())
-}
-
-/// # Safety
-/// `session` is a valid session.
-unsafe fn mark(session: *mut SSL_SESSION) {
-    if let Some(index) = KNOWN.index() {
-        // SAFETY: as the caller promises. Nobody follows the pointer. A failure costs the application the callback of
-        // a removal, of which OpenSSL promises nothing.
-        unsafe { sys::SSL_SESSION_set_ex_data(session, index, a_mark()) };
-    }
 }
 
 /// The application's word on a session that is gone.

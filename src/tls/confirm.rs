@@ -16,13 +16,11 @@
 //! OpenSSL. Threads and forks: as for every callback. Failure: what cannot be judged does not come into force.
 
 use std::ffi::c_int;
-use std::ptr::NonNull;
 
-use openssl_sys::{SSL, SSL_CTX, SSL_SESSION};
-use zeroize::Zeroizing;
+use openssl_sys::{SSL, SSL_CTX};
 
 use super::accepting::Accepting;
-use super::attach::Attachment;
+use super::attachment::Attachment;
 use super::connection::{has_begun_to_answer, is_finished, is_quic, is_resumed, is_tls13};
 use super::cut::Cut;
 use super::guard::{contained, guarded};
@@ -30,10 +28,11 @@ use super::handshake::{Handshake, Resuming};
 use super::name::ServerName;
 use super::policy;
 use super::real::libssl;
-use super::session::{self, MASTER_KEY_LEN, Session};
+use super::session::Session;
 use super::sys::{
     self, InfoCallback, SSL_CB_ACCEPT_LOOP, SSL_CB_HANDSHAKE_DONE, SSL_CB_HANDSHAKE_START,
 };
+use super::withheld::random_secret;
 use crate::clock;
 use crate::engine::{Engine, Policy};
 use crate::log::Once;
@@ -86,23 +85,6 @@ pub(super) fn takes_over(ssl: *mut SSL, callback: Option<InfoCallback>) -> bool 
     true
 }
 
-/// A session was resumed and never judged, for the application put an info callback in the place of ours: that shall not
-/// happen again, nor that a handshake fails since its session did not get its secret back.
-pub(super) fn connection_is_freed(ssl: *mut SSL, handshake: &Handshake) {
-    if !handshake.is_asked || handshake.is_watched || handshake.has_passed {
-        return;
-    }
-    let is_missed = handshake.secret.is_some() && has_begun_to_answer(ssl);
-    if !is_missed && !is_finished(ssl) {
-        return;
-    }
-    let Some(resuming) = handshake.resumed(ssl).filter(|it| it.knows_rules()) else { return };
-    if let Some(accepting) = handshake.accepting(ssl) {
-        let visit = accepting.visit(handshake.name.as_bytes());
-        resuming.engine.note_mixed(&visit, resuming.policy, clock::now());
-    }
-}
-
 fn is_same(one: Option<InfoCallback>, other: Option<InfoCallback>) -> bool {
     match (one, other) {
         (Some(one), Some(other)) => std::ptr::fn_addr_eq(one, other),
@@ -124,35 +106,6 @@ fn is_judge(callback: Option<InfoCallback>) -> bool {
 unsafe fn callback_of_context(ctx: *mut SSL_CTX) -> Option<InfoCallback> {
     // SAFETY: as the caller promises.
     unsafe { sys::SSL_CTX_get_info_callback(ctx) }.filter(|callback| !is_judge(Some(*callback)))
-}
-
-/// The secret of a session that was handed out, of TLS 1.2 or older. The session itself is kept: another one may have its
-/// address later.
-pub(super) struct Withheld {
-    session: NonNull<SSL_SESSION>,
-    secret: Zeroizing<[u8; MASTER_KEY_LEN]>,
-}
-
-impl Withheld {
-    /// Takes the secret out of a session, which is new, until it was judged. `None`: it has it still.
-    pub(super) fn of(session: NonNull<SSL_SESSION>) -> Option<Self> {
-        // SAFETY: the session is valid, and nobody else has it yet.
-        unsafe {
-            let found = Session::borrow(session.as_ptr())?;
-            if openssl_sys::SSL_SESSION_up_ref(session.as_ptr()) != 1 {
-                return None;
-            }
-            let secret = found.master_key();
-            found.replace_master_key(&random_secret());
-            Some(Withheld { session, secret })
-        }
-    }
-}
-
-impl Drop for Withheld {
-    fn drop(&mut self) {
-        session::free(self.session);
-    }
 }
 
 /// Whether a session fits what serves the connection now.
@@ -358,21 +311,12 @@ fn admit(ssl: *mut SSL, handshake: &mut Handshake) {
     let Some(session) = (unsafe { Session::borrow(openssl_sys::SSL_get_session(ssl)) }) else {
         return;
     };
-    if let Some(withheld) = handshake.secret.take()
-        && withheld.session == session.as_non_null()
-    {
-        session.replace_master_key(&withheld.secret);
+    if let Some(withheld) = handshake.secret.take() {
+        withheld.give_back(session);
     }
     if !has_begun_to_answer(ssl) {
         handshake.held.change(ssl, session);
     }
-}
-
-fn random_secret() -> Zeroizing<[u8; MASTER_KEY_LEN]> {
-    let mut secret = Zeroizing::new([0; MASTER_KEY_LEN]);
-    // Even without randomness the secret is not the client's.
-    let _ = crate::sys::random(&mut secret[..]);
-    secret
 }
 
 fn note_ended() {

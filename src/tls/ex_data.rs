@@ -94,6 +94,12 @@ impl Place {
     }
 }
 
+/// What a marked object has at an index: an address that nobody else knows.
+pub(super) fn a_mark() -> *mut c_void {
+    static MARK: u8 = 0;
+    (&raw const MARK).cast_mut().cast()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -6,13 +6,9 @@
 use core::ffi::{c_char, c_int, c_long, c_uchar, c_uint, c_void};
 
 use super::sys::{
-    AllowEarlyDataCallback, GenerateIdCallback, GetSessionCallback, InfoCallback,
+    AllowEarlyDataCallback, AnyCallback, GenerateIdCallback, GetSessionCallback, InfoCallback,
     NewSessionCallback, RemoveSessionCallback, SSL, SSL_CTX, SSL_METHOD, TicketKeyCallback,
 };
-
-/// A callback of whatever kind, which is passed on and never called.
-#[allow(unreachable_pub, reason = "part of a public structure")]
-pub type AnyCallback = unsafe extern "C" fn();
 
 /// One libssl's functions. The names are OpenSSL's without the leading `SSL_`; the manual page of each says what its
 /// arguments mean.

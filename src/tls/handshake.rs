@@ -12,12 +12,10 @@ use openssl_sys::{CRYPTO_EX_DATA, SSL};
 use zeroize::Zeroizing;
 
 use super::accepting::Accepting;
-use super::attach::Attachment;
-use super::confirm;
-use super::confirm::Withheld;
+use super::attachment::{Attachment, Slot};
 use super::connection::{
-    FINISHED_LEN, has_begun_to_answer, has_bios_when_freed, has_server_random, is_quic,
-    is_renegotiated, is_resumed, last_finished,
+    FINISHED_LEN, has_begun_to_answer, has_bios_when_freed, has_server_random, is_finished,
+    is_quic, is_renegotiated, is_resumed, last_finished,
 };
 use super::cut::Cut;
 use super::ex_data::{Place, give, unmarked};
@@ -25,8 +23,8 @@ use super::guard::contained;
 use super::name::ServerName;
 use super::removal::{self, Held};
 use super::session::Session;
-use super::slots::Slot;
 use super::sys::{self, InfoCallback};
+use super::withheld::Withheld;
 use crate::clock::{self, UnixMillis};
 use crate::engine::{Engine, Policy, Waited};
 use crate::ring::{Age, Family};
@@ -443,7 +441,7 @@ unsafe extern "C" fn free(
         // SAFETY: what bears our mark is a Handshake of `of`, and nobody uses it after its connection.
         let mut state = unsafe { Box::from_raw(state.as_ptr()) };
         if !state.is_quic {
-            confirm::connection_is_freed(ssl.cast(), &state);
+            note_unjudged(ssl.cast(), &state);
             if let Some(cut) = state.cut.take().filter(|_| has_bios_when_freed()) {
                 // SAFETY: as above, and before its BIOs.
                 unsafe { cut.lift(ssl.cast()) };
@@ -454,4 +452,21 @@ unsafe extern "C" fn free(
             state.settle(ssl.cast());
         }
     });
+}
+
+/// A session was resumed and never judged, for the application put an info callback in the place of ours: that shall not
+/// happen again, nor that a handshake fails since its session did not get its secret back.
+fn note_unjudged(ssl: *mut SSL, handshake: &Handshake) {
+    if !handshake.is_asked || handshake.is_watched || handshake.has_passed {
+        return;
+    }
+    let is_missed = handshake.secret.is_some() && has_begun_to_answer(ssl);
+    if !is_missed && !is_finished(ssl) {
+        return;
+    }
+    let Some(resuming) = handshake.resumed(ssl).filter(|it| it.knows_rules()) else { return };
+    if let Some(accepting) = handshake.accepting(ssl) {
+        let visit = accepting.visit(handshake.name.as_bytes());
+        resuming.engine.note_mixed(&visit, resuming.policy, clock::now());
+    }
 }

@@ -197,10 +197,8 @@ fn find_members() -> Option<Members> {
                 sys::SSL_CTX_set_psk_find_session_callback(sample.0, Some(never_finds));
             })?,
             sample.place_of(never_srp as *const c_void, || {
-                let callback = std::mem::transmute::<
-                    sys::SrpUserCallback,
-                    super::functions::AnyCallback,
-                >(never_srp);
+                let callback =
+                    std::mem::transmute::<sys::SrpUserCallback, sys::AnyCallback>(never_srp);
                 (libssl().ctx_callback_ctrl)(
                     sample.0,
                     SSL_CTRL_SET_TLS_EXT_SRP_USERNAME_CB,

@@ -9,12 +9,14 @@ mod accepting;
 mod addresses;
 mod application;
 mod attach;
+mod attachment;
 mod binding;
 mod bio_callback;
 #[cfg(feature = "openssl")]
 mod builder;
 mod callbacks;
 mod client;
+mod client_session;
 mod code;
 mod confirm;
 mod connection;
@@ -35,11 +37,13 @@ mod rules;
 mod search;
 mod session;
 mod session_data;
-mod slots;
 mod sys;
 mod template;
 mod ticket;
+mod ticket_callback;
+mod trampolines;
 mod trust;
+mod withheld;
 
 pub(crate) use attach::{attach, detach, early_data_allowed};
 #[cfg(feature = "openssl")]

@@ -7,7 +7,7 @@ use openssl_sys::{CRYPTO_EX_DATA, SSL_CTX};
 
 use super::ex_data::{Place, give, unmarked};
 use super::guard::contained;
-use super::{attach, sys};
+use super::{attachment, sys};
 use crate::engine::seen;
 
 /// The notes on one context, in its ex_data until it is freed.
@@ -111,7 +111,7 @@ fn index() -> Option<c_int> {
     static PLACE: Place = Place::freed_by(sys::CRYPTO_EX_INDEX_SSL_CTX, free);
     // Notes are made when their context is, and then there is room for every index below theirs: putting an attachment
     // there later moves nothing that another thread may be reading.
-    attach::index()?;
+    attachment::index()?;
     PLACE.index()
 }
 

@@ -4,17 +4,17 @@
 //! All public servers are alike: a session of one opens no door at another that was closed. Of every other server the
 //! rules are digested ([`super::rules`]), also of one that takes shared keys or passwords beside.
 //!
-//! Owns: nothing but [`Ciphers`], which an attachment keeps. Called by: the callbacks, [`super::confirm`] and
+//! Owns: nothing. Called by: the callbacks, [`super::confirm`] and
 //! [`super::handshake`]. Threads and forks: as for every callback; what is remembered is one atomic word. Failure:
 //! none; where it cannot be told that a server is public, it has rules.
 
 use std::ffi::{c_int, c_long, c_void};
 use std::ptr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::Ordering;
 
-use openssl_sys::{SSL, SSL_CIPHER, SSL_CTX};
+use openssl_sys::{SSL, SSL_CIPHER};
 
-use super::attach::Attachment;
+use super::attachment::{Attachment, Ciphers};
 use super::connection::{is_resumed, is_tls13};
 use super::hidden::Hidden;
 use super::rules::{self, Place};
@@ -113,10 +113,6 @@ fn has_certificate_cipher(ssl: *mut SSL) -> bool {
     unsafe { is_by_certificate(openssl_sys::SSL_get_current_cipher(ssl)) }
 }
 
-/// What [`lets_anybody_in`] found out for a list of ciphers: a print of the list, and 1 for yes.
-#[derive(Default)]
-pub(super) struct Ciphers(AtomicUsize);
-
 /// # Safety
 /// What `place` points to is valid, and so is the attachment, which is that of the context in it.
 unsafe fn policy_of(engine: &Engine, place: &Place, attachment: Option<&Attachment>) -> Policy {
@@ -143,7 +139,7 @@ unsafe fn lets_anybody_in(place: &Place, attachment: Option<&Attachment>) -> boo
     // SAFETY: as the caller promises.
     unsafe {
         if place.verify_mode & SSL_VERIFY_PEER != 0
-            || !has_certificate(place.ctx)
+            || !rules::has_certificate(place.ctx)
             || Hidden::of(place.ctx).is_none_or(|it| it.accepts_secrets())
         {
             return false;
@@ -175,16 +171,6 @@ unsafe fn print_of(list: *mut c_void) -> usize {
     };
     let mix = |sum: usize, part: usize| (sum ^ part).wrapping_mul(ODD).rotate_left(29);
     parts.into_iter().fold(0, mix) & !1
-}
-
-/// Whether a context has a certificate to show. What a certificate callback brings later does not count: it is not
-/// called where a session is resumed.
-///
-/// # Safety
-/// `ctx` is a valid context.
-pub(super) unsafe fn has_certificate(ctx: *mut SSL_CTX) -> bool {
-    // SAFETY: as the caller promises.
-    unsafe { !openssl_sys::SSL_CTX_get0_certificate(ctx).is_null() }
 }
 
 /// Whether a client without any secret gets in by one of the ciphers, and by none of them without knowing the server.

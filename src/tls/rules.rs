@@ -10,11 +10,11 @@ use std::ptr;
 use openssl_sys::{SSL, SSL_CIPHER, SSL_CTX, X509_STORE, X509_VERIFY_PARAM};
 use sha2::{Digest, Sha256};
 
-use super::attach::Attachment;
+use super::attachment::Attachment;
 use super::hidden::{self, Hidden};
 use super::sys::{self, stack_st_X509_NAME};
 use super::trust::{self, Stores, Trust};
-use super::{code, policy, real};
+use super::{code, real};
 
 const SHA256_LEN: usize = 32;
 
@@ -79,7 +79,7 @@ pub(super) unsafe fn digest(place: &Place, attachment: Option<&Attachment>) -> [
         let unknown = Trust::default();
         rules.bytes(&attachment.map_or(&unknown, |known| &known.trust).digest(source.stores));
         rules.hidden(place.ctx, attachment);
-        rules.number(i64::from(policy::has_certificate(place.ctx)));
+        rules.number(i64::from(has_certificate(place.ctx)));
         rules.authentications(place.ciphers);
     }
     rules.0.finalize().into()
@@ -364,4 +364,14 @@ impl Rules {
             self.number(authentication.into());
         }
     }
+}
+
+/// Whether a context has a certificate to show. What a certificate callback brings later does not count: it is not
+/// called where a session is resumed.
+///
+/// # Safety
+/// `ctx` is a valid context.
+pub(super) unsafe fn has_certificate(ctx: *mut SSL_CTX) -> bool {
+    // SAFETY: as the caller promises.
+    unsafe { !openssl_sys::SSL_CTX_get0_certificate(ctx).is_null() }
 }

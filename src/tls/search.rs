@@ -12,14 +12,13 @@ use std::sync::Arc;
 use openssl_sys::{SSL, SSL_SESSION};
 
 use super::accepting::Accepting;
-use super::attach::Attachment;
-use super::confirm::Withheld;
+use super::attachment::{Attachment, Slot};
 use super::connection::is_tls13;
 use super::handshake::{Consumed, Handshake, Resuming};
 use super::name::ServerName;
 use super::session::Session;
-use super::slots::Slot;
-use super::{confirm, pause, policy, session};
+use super::withheld::Withheld;
+use super::{confirm, pause, policy, session, template};
 use crate::clock;
 use crate::engine::{self, Lookup, StoredSession, Visit};
 use crate::stats::Counter;
@@ -116,7 +115,7 @@ impl Wanted {
         if handshake.name.as_bytes() != self.name.as_bytes() {
             return None;
         }
-        let session = session::decode(&consumed.value, consumed.note, id)?;
+        let session = template::decode(&consumed.value, consumed.note, id)?;
         confirm::ask(ssl, handshake);
         Some(session)
     }
@@ -130,7 +129,7 @@ impl Wanted {
         handshake: &mut Handshake,
     ) -> Option<NonNull<SSL_SESSION>> {
         let counters = self.attachment.engine.counters();
-        let Some(session) = session::decode(&stored.value, stored.note, id) else {
+        let Some(session) = template::decode(&stored.value, stored.note, id) else {
             counters.count(Counter::SessionsParse);
             return None;
         };

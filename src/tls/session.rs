@@ -9,7 +9,7 @@ use std::ptr::{self, NonNull};
 use openssl_sys::SSL_SESSION;
 use zeroize::Zeroizing;
 
-use super::{client, session_data, sys, template};
+use super::{client_session, session_data, sys};
 use crate::clock::UnixMillis;
 use crate::ring::session_id::SESSION_ID_LEN;
 use crate::sys::memory;
@@ -129,7 +129,7 @@ impl Session {
                     != sys::SSL_SESSION_get_ex_data(fresh.as_ptr(), index)
             }
         };
-        let has_data = indexes.any(|index| !client::is_mark(index) && differs(index));
+        let has_data = indexes.any(|index| !client_session::is_mark(index) && differs(index));
         free(fresh);
         has_data
     }
@@ -148,23 +148,7 @@ impl Session {
     }
 }
 
-/// The session that these bytes are, with its id put back; `None` when OpenSSL cannot parse them, or without memory. The
-/// caller owns it.
-pub(super) fn decode(value: &[u8], note: u8, id: &[u8]) -> Option<NonNull<SSL_SESSION>> {
-    if let Some(session) = template::instantiate(value, note, id) {
-        return Some(session);
-    }
-    let session = parse(&put_back_id(value, note, id)?)?;
-    // OpenSSL 3.6 and later insist on the id, and so do we everywhere.
-    if Session(session).id() != id {
-        free(session);
-        return None;
-    }
-    template::remember(session, value, note, id);
-    Some(session)
-}
-
-fn parse(der: &[u8]) -> Option<NonNull<SSL_SESSION>> {
+pub(super) fn parse(der: &[u8]) -> Option<NonNull<SSL_SESSION>> {
     let mut start = der.as_ptr();
     let len = c_long::try_from(der.len()).ok()?;
     // SAFETY: `start` points to `len` readable bytes; on success OpenSSL returns a new object.
@@ -204,7 +188,7 @@ fn take_out_id(mut der: Zeroizing<Vec<u8>>, id: &[u8]) -> (Zeroizing<Vec<u8>>, u
     }
 }
 
-fn put_back_id(value: &[u8], note: u8, id: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
+pub(super) fn put_back_id(value: &[u8], note: u8, id: &[u8]) -> Option<Zeroizing<Vec<u8>>> {
     let mut der = Zeroizing::new(memory::try_vec(value.len() + id.len())?);
     if note == ID_INCLUDED {
         der.extend_from_slice(value);

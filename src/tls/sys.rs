@@ -8,7 +8,8 @@ use openssl_sys::{
 };
 pub(super) use openssl_sys::{SSL, SSL_CTX, SSL_METHOD, stack_st_X509_NAME};
 
-use super::functions::AnyCallback;
+/// A callback of whatever kind, which is passed on and never called.
+pub(super) type AnyCallback = unsafe extern "C" fn();
 
 /// The MAC that authenticates a ticket, as the ticket-key callback gets it.
 #[cfg(ossl300)]

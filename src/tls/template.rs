@@ -14,7 +14,7 @@ use std::sync::Arc;
 use openssl_sys::SSL_SESSION;
 use zeroize::Zeroizing;
 
-use super::session::{self, MASTER_KEY_LEN};
+use super::session::{self, MASTER_KEY_LEN, Session};
 use super::{session_data, sys};
 use crate::recent::Recent;
 use crate::sys::memory;
@@ -51,14 +51,32 @@ impl Drop for Owned {
     }
 }
 
+/// The session that these bytes are, with its id put back; `None` when OpenSSL cannot parse them, or without memory. The
+/// caller owns it.
+pub(super) fn decode(value: &[u8], note: u8, id: &[u8]) -> Option<NonNull<SSL_SESSION>> {
+    if let Some(known) = instantiate(value, note, id) {
+        return Some(known);
+    }
+    let parsed = session::parse(&session::put_back_id(value, note, id)?)?;
+    // OpenSSL 3.6 and later insist on the id, and so do we everywhere.
+    // SAFETY: the session was just parsed and is ours.
+    let has_id = unsafe { Session::borrow(parsed.as_ptr()) }.is_some_and(|it| it.id() == id);
+    if !has_id {
+        session::free(parsed);
+        return None;
+    }
+    remember(parsed, value, note, id);
+    Some(parsed)
+}
+
 /// A session of a known kind. The caller owns it.
-pub(super) fn instantiate(value: &[u8], note: u8, id: &[u8]) -> Option<NonNull<SSL_SESSION>> {
+fn instantiate(value: &[u8], note: u8, id: &[u8]) -> Option<NonNull<SSL_SESSION>> {
     let template = TEMPLATES.find(|template| template.fits(value, note))?;
     template.fill_in(value, id)
 }
 
 /// Remembers the kind of a session that was parsed from these bytes, if sessions like it are to be expected.
-pub(super) fn remember(parsed: NonNull<SSL_SESSION>, value: &[u8], note: u8, id: &[u8]) {
+fn remember(parsed: NonNull<SSL_SESSION>, value: &[u8], note: u8, id: &[u8]) {
     if let Some(template) =
         Template::of(parsed, value, note).filter(|template| template.is_faithful(value, id))
     {
@@ -217,7 +235,7 @@ mod tests {
     #[test]
     fn a_session_from_a_template_is_the_one_that_was_stored_to_the_byte() {
         let (value, note) = stored(&der([1; 32], [2; 48], 0x6b01_e56f));
-        let parsed = session::decode(&value, note, &[1; 32]).expect("parses, and is remembered");
+        let parsed = decode(&value, note, &[1; 32]).expect("parses, and is remembered");
         assert_eq!(encoded(parsed), (value, note));
         let (value, note) = stored(&der([3; 32], [4; 48], 0x6b01_ffff));
         let session = instantiate(&value, note, &[3; 32]).expect("is of a known kind");
@@ -227,7 +245,7 @@ mod tests {
     #[test]
     fn a_session_that_differs_elsewhere_is_no_instance() {
         let (mut value, note) = stored(&der([5; 32], [6; 48], 0x6b01_e570));
-        let parsed = session::decode(&value, note, &[5; 32]).expect("parses");
+        let parsed = decode(&value, note, &[5; 32]).expect("parses");
         session::free(parsed);
         let lifetime = value.len() - 20;
         value[lifetime] ^= 1;
@@ -237,7 +255,7 @@ mod tests {
     #[test]
     fn templates_keep_no_secret() {
         let (value, note) = stored(&der([7; 32], [0xab; 48], 0x6b01_e571));
-        let parsed = session::decode(&value, note, &[7; 32]).expect("parses");
+        let parsed = decode(&value, note, &[7; 32]).expect("parses");
         let template = Template::of(parsed, &value, note).expect("fits");
         session::free(parsed);
         assert!(!template.value.windows(8).any(|window| window == [0xab; 8]));

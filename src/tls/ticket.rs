@@ -10,7 +10,6 @@ use std::ptr::NonNull;
 use once_cell::sync::OnceCell;
 use openssl_sys::{EVP_CIPHER, EVP_CIPHER_CTX, SSL_CTX};
 
-use super::attach::Attachment;
 #[cfg(ossl300)]
 use super::hidden;
 use super::sys::MacCtx;
@@ -28,25 +27,20 @@ pub(super) enum Direction {
     Decrypt,
 }
 
-/// Readies both contexts for a ticket of a connection that the attachment's context accepted; `None` where that is not
-/// known.
+/// Readies both contexts for a ticket, with the ciphers of the context that accepted the connection.
 ///
 /// # Safety
-/// `cipher` and `mac` are the contexts that OpenSSL gave to the running callback.
+/// `cipher` and `mac` are the contexts that OpenSSL gave to the running callback; `ctx` is valid, or NULL where it is not
+/// known.
 pub(super) unsafe fn set_keys(
-    attachment: Option<&Attachment>,
+    ciphers: &Ciphers,
+    ctx: *mut SSL_CTX,
     key: &TicketKey,
     iv: &[u8; IV_LEN],
-    cipher: *mut EVP_CIPHER_CTX,
-    mac: *mut MacCtx,
+    (cipher, mac): (*mut EVP_CIPHER_CTX, *mut MacCtx),
     direction: Direction,
 ) -> bool {
-    static OF_NOBODY: Ciphers = Ciphers::new();
-    let (ciphers, ctx) = match attachment {
-        Some(attachment) => (&attachment.ticket_ciphers, attachment.ctx()),
-        None => (&OF_NOBODY, ptr::null_mut()),
-    };
-    // SAFETY: the context lives in callbacks of its connections.
+    // SAFETY: as the caller promises.
     let Some(algorithm) = (unsafe { ciphers.get(ctx, key.aes().len()) }) else {
         return false;
     };

@@ -18,7 +18,8 @@ use openssl_sys::{SSL, SSL_CTX, SSL_METHOD};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
-use super::attach::{Attachment, attach_then};
+use super::attach::attach_then;
+use super::attachment::Attachment;
 use super::client;
 use super::confirm;
 use super::connection::is_quic;

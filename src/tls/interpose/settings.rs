@@ -9,10 +9,10 @@ use openssl_sys::{SSL, SSL_CTX};
 
 use super::note;
 use crate::tls::application::set_cache_mode;
-use crate::tls::attach::Attachment;
-use crate::tls::functions::AnyCallback;
+use crate::tls::attachment::Attachment;
 use crate::tls::guard::guarded;
 use crate::tls::real::libssl;
+use crate::tls::sys::AnyCallback;
 use crate::tls::sys::{
     AllowEarlyDataCallback, GenerateIdCallback, GetSessionCallback, NewSessionCallback,
     RemoveSessionCallback, SSL_CTRL_GET_SESS_CACHE_MODE, SSL_CTRL_SET_SESS_CACHE_MODE,
