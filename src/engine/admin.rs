@@ -1,13 +1,9 @@
 //! What an administrator asks for: keys from files, rotation, revocation, flushing.
 
-use std::fs::File;
-use std::io::{self, Read};
-use std::path::Path;
-use std::time::{Duration, UNIX_EPOCH};
-
-use zeroize::Zeroizing;
+use std::time::Duration;
 
 use super::cluster::read_secrets;
+use super::small_file::read_file;
 use super::view::NO_RANDOMNESS;
 use super::{Engine, random_into};
 use crate::clock::{self, UnixMillis};
@@ -26,9 +22,6 @@ const ANSWER: Duration = Duration::from_millis(750);
 /// A clock that differs by more from Redis's says nothing about all nodes. Half of what others take for wrong: theirs
 /// may differ too.
 const SOUND: Duration = Duration::from_secs(CLOCKS_DIFFER.as_secs() / 2);
-
-/// Longest key file and secret file.
-const MAX_FILE: usize = 64 * 1024;
 
 impl Engine {
     /// Adds the keys in `data` to the ring: all open tickets from now on, and the one that the format says encrypts
@@ -275,24 +268,6 @@ pub(super) fn secret_of(config: &Config) -> Result<Option<Secret>> {
         KeySource::Derived => Ok(Some(read_secrets(config)?.first().clone())),
         KeySource::Random | KeySource::Files => Ok(None),
     }
-}
-
-/// A small file and when it was last changed.
-pub(super) fn read_file(path: &Path) -> Result<(Zeroizing<Vec<u8>>, UnixMillis)> {
-    let failed = |source: io::Error| Error::Io { path: path.into(), action: "read", source };
-    // Reserved in full: a vector that grew would leave copies of keys behind.
-    let mut data = Zeroizing::new(Vec::with_capacity(MAX_FILE + 1));
-    let file = File::open(path).map_err(failed)?;
-    let meta = file.metadata().map_err(failed)?;
-    if !meta.is_file() {
-        return Err(failed(io::Error::new(io::ErrorKind::InvalidInput, "is not a regular file")));
-    }
-    file.take(MAX_FILE as u64 + 1).read_to_end(&mut data).map_err(failed)?;
-    if data.len() > MAX_FILE {
-        return Err(failed(io::Error::new(io::ErrorKind::FileTooLarge, "is longer than 64 KiB")));
-    }
-    let modified = meta.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-    Ok((data, UnixMillis(0) + modified.unwrap_or_default()))
 }
 
 #[cfg(test)]

@@ -10,7 +10,8 @@ use sha2::{Digest as _, Sha256};
 use zeroize::Zeroizing;
 
 use crate::recent::Recent;
-use crate::ring::family::{MaskKey, VECTOR_LEN};
+use crate::ring::family::VECTOR_LEN;
+use crate::ring::session_id::MaskKey;
 use crate::ring::{Digest, Family, KeyName, TicketKey};
 use crate::secret::Secret;
 

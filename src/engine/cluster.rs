@@ -4,7 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::admin::read_file;
+use super::small_file::read_file;
 use crate::cluster::lookup::Lookups;
 use crate::cluster::redis::{Credentials, Remote};
 use crate::cluster::seal::Sealer;

@@ -18,6 +18,7 @@ mod metrics;
 mod outside;
 pub mod seen;
 mod sessions;
+mod small_file;
 mod tickets;
 mod view;
 mod visit;

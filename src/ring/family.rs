@@ -13,7 +13,7 @@ use std::hash::Hasher;
 use sha2::{Digest, Sha256};
 use siphasher::sip::SipHasher13;
 
-use super::session_id::SessionKey;
+use super::session_id::{MaskKey, SessionKey};
 use crate::clock::UnixMillis;
 
 /// One full handshake.
@@ -24,9 +24,6 @@ pub struct Family {
     /// Tells it from others of the same second. Two that have the same number by chance are removed together.
     number: u32,
 }
-
-/// The key that families are masked with.
-pub type MaskKey = [u8; 16];
 
 /// Bytes of a ticket's initialisation vector: the block of AES.
 pub const VECTOR_LEN: usize = 16;

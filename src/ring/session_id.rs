@@ -6,9 +6,11 @@
 
 use siphasher::sip::SipHasher24;
 
-use super::family::MaskKey;
 use super::key::KeyName;
 use crate::secret::Secret;
+
+/// The key that families are masked with.
+pub type MaskKey = [u8; 16];
 
 /// The random part of a session id: what the store finds a session by.
 pub type SessionKey = [u8; SESSION_KEY_LEN];
