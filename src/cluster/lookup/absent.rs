@@ -12,7 +12,7 @@
 use std::hash::{BuildHasher, RandomState};
 use std::time::Duration;
 
-use super::Key;
+use super::answer::Key;
 
 /// How long it is taken for granted that a session is not there.
 pub(super) const REMEMBERED: Duration = Duration::from_secs(1);

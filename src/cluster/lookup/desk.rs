@@ -1,6 +1,6 @@
 //! Where handshakes leave their questions, and the thread that takes them to Redis.
 //!
-//! Owns: the requests and the breaker; the thread owns the connection. Called by: [`super::Lookups`]. Threads: the lock
+//! Owns: the [`State`], with the requests and the breaker; the thread owns the connection. Called by: [`super::Lookups`]. Threads: the lock
 //! is never held while anybody waits for Redis or logs. The thread has descriptors of its own. Forks:
 //! a desk is of the process that made it. Failure: what fails counts for the breaker once, however many wait for it,
 //! and only the thread says so: that a handshake gave up shows no more than that this host is busy. A panic ends the
@@ -10,13 +10,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
 use std::time::Duration;
 
-use super::circuit::{Circuit, announce};
+use super::answer::Answer;
+use super::circuit::announce;
 use super::direct::Direct;
 use super::line::{Exchange, Failure, Lateness, Line, Outcome};
-use super::requests::{Answers, Entered, Id, Requests};
-use super::wait::{Inquiry, Wait, is_current};
+use super::locks::{contained, locked, waited};
+use super::requests::{Answers, Entered, Id};
+use super::state::State;
+use super::thread::Thread;
+use super::wait::Wait;
 use super::waker::Waker;
-use super::{Answer, Asked, Key, contained, locked, waited};
 use crate::cluster::redis::{Remote, Trouble};
 use crate::cluster::{THREAD_RETRY, say_thread_refused};
 use crate::trouble::Say;
@@ -40,48 +43,10 @@ pub(super) struct Desk {
     state: Mutex<State>,
     /// A request came, or the end.
     called: Condvar,
-    waker: Waker,
+    waker: Arc<Waker>,
     direct: Direct,
     /// What Redis took last for an answer, in microseconds.
     round_trip: AtomicU64,
-}
-
-#[derive(Default)]
-struct State {
-    requests: Requests,
-    circuit: Circuit,
-    /// The last session that was looked up was taken.
-    took: bool,
-    thread: Thread,
-    over: bool,
-    /// Since when the thread has been making a connection.
-    connecting: Option<Duration>,
-    /// Since when and until when what failed last had gone on.
-    failed: (Duration, Duration),
-    /// Somebody asked since then.
-    is_asked: bool,
-}
-
-/// A thread of ours.
-#[derive(Clone, Copy, Default, PartialEq, Eq)]
-pub(super) enum Thread {
-    #[default]
-    None,
-    Running,
-    /// The system refused one; not before this time again.
-    RefusedUntil(Duration),
-}
-
-impl Thread {
-    /// Whether there is one, or one may be tried.
-    pub(super) fn may_run(self, now: Duration) -> bool {
-        !matches!(self, Thread::RefusedUntil(time) if now < time)
-    }
-
-    /// Notes that there is one from now on; whether the caller is to start it.
-    pub(super) fn starts(&mut self) -> bool {
-        std::mem::replace(self, Thread::Running) != Thread::Running
-    }
 }
 
 impl Desk {
@@ -91,22 +56,18 @@ impl Desk {
             budget,
             state: Mutex::default(),
             called: Condvar::new(),
-            waker: Waker::default(),
+            waker: Arc::default(),
             direct: Direct::default(),
             round_trip: AtomicU64::new(0),
         })
     }
 
     pub(super) fn is_of_this_process(&self) -> bool {
-        is_current(self.generation)
+        self.generation == sys::fork_generation()
     }
 
     pub(super) fn direct(&self) -> &Direct {
         &self.direct
-    }
-
-    pub(super) fn waker(&self) -> &Waker {
-        &self.waker
     }
 
     /// What Redis took last for an answer.
@@ -114,17 +75,22 @@ impl Desk {
         Duration::from_micros(self.round_trip.load(Ordering::Relaxed))
     }
 
-    /// Leaves a question for the thread.
-    pub(super) fn ask(self: &Arc<Self>, remote: &Arc<Remote>, id: Id, longest: Duration) -> Asked {
+    /// Leaves a question for the thread: the wait for its answer, or what there is to say at once.
+    pub(super) fn ask(
+        self: &Arc<Self>,
+        remote: &Arc<Remote>,
+        id: Id,
+        longest: Duration,
+    ) -> Result<Arc<Wait>, Answer> {
         // Also while the breaker is open: the thread is who finds out that Redis is well again.
         let has_thread = self.ensure_thread(remote);
         let now = clock::since_boot();
         let mut state = locked(&self.state);
         if !state.circuit.breaker().allows() {
-            return Asked::Answered(Answer::Refused);
+            return Err(Answer::Refused);
         }
         if !has_thread || state.over || state.connects_for_long(now, self.budget) {
-            return Asked::Answered(Answer::Unavailable);
+            return Err(Answer::Unavailable);
         }
         let wait = Wait::new(now + longest, longest < self.budget / 2);
         let entered = state.requests.enter(id, &wait, now);
@@ -133,10 +99,10 @@ impl Desk {
         match entered {
             Entered::Waits => {
                 self.called.notify_one();
-                Asked::Waits(Inquiry::new(Arc::clone(self), id, wait))
+                Ok(wait)
             }
-            Entered::Taken | Entered::Absent => Asked::Answered(Answer::Absent),
-            Entered::Full => Asked::Answered(Answer::Unavailable),
+            Entered::Taken | Entered::Absent => Err(Answer::Absent),
+            Entered::Full => Err(Answer::Unavailable),
         }
     }
 
@@ -155,8 +121,8 @@ impl Desk {
     }
 
     /// Has the bell of a wait rung when it is over; `false` without a thread to do so.
-    pub(super) fn watch(desk: &Arc<Self>, wait: &Arc<Wait>) -> bool {
-        desk.waker.watch(desk, wait)
+    pub(super) fn watch(&self, wait: &Arc<Wait>) -> bool {
+        self.waker.watch(wait)
     }
 
     pub(super) fn stop(&self) {
@@ -336,116 +302,15 @@ impl Desk {
     }
 }
 
-impl State {
-    fn has_work(&self, now: Duration) -> bool {
-        self.requests.next_due(now).is_some_and(|due| due <= now)
-            || self.circuit.breaker().probe_due(now)
-    }
-
-    /// What is to be asked; probes one at a time, when nothing else is under way.
-    fn take_up(&mut self, now: Duration, is_idle: bool) -> Vec<Id> {
-        let batch = self.requests.take_up(now);
-        if let Some((_, take)) = batch.last() {
-            self.took = *take;
-        } else if is_idle && self.circuit.breaker().probe_due(now) {
-            return vec![probe(self.took)];
-        }
-        batch
-    }
-
-    /// Who asks while a connection takes longer than that would wait in vain.
-    fn connects_for_long(&self, now: Duration, budget: Duration) -> bool {
-        self.connecting.is_some_and(|since| now > since + budget)
-    }
-
-    /// What was begun at `since` failed. Questions that meet the same silence count once: those that were asked during
-    /// most of a budget, as long as it was not noticed.
-    fn note_failure(&mut self, since: Duration, now: Duration, budget: Duration) -> Say<()> {
-        let (begun, noticed) = self.failed;
-        if since < noticed.min(begun + budget * 3 / 4) {
-            return Say::Nothing;
-        }
-        (self.failed, self.is_asked) = ((since, now), false);
-        let say = self.circuit.note(now, |breaker| {
-            breaker.probe_failed(now);
-            breaker.failure(now);
-        });
-        if !self.circuit.breaker().allows() {
-            // Nobody waits any more.
-            self.requests.fail_all();
-        }
-        say
-    }
-}
-
-/// A session that nobody has, looked up as the last one was. Only that shows that look-ups are answered: a Redis that
-/// answers otherwise may have none of the slots, load its data, or not permit them; and of one that refuses to write,
-/// sessions may still be read, but not be taken.
-fn probe(take: bool) -> Id {
-    let mut key = Key::default();
-    // Where the kernel refuses, one that is not random serves as well.
-    let _ = sys::random(&mut key);
-    (key, take)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    const BUDGET: Duration = Duration::from_millis(5);
-    const AMPLE: Duration = Duration::from_secs(60);
-
-    fn ms(ms: u64) -> Duration {
-        Duration::from_millis(1_000_000 + ms)
+impl Desk {
+    pub(super) fn of_another_process(budget: Duration) -> Arc<Self> {
+        let desk = Arc::into_inner(Desk::new(budget)).expect("the only one");
+        Arc::new(Desk { generation: desk.generation + 1, ..desk })
     }
 
-    #[test]
-    fn a_silence_counts_once_however_many_questions_it_meets() {
-        let mut state = State::default();
-        let mut fail = |since, now| state.note_failure(ms(since), ms(now), BUDGET);
-        assert_eq!(fail(0, 5), Say::Nothing);
-        for sent in 0..3 {
-            assert_eq!(fail(sent, 6), Say::Nothing);
-        }
-        assert_eq!(fail(4, 9), Say::Nothing, "the second: a budget later, or nearly");
-        assert_eq!(fail(7, 12), Say::Nothing);
-        assert_eq!(fail(9, 14), Say::Trouble(0), "the third");
-    }
-
-    #[test]
-    fn failures_that_come_at_once_count_one_after_the_other() {
-        let mut state = State::default();
-        let says = [0, 1, 2].map(|now| state.note_failure(ms(now), ms(now), BUDGET));
-        assert_eq!(says, [Say::Nothing, Say::Nothing, Say::Trouble(0)]);
-    }
-
-    #[test]
-    fn who_comes_while_a_connection_takes_long_does_not_wait() {
-        let mut state = State::default();
-        assert!(!state.connects_for_long(ms(0), BUDGET));
-        state.connecting = Some(ms(0));
-        assert!(!state.connects_for_long(ms(5), BUDGET) && state.connects_for_long(ms(6), BUDGET));
-    }
-
-    #[test]
-    fn what_another_process_asked_is_answered_without_its_locks() {
-        let inherited = Arc::into_inner(Desk::new(BUDGET)).expect("the only one");
-        let desk = Arc::new(Desk { generation: inherited.generation + 1, ..inherited });
-        let wait = Wait::until(Duration::ZERO);
-        // As a thread of that process had it at the fork.
-        let _state = locked(&desk.state);
-        let inquiry = Inquiry::new(Arc::clone(&desk), ([0; 24], false), wait);
-        assert!(inquiry.is_over());
-        assert_eq!(inquiry.answer(AMPLE), Answer::Unavailable);
-    }
-
-    #[test]
-    fn a_thread_that_was_refused_is_tried_again_later_and_one_that_ended_at_once() {
-        let mut thread = Thread::RefusedUntil(ms(60));
-        assert!(!thread.may_run(ms(59)) && thread.may_run(ms(60)));
-        assert!(thread.starts() && !thread.starts());
-        assert!(!contained(|| panic!("in a test")), "and this thread goes on");
-        thread = Thread::None;
-        assert!(thread.may_run(ms(0)) && thread.starts());
+    /// As a thread of that process had it at the fork.
+    pub(super) fn lock_for_ever(&self) {
+        std::mem::forget(locked(&self.state));
     }
 }

@@ -10,8 +10,9 @@ use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
 use super::absent::Absent;
+use super::answer::{Answer, Key};
 use super::circuit::{Circuit, announce};
-use super::{Answer, Key, locked, waited};
+use super::locks::{locked, waited};
 use crate::clock;
 use crate::cluster::redis::{Link, Remote, Trouble, left};
 

@@ -9,18 +9,22 @@
 
 mod absent;
 pub mod allowance;
+mod answer;
 mod circuit;
 mod desk;
 mod direct;
+mod inquiry;
 mod line;
+mod locks;
 mod requests;
+mod state;
 #[cfg(test)]
 mod tests;
+mod thread;
 mod wait;
 mod waker;
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::redis::Remote;
@@ -28,32 +32,8 @@ use crate::log::Once;
 use crate::sys::shared::Shared;
 use desk::Desk;
 
-pub use wait::Inquiry;
-
-/// What a session is looked up by.
-pub type Key = [u8; 24];
-
-/// What became of a look-up.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// The sealed session.
-    Found(Vec<u8>),
-    /// Redis has no such session.
-    Absent,
-    /// Redis did not answer in time.
-    Unavailable,
-    /// Redis was not asked: it did not answer others.
-    Refused,
-}
-
-/// What became of a question.
-#[derive(Debug)]
-pub enum Asked {
-    /// There is nothing to wait for.
-    Answered(Answer),
-    /// The answer will come, or the time be over.
-    Waits(Inquiry),
-}
+pub use answer::{Answer, Key};
+pub use inquiry::{Asked, Inquiry};
 
 /// Who talks to Redis for a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,7 +88,11 @@ impl Lookups {
     pub fn ask(&self, key: &Key, take: bool, longest: Duration) -> Asked {
         let (desk, longest) = (self.desk(), longest.min(self.budget));
         if self.threads {
-            desk.ask(&self.remote, (*key, take), longest)
+            let id = (*key, take);
+            match desk.ask(&self.remote, id, longest) {
+                Ok(wait) => Asked::Waits(Inquiry::new(desk, id, wait)),
+                Err(answer) => Asked::Answered(answer),
+            }
         } else {
             Asked::Answered(desk.direct().ask(&self.remote, self.budget, longest, key, take))
         }
@@ -160,27 +144,4 @@ impl Drop for Lookups {
 /// by its number; and a child that closed all descriptors may have something else under that number.
 fn leave_alone(inherited: Arc<Desk>) {
     std::mem::forget(inherited);
-}
-
-/// What a panic left behind is still in order: nothing here is half done when something can panic.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The lock again, after a wait that may end early without a reason.
-fn waited<'a, T>(
-    condition: &Condvar,
-    guard: MutexGuard<'a, T>,
-    longest: Duration,
-) -> MutexGuard<'a, T> {
-    condition.wait_timeout(guard, longest).unwrap_or_else(PoisonError::into_inner).0
-}
-
-/// Whether a thread's work ended without a panic.
-fn contained(work: impl FnOnce()) -> bool {
-    let is_sound = catch_unwind(AssertUnwindSafe(work)).is_ok();
-    if !is_sound {
-        log::error!("a panic was caught in a look-up (please report it); handshakes go on without");
-    }
-    is_sound
 }

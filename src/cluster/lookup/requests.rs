@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::Answer;
 use super::absent::Absent;
+use super::answer::Answer;
 use super::wait::Wait;
 use crate::cluster::breaker::Breaker;
 use crate::cluster::redis::Wanted;

@@ -7,10 +7,10 @@ use std::time::Duration;
 
 use proptest::prelude::*;
 
+use super::answer::{Answer, Key};
 use super::circuit::Circuit;
 use super::requests::{BATCH, Entered, Id, MOST_WAITING, Requests, TRIES};
 use super::wait::Wait;
-use super::{Answer, Key};
 use crate::cluster::breaker::FAILURES;
 use crate::trouble::Say;
 

@@ -2,17 +2,17 @@
 //!
 //! Owns: the answer, until it is fetched. Called by: the handshake that waits, and the threads that tell it. Threads:
 //! whatever the order, a wait is told once and never blocks who tells it. Locks are the standard library's: unlike
-//! those of `parking_lot` they have no table in common, which a fork could leave locked. Forks: see [`Inquiry`]'s end.
+//! those of `parking_lot` they have no table in common, which a fork could leave locked. Forks: see the end of an
+//! [inquiry](super::inquiry).
 //! Failure: none; a wait that nobody tells ends at its deadline.
 
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use super::desk::Desk;
-use super::requests::Id;
-use super::{Answer, locked, waited};
+use super::answer::Answer;
+use super::locks::{locked, waited};
 use crate::clock;
-use crate::sys::{self, EventFd};
+use crate::sys::EventFd;
 
 /// Who waits, for whoever tells.
 pub(super) struct Wait {
@@ -44,7 +44,7 @@ impl Wait {
     }
 
     /// The answer; `None` when there was none until the deadline, or for so long.
-    fn fetch(&self, longest: Duration) -> Option<Answer> {
+    pub(super) fn fetch(&self, longest: Duration) -> Option<Answer> {
         let deadline = self.deadline.min(clock::since_boot() + longest);
         let mut answer = locked(&self.answer);
         loop {
@@ -75,66 +75,19 @@ impl Wait {
     pub(super) fn has_bell(&self) -> bool {
         locked(&self.bell).is_some()
     }
-}
 
-/// A question to Redis whose answer is awaited. Dropped before that, nobody waits any more.
-pub struct Inquiry {
-    desk: Arc<Desk>,
-    id: Id,
-    wait: Arc<Wait>,
-}
-
-impl Inquiry {
-    pub(super) fn new(desk: Arc<Desk>, id: Id, wait: Arc<Wait>) -> Self {
-        Inquiry { desk, id, wait }
+    pub(super) fn set_bell(&self, bell: &Arc<EventFd>) {
+        *locked(&self.bell) = Some(Arc::clone(bell));
     }
 
-    /// The answer, waited for until the budget is over, and no longer than `longest`. Not in a child that was forked meanwhile: nobody would tell it,
-    /// and it may have inherited the locks in a state in which nobody opens them again.
-    pub fn answer(self, longest: Duration) -> Answer {
-        if !self.desk.is_of_this_process() {
-            return Answer::Unavailable;
-        }
-        let given_up = || self.desk.give_up(&self.id, &self.wait);
-        self.wait.fetch(longest).unwrap_or_else(given_up)
+    pub(super) fn take_bell(&self) {
+        *locked(&self.bell) = None;
     }
 
-    /// Whether [`Inquiry::answer`] would return at once.
-    pub fn is_over(&self) -> bool {
-        !self.desk.is_of_this_process() || self.wait.is_over(clock::since_boot())
-    }
-
-    /// Has `bell` rung when that is so. `false` when nobody can: the thread for it was refused.
-    #[must_use]
-    pub(crate) fn ring(&self, bell: &Arc<EventFd>) -> bool {
-        if !self.desk.is_of_this_process() {
-            return false;
-        }
-        *locked(&self.wait.bell) = Some(Arc::clone(bell));
-        Desk::watch(&self.desk, &self.wait)
-    }
-}
-
-impl Drop for Inquiry {
-    /// The bell belongs to who gave it again. In a child that was forked meanwhile nobody would ring it, and whoever
-    /// rang at that moment in the parent left it locked here: then it is leaked.
-    fn drop(&mut self) {
-        if self.desk.is_of_this_process() {
-            *locked(&self.wait.bell) = None;
-            self.desk.leave(&self.id, &self.wait);
-        } else if let Ok(mut bell) = self.wait.bell.try_lock() {
+    /// The same, unless somebody has the lock: a fork may have left it locked.
+    pub(super) fn try_take_bell(&self) {
+        if let Ok(mut bell) = self.bell.try_lock() {
             *bell = None;
         }
     }
-}
-
-impl std::fmt::Debug for Inquiry {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Inquiry").field("is_over", &self.is_over()).finish_non_exhaustive()
-    }
-}
-
-/// Whether something belongs to this process, not to the one that it was forked from.
-pub(super) fn is_current(generation: u32) -> bool {
-    generation == sys::fork_generation()
 }

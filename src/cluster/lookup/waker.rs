@@ -7,9 +7,10 @@
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
-use super::desk::{Desk, Thread};
+use super::answer::Answer;
+use super::locks::{contained, locked, waited};
+use super::thread::Thread;
 use super::wait::Wait;
-use super::{Answer, contained, locked, waited};
 use crate::clock;
 use crate::sys;
 
@@ -31,7 +32,7 @@ struct Paused {
 
 impl Waker {
     /// Rings the bell of `wait` once it is over; `false` without a thread.
-    pub(super) fn watch(&self, desk: &Arc<Desk>, wait: &Arc<Wait>) -> bool {
+    pub(super) fn watch(self: &Arc<Self>, wait: &Arc<Wait>) -> bool {
         let now = clock::since_boot();
         let mut paused = locked(&self.paused);
         if !paused.thread.may_run(now) {
@@ -41,7 +42,7 @@ impl Waker {
         let is_started = paused.thread.starts();
         drop(paused);
         self.called.notify_one();
-        !is_started || self.start(desk, wait, now)
+        !is_started || self.start(wait, now)
     }
 
     /// Somebody was told.
@@ -57,9 +58,9 @@ impl Waker {
         self.called.notify_one();
     }
 
-    fn start(&self, desk: &Arc<Desk>, own: &Arc<Wait>, now: Duration) -> bool {
-        let served = Arc::clone(desk);
-        let started = sys::spawn("tlsresume-waker", move || served.waker().run());
+    fn start(self: &Arc<Self>, own: &Arc<Wait>, now: Duration) -> bool {
+        let waker = Arc::clone(self);
+        let started = sys::spawn("tlsresume-waker", move || waker.run());
         if let Err(error) = &started {
             crate::cluster::say_thread_refused(error);
             locked(&self.paused).waits.retain(|wait| !Arc::ptr_eq(wait, own));
