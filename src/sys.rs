@@ -9,27 +9,32 @@ mod file;
 mod forked;
 mod lock;
 pub(crate) mod memory;
+mod outcome;
 mod output;
 #[cfg(feature = "reserve")]
 mod reserve;
 pub(crate) mod shared;
 pub(crate) mod thread_word;
+mod time;
 
-use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd};
-use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
-pub(crate) use file::{FileLock, allocate, is_allocated, lock_alone, lock_shared};
+pub(crate) use file::{
+    FileLock, allocate, in_memory, is_allocated, lock_alone, lock_shared, name, open_nameless,
+    open_private, open_private_existing, same_file,
+};
 pub(crate) use lock::lock_within;
 pub(crate) use output::{remember_stdio, write as write_quietly, write_stderr};
+pub(crate) use time::{boot_clock, coarse_seconds, pause, wall_clock};
+
+use outcome::cvt;
+use time::timespec;
 
 /// Runs as the library is loaded, before a program that it is linked to can have closed standard error.
 #[used]
@@ -40,30 +45,6 @@ static AT_LOAD: extern "C" fn() = {
     }
     remember
 };
-
-/// `CLOCK_REALTIME`; zero when it cannot be read.
-pub(crate) fn wall_clock() -> Duration {
-    read_clock(libc::CLOCK_REALTIME)
-}
-
-/// `CLOCK_BOOTTIME`; zero when it cannot be read.
-pub(crate) fn boot_clock() -> Duration {
-    read_clock(libc::CLOCK_BOOTTIME)
-}
-
-/// Seconds since 1970 as time(2) counts them: on the kernel's last tick, which may be a few milliseconds behind.
-pub(crate) fn coarse_seconds() -> u64 {
-    // SAFETY: without a place to write, the time is only returned.
-    u64::try_from(unsafe { libc::time(std::ptr::null_mut()) }).unwrap_or(0)
-}
-
-fn read_clock(clock: libc::clockid_t) -> Duration {
-    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is a timespec that the call may write.
-    unsafe { libc::clock_gettime(clock, &raw mut time) };
-    let secs = u64::try_from(time.tv_sec).unwrap_or(0);
-    Duration::new(secs, u32::try_from(time.tv_nsec).unwrap_or(0))
-}
 
 /// Fills `buffer` from the kernel's generator, which knows nothing of forks and keeps no state in this process. `false`
 /// when the kernel refuses (a seccomp filter): the buffer is then not random.
@@ -80,13 +61,6 @@ pub(crate) fn random(buffer: &mut [u8]) -> bool {
         }
     }
     true
-}
-
-/// Sleeps for a short while; may return early when a signal arrives.
-pub(crate) fn pause(duration: Duration) {
-    let time = timespec(duration);
-    // SAFETY: `time` is a valid timespec; the remaining time is not asked for.
-    unsafe { libc::nanosleep(&raw const time, std::ptr::null_mut()) };
 }
 
 /// Waits until something may be read from a socket, or it has failed, for so long at most, to less than a millisecond.
@@ -107,13 +81,6 @@ fn poll(file: &impl AsRawFd, events: libc::c_short, longest: Duration) -> io::Re
     let ready = unsafe { libc::ppoll(&raw mut file, 1, &raw const time, std::ptr::null()) };
     let error = (ready < 0).then(io::Error::last_os_error);
     error.filter(|error| error.kind() != io::ErrorKind::Interrupted).map_or(Ok(()), Err)
-}
-
-fn timespec(duration: Duration) -> libc::timespec {
-    libc::timespec {
-        tv_sec: libc::time_t::try_from(duration.as_secs()).unwrap_or(libc::time_t::MAX),
-        tv_nsec: libc::c_long::from(duration.subsec_nanos() as i32),
-    }
 }
 
 /// Sleeps until another process calls [`futex_wake`] for this word, at the longest for `timeout`; not at all when the
@@ -232,77 +199,6 @@ pub(crate) fn effective_user() -> u32 {
     unsafe { libc::geteuid() }
 }
 
-/// Opens a file for reading and writing that others cannot read, without following a symbolic link at its end.
-pub(crate) fn open_private(path: &Path, exclusive: bool) -> io::Result<File> {
-    File::options()
-        .read(true)
-        .write(true)
-        .create(!exclusive)
-        .create_new(exclusive)
-        .mode(0o600)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_NONBLOCK)
-        .open(path)
-}
-
-/// The same for a file that is there; nothing is made.
-pub(crate) fn open_private_existing(path: &Path) -> io::Result<File> {
-    File::options()
-        .read(true)
-        .write(true)
-        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_NONBLOCK)
-        .open(path)
-}
-
-/// Makes a file of the same kind that has no name yet, and is gone with the process unless it gets one. Not every file
-/// system has such files.
-pub(crate) fn open_nameless(directory: &Path) -> io::Result<File> {
-    File::options()
-        .read(true)
-        .write(true)
-        .mode(0o600)
-        .custom_flags(libc::O_TMPFILE | libc::O_CLOEXEC)
-        .open(directory)
-}
-
-/// Gives a file of [`open_nameless`] its name, which nothing has yet.
-pub(crate) fn name(file: &File, path: &Path) -> io::Result<()> {
-    let to = CString::new(path.as_os_str().as_bytes())?;
-    let by_descriptor = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
-    // SAFETY: C strings that live through the calls, and a descriptor that is open for as long as `file` lives.
-    let direct = cvt(unsafe {
-        libc::linkat(
-            file.as_raw_fd(),
-            c"".as_ptr(),
-            libc::AT_FDCWD,
-            to.as_ptr(),
-            libc::AT_EMPTY_PATH,
-        )
-    });
-    direct.or_else(|_| {
-        // Kernels before 6.10 allow the first way to root alone.
-        // SAFETY: as above.
-        cvt(unsafe {
-            let (here, follow) = (libc::AT_FDCWD, libc::AT_SYMLINK_FOLLOW);
-            libc::linkat(here, by_descriptor.as_ptr(), here, to.as_ptr(), follow)
-        })
-    })
-}
-
-/// Whether a file lives in memory only (tmpfs, ramfs).
-pub(crate) fn in_memory(file: &File) -> io::Result<bool> {
-    const TMPFS: i64 = 0x0102_1994;
-    const RAMFS: i64 = 0x8584_58f6;
-    // SAFETY: statfs is plain data, written by the call before it is read.
-    let kind = unsafe {
-        let mut stat = std::mem::zeroed::<libc::statfs>();
-        cvt(libc::fstatfs(file.as_raw_fd(), &raw mut stat))?;
-        stat.f_type
-    };
-    #[allow(clippy::unnecessary_cast, reason = "f_type is i64 here and i32 or u32 elsewhere")]
-    let kind = kind as i64;
-    Ok(kind == TMPFS || kind == RAMFS)
-}
-
 /// Maps `size` bytes, readable and writable, shared with children and, when `file` is given, with whoever maps it.
 pub(crate) fn map(file: Option<&File>, size: usize) -> io::Result<NonNull<u8>> {
     let (flags, descriptor) = match file {
@@ -347,19 +243,6 @@ pub(crate) fn exclude_from_dumps(address: NonNull<u8>, size: usize) {
 pub(crate) fn lock_memory(address: NonNull<u8>, size: usize) -> io::Result<()> {
     // SAFETY: locking changes no content; a range that is not mapped is an error, not a fault.
     cvt(unsafe { libc::mlock(address.as_ptr().cast(), size) })
-}
-
-/// The number of a file that tells whether a path still leads to it.
-pub(crate) fn same_file(file: &File, path: &Path) -> io::Result<bool> {
-    let path = CString::new(path.as_os_str().as_bytes())?;
-    // SAFETY: stat is plain data, written by the calls before it is read; the path is a C string.
-    unsafe {
-        let mut open = std::mem::zeroed::<libc::stat>();
-        let mut named = std::mem::zeroed::<libc::stat>();
-        cvt(libc::fstat(file.as_raw_fd(), &raw mut open))?;
-        cvt(libc::lstat(path.as_ptr(), &raw mut named))?;
-        Ok((open.st_dev, open.st_ino) == (named.st_dev, named.st_ino))
-    }
 }
 
 /// A number that a child does not have from its parent: a thread, a connection or a lock that was made under another
@@ -467,8 +350,4 @@ impl EventFd {
 pub(crate) fn at_exit(function: extern "C" fn()) {
     // SAFETY: the function is this library's, which stays loaded (linked -z nodelete).
     unsafe { libc::atexit(function) };
-}
-
-fn cvt(result: libc::c_int) -> io::Result<()> {
-    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }

@@ -1,11 +1,101 @@
-//! Files that processes share: their lock, and the storage behind them.
+//! Files that processes share: how they are opened and named, their lock, and the storage behind them.
+//!
+//! Owns: nothing. Called by: `store`. Threads: any. Forks: a child has the same open files, and with them the
+//! locks. Failure: an [`io::Error`].
 
+use std::ffi::CString;
 use std::fs::File;
 use std::io;
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::Path;
 
-use super::{cvt, in_memory};
+use super::outcome::cvt;
+
+/// Opens a file for reading and writing that others cannot read, without following a symbolic link at its end.
+pub(crate) fn open_private(path: &Path, exclusive: bool) -> io::Result<File> {
+    File::options()
+        .read(true)
+        .write(true)
+        .create(!exclusive)
+        .create_new(exclusive)
+        .mode(0o600)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_NONBLOCK)
+        .open(path)
+}
+
+/// The same for a file that is there; nothing is made.
+pub(crate) fn open_private_existing(path: &Path) -> io::Result<File> {
+    File::options()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NOFOLLOW | libc::O_CLOEXEC | libc::O_NOCTTY | libc::O_NONBLOCK)
+        .open(path)
+}
+
+/// Makes a file of the same kind that has no name yet, and is gone with the process unless it gets one. Not every file
+/// system has such files.
+pub(crate) fn open_nameless(directory: &Path) -> io::Result<File> {
+    File::options()
+        .read(true)
+        .write(true)
+        .mode(0o600)
+        .custom_flags(libc::O_TMPFILE | libc::O_CLOEXEC)
+        .open(directory)
+}
+
+/// Gives a file of [`open_nameless`] its name, which nothing has yet.
+pub(crate) fn name(file: &File, path: &Path) -> io::Result<()> {
+    let to = CString::new(path.as_os_str().as_bytes())?;
+    let by_descriptor = CString::new(format!("/proc/self/fd/{}", file.as_raw_fd()))?;
+    // SAFETY: C strings that live through the calls, and a descriptor that is open for as long as `file` lives.
+    let direct = cvt(unsafe {
+        libc::linkat(
+            file.as_raw_fd(),
+            c"".as_ptr(),
+            libc::AT_FDCWD,
+            to.as_ptr(),
+            libc::AT_EMPTY_PATH,
+        )
+    });
+    direct.or_else(|_| {
+        // Kernels before 6.10 allow the first way to root alone.
+        // SAFETY: as above.
+        cvt(unsafe {
+            let (here, follow) = (libc::AT_FDCWD, libc::AT_SYMLINK_FOLLOW);
+            libc::linkat(here, by_descriptor.as_ptr(), here, to.as_ptr(), follow)
+        })
+    })
+}
+
+/// Whether a file lives in memory only (tmpfs, ramfs).
+pub(crate) fn in_memory(file: &File) -> io::Result<bool> {
+    const TMPFS: i64 = 0x0102_1994;
+    const RAMFS: i64 = 0x8584_58f6;
+    // SAFETY: statfs is plain data, written by the call before it is read.
+    let kind = unsafe {
+        let mut stat = std::mem::zeroed::<libc::statfs>();
+        cvt(libc::fstatfs(file.as_raw_fd(), &raw mut stat))?;
+        stat.f_type
+    };
+    #[allow(clippy::unnecessary_cast, reason = "f_type is i64 here and i32 or u32 elsewhere")]
+    let kind = kind as i64;
+    Ok(kind == TMPFS || kind == RAMFS)
+}
+
+/// The number of a file that tells whether a path still leads to it.
+pub(crate) fn same_file(file: &File, path: &Path) -> io::Result<bool> {
+    let path = CString::new(path.as_os_str().as_bytes())?;
+    // SAFETY: stat is plain data, written by the calls before it is read; the path is a C string.
+    unsafe {
+        let mut open = std::mem::zeroed::<libc::stat>();
+        let mut named = std::mem::zeroed::<libc::stat>();
+        cvt(libc::fstat(file.as_raw_fd(), &raw mut open))?;
+        cvt(libc::lstat(path.as_ptr(), &raw mut named))?;
+        Ok((open.st_dev, open.st_ino) == (named.st_dev, named.st_ino))
+    }
+}
 
 /// The advisory lock on a whole file, given back when dropped. Closing the file would not do: a mapping of it keeps the
 /// open file, and with it the lock, alive.

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::pause;
+use super::time::pause;
 
 /// How often a waiting thread lets others go on, before it pauses: nobody holds a lock for long.
 const TURNS: usize = 10;
