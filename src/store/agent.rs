@@ -5,25 +5,14 @@
 
 use std::time::Duration;
 
+use super::Store;
 use super::bell::Bell;
+use super::holds::{AgentLease, BootClock};
 use super::layout::word;
 use super::lease::{Lease, Waiter};
 use super::sync::{Ordering, futex_wait, futex_wake};
 use super::tail::Tail;
-use super::{BootClock, Store};
 use crate::stats::Gauge;
-
-/// The right to be the node's agent: given back when dropped, unless it was taken over.
-///
-/// A child process that was forked while it was held has a copy: it must forget that, not drop it.
-pub struct AgentLease<'a>(Lease<'a>);
-
-impl AgentLease<'_> {
-    /// Keeps it for `hold` from now on; `false` when another process has taken it over.
-    pub fn renew(&mut self, hold: Duration) -> bool {
-        self.0.renew(BootClock::default().now(), hold)
-    }
-}
 
 impl Store {
     /// Takes the agent's place if it is free, without waiting. Held for ten seconds at the longest, unless renewed.

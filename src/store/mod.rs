@@ -10,6 +10,7 @@
 
 mod agent;
 mod bell;
+mod holds;
 mod home;
 mod layout;
 mod lease;
@@ -21,6 +22,7 @@ mod record;
 mod region;
 mod removals;
 mod ring;
+mod served;
 mod shard;
 mod slots;
 mod strikes;
@@ -33,38 +35,28 @@ mod loom_tests;
 #[cfg(all(test, not(loom)))]
 mod tests;
 
-use std::cell::Cell;
 use std::path::Path;
 use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use self::holds::{BootClock, SHARD_HOLD};
 use self::home::Home;
 use self::layout::{BUCKET, SHARD_HEADER, WORD, word};
-use self::lease::{Lease, Waiter};
+use self::lease::Lease;
 use self::place::Opened;
 use self::region::Region;
 use self::shard::Shard;
 use self::sync::Ordering;
-use crate::clock::{self, UnixMillis};
+use crate::clock::UnixMillis;
 use crate::error::Result;
 use crate::stats::{Counter, Counters};
-use crate::sys;
 
-pub use agent::AgentLease;
-pub use names::Served;
+pub use holds::AgentLease;
 pub use record::{Key, Kind, MAX_VALUE, Meta, Origin};
+pub use served::Served;
 pub use shard::Evicted;
 pub use tail::{Record, Tail};
-
-/// How long a writer may have a shard: inserting takes a few microseconds, so whoever has it longer was stopped.
-const SHARD_HOLD: Duration = Duration::from_millis(10);
-
-/// In the place of a lease, for who writes where nobody else can.
-const NOBODY: u64 = 0;
-
-/// How long a writer may have the ring.
-const RING_HOLD: Duration = Duration::from_secs(1);
 
 /// Shared memory with everything in it.
 pub struct Store {
@@ -312,29 +304,6 @@ impl Store {
             seed: self.region.seed(),
         };
         (&header[0], shard)
-    }
-}
-
-/// Waits by the clock that goes on over suspends and steps. At first it only spins: who has a lease mostly gives it
-/// back within a microsecond, and the shortest sleep takes fifty.
-#[derive(Default)]
-struct BootClock {
-    waited: Cell<u32>,
-}
-
-const SPINS: u32 = 1000;
-
-impl Waiter for BootClock {
-    fn now(&self) -> Duration {
-        clock::since_boot()
-    }
-
-    fn pause(&self) {
-        if self.waited.replace(self.waited.get().saturating_add(1)) < SPINS {
-            std::hint::spin_loop();
-        } else {
-            sys::pause(Duration::from_micros(20));
-        }
     }
 }
 

@@ -34,21 +34,9 @@ use siphasher::sip::SipHasher13;
 
 use super::Store;
 use super::layout::word;
+use super::served::Served;
 use super::sync::{AtomicU64, Ordering};
 use crate::clock::UnixMillis;
-
-/// What the table knows of a name.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Served {
-    /// Nothing, and there is room to remember it.
-    Nothing,
-    /// What this fingerprint stands for served it last, and the name is not marked.
-    By(u16),
-    /// It is marked: different things serve it.
-    Mixed,
-    /// Nothing, and there is no room to remember it.
-    NoRoom,
-}
 
 /// How many words a search looks at. At the default size, 100,000 names need half of it at most.
 const WINDOW: usize = 512;

@@ -22,6 +22,7 @@ use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::holds::{BootClock, NOBODY, RING_HOLD};
 use super::home::Home;
 use super::layout::{FIRST_WITH_ROOT, MAGIC, ROOT_BYTES, WORD, word};
 use super::lease::Lease;
@@ -29,7 +30,6 @@ use super::mapping::Mapping;
 use super::private::{check_owner, io_error, unusable};
 use super::region::{Region, is_on_disk};
 use super::sync::Ordering;
-use super::{BootClock, NOBODY, RING_HOLD};
 use crate::clock;
 use crate::error::{Error, Result};
 use crate::sys::{self, FileLock};

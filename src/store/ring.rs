@@ -6,12 +6,13 @@ use std::time::Duration;
 
 use zeroize::Zeroizing;
 
+use super::Store;
+use super::holds::{BootClock, RING_HOLD};
 use super::home::Ring;
 use super::layout::word;
 use super::lease::{Lease, Waiter};
 use super::mapping::Mapping;
 use super::sync::Ordering;
-use super::{BootClock, RING_HOLD, Store};
 use crate::clock::UnixMillis;
 
 /// How often a change starts over because the memory was replaced meanwhile.

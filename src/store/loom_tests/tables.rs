@@ -8,7 +8,8 @@ use loom::thread;
 
 use super::model;
 use crate::clock::UnixMillis;
-use crate::store::names::{Names, Served};
+use crate::store::Served;
+use crate::store::names::Names;
 use crate::store::removals::Removals;
 use crate::store::strikes::Bucket;
 

@@ -10,8 +10,9 @@ use zeroize::Zeroizing;
 use super::records::SMALL;
 use super::support::*;
 use crate::clock::since_boot;
+use crate::store::holds::BootClock;
 use crate::store::lease::{Lease, Waiter};
-use crate::store::{BootClock, Origin, Store, word};
+use crate::store::{Origin, Store, word};
 
 const HOLD: Duration = Duration::from_secs(9);
 

@@ -266,8 +266,8 @@ fn a_shard_that_others_keep_costs_the_patience_and_lookups_nothing() {
     insert(&store, 1, TYPICAL).unwrap();
     let (lease, _) = store.shard_of(&key(1));
     let hold = Duration::from_secs(9);
-    let held =
-        Lease::acquire(lease, hold, PATIENT, &crate::store::BootClock::default()).expect("is free");
+    let held = Lease::acquire(lease, hold, PATIENT, &crate::store::holds::BootClock::default())
+        .expect("is free");
     let patience = Duration::from_millis(1);
     let before = crate::clock::since_boot();
     let refused = store.insert(&session(2), &[], NOW, patience);

@@ -7,9 +7,10 @@ use zeroize::Zeroizing;
 
 use super::records::SMALL;
 use super::support::*;
+use crate::store::holds::{BootClock, RING_HOLD};
 use crate::store::layout::{Geometry, SLOT_BYTES, WORD};
 use crate::store::slots::HEADER_UNITS;
-use crate::store::{BootClock, Lease, RING_HOLD, Store, word};
+use crate::store::{Lease, Store, word};
 
 fn put(store: &Store, bytes: &[u8]) -> bool {
     store.update_ring(PATIENT, |_| Some(Zeroizing::new(bytes.to_vec())))
