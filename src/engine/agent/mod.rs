@@ -6,12 +6,17 @@
 //! agent until it starts one. Failure: Redis is tried again for ever, at most once a second; nothing waits for it but
 //! the first handshake of a node ([`start`]).
 
+mod hashes;
+mod health;
+mod heartbeats;
 pub(super) mod nodes;
 mod pace;
+mod progress;
 mod reading;
 mod ring;
 mod sessions;
 pub(super) mod start;
+mod state;
 mod stream;
 mod unread;
 
@@ -30,9 +35,10 @@ use crate::cluster::seal::{Label, Refused};
 use crate::stats::{Counter, Gauge};
 use crate::store::{AgentLease, Store};
 use crate::sys;
-use crate::trouble::{Say, before_that};
 
 use nodes::Nodes;
+use progress::Progress;
+use state::State;
 
 /// How long the lease lasts that a dead agent leaves behind.
 const HOLD: Duration = Duration::from_millis(2500);
@@ -57,18 +63,8 @@ const BUSY: Duration = Duration::from_secs(2);
 /// What is sent is gathered for so long, so that many sessions are one exchange.
 const GATHER: Duration = Duration::from_millis(1);
 
-/// Pauses between attempts to connect.
+/// The first pause between attempts to connect.
 const FIRST_RETRY: Duration = Duration::from_millis(50);
-const LAST_RETRY: Duration = Duration::from_secs(1);
-
-/// How long a connection must be well before the next pause is a short one again: Redis may take connections and close
-/// each soon after.
-const SETTLED: Duration = Duration::from_secs(5);
-
-/// Pause after Redis refused something, and how long it must refuse nothing to count as well again: near the limit of
-/// its memory it takes some writes and refuses others.
-const REFUSED_RETRY: Duration = Duration::from_millis(500);
-const STEADY: Duration = Duration::from_secs(1);
 
 /// Why a pass of the agent was left.
 enum Left {
@@ -85,19 +81,6 @@ impl From<Trouble> for Left {
 }
 
 type Pass<T> = Result<T, Left>;
-
-/// How Redis does, as the metrics have it.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    /// It was not asked yet.
-    Unknown,
-    /// It does what it is asked.
-    Up,
-    /// It answers, and refuses: no memory, no permission, no disk.
-    Refusing,
-    /// It does not answer.
-    Down,
-}
 
 /// A serving agent.
 struct Agent<'a> {
@@ -118,7 +101,7 @@ struct Agent<'a> {
     process: Arc<start::Process>,
     /// Since when there is this connection.
     linked: Duration,
-    ring: ring::Progress,
+    ring: Progress,
     nodes: Nodes,
     busy_until: Duration,
     /// How the stream is read.
@@ -225,7 +208,7 @@ impl<'a> Agent<'a> {
             state: State::Unknown,
             process,
             linked: now,
-            ring: ring::Progress::default(),
+            ring: Progress::default(),
             nodes: Nodes::default(),
             busy_until: now,
             caution: Caution::default(),
@@ -366,74 +349,6 @@ impl<'a> Agent<'a> {
         let looked = self.look_at_stream();
         self.or_refused(looked)?;
         Ok(true)
-    }
-
-    fn note_well(&mut self) {
-        let now = clock::since_boot();
-        if now < self.well_from {
-            self.nodes.beat_at_once();
-            self.refused_until = now + REFUSED_RETRY / 5;
-            return;
-        }
-        if now >= self.linked + SETTLED {
-            self.retry.1 = FIRST_RETRY;
-        }
-        let before = std::mem::replace(&mut self.state, State::Up);
-        self.show_state();
-        let say = self.process.teller.lock().note_well(now);
-        match say {
-            Say::Over(State::Refusing, _) => log::warn!("redis: accepting commands again"),
-            Say::Over(_, after) => {
-                log::warn!("redis: reached again after {} s", after.as_secs());
-            }
-            _ if before == State::Unknown => {
-                log::info!("redis: reached; this process is the node's agent");
-            }
-            Say::Nothing | Say::Trouble(_) => {}
-        }
-    }
-
-    /// The connection is sound: what does not depend on this goes on.
-    fn note_refused(&mut self, trouble: &Trouble) {
-        let now = clock::since_boot();
-        self.refused_until = now + REFUSED_RETRY;
-        self.well_from = now + STEADY;
-        self.nodes.beat_at_once();
-        if let Some(before) = self.enter_trouble(State::Refusing, now) {
-            log::warn!(
-                "redis: refuses what this node asks: {trouble}; what cannot be sent waits{before}"
-            );
-        }
-    }
-
-    /// The connection is of no use any more: no more than one attempt a second after.
-    fn note_trouble(&mut self, trouble: &Trouble) {
-        let now = clock::since_boot();
-        self.link = None;
-        self.retry = (now + self.retry.1, (self.retry.1 * 2).min(LAST_RETRY));
-        // Whoever waits for the ring of the others waits in vain.
-        self.store.note_first_copy();
-        if let Some(before) = self.enter_trouble(State::Down, now) {
-            log::warn!(
-                "redis: not reached: {trouble}; keys and sessions of this node are not shared until it is{before}"
-            );
-        }
-    }
-
-    /// What a line about it ends with, if one is due.
-    fn enter_trouble(&mut self, state: State, now: Duration) -> Option<String> {
-        self.state = state;
-        self.show_state();
-        let say = self.process.teller.lock().note_trouble(state, now);
-        match say {
-            Say::Trouble(untold) => Some(before_that(untold)),
-            _ => None,
-        }
-    }
-
-    fn show_state(&self) {
-        let is_up = self.state == State::Up;
-        self.store.set_gauge(Gauge::TransportUp, u64::from(is_up));
     }
 
     /// Until a session is made, or it is time to look what others did.

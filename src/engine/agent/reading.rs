@@ -1,21 +1,8 @@
-//! Reading the hashes that all nodes write to: what is ours is kept, what is not is taken out, a little at a time.
+//! What was read so far of a hash that all nodes write to.
 //!
-//! Both hashes belong to the library alone (docs/redis-layout.md says so). Somebody who fills them with something else
-//! keeps no node from finding what is in them; it costs each pass of the agent a bounded number of pages.
+//! Owns: nothing. Called by: [`super::hashes`], and who waits for the rest. Threads and forks: the agent's. Failure: none.
 
 use std::collections::BTreeMap;
-
-use super::{Agent, Left, Pass};
-use crate::cluster::redis::{Hash, LONGEST_VALUE, Trouble};
-use crate::cluster::seal::Label;
-use crate::ring::sharing::Field;
-use crate::stats::Counter;
-
-/// Most pages in one pass: sessions wait meanwhile.
-const PAGES_AT_ONCE: usize = 8;
-
-/// Most pages of one hash: about a million fields.
-const PAGES: usize = 16384;
 
 /// Most fields that are kept unseen: sixteen times as many as any ring has parts, or than nodes are expected. Beyond
 /// them only those that open count, so that no number of others hides them.
@@ -28,100 +15,14 @@ pub(super) type Fields = BTreeMap<Vec<u8>, Vec<u8>>;
 #[derive(Default)]
 pub(super) struct Reading {
     /// The first page that is not read yet.
-    next: u64,
-    pages: usize,
-    fields: Fields,
+    pub(super) next: u64,
+    pub(super) pages: usize,
+    pub(super) fields: Fields,
 }
 
 impl Reading {
     /// Whether nothing was read yet.
     pub(super) fn is_new(&self) -> bool {
         self.pages == 0
-    }
-}
-
-impl Agent<'_> {
-    /// What is in a hash; `None` while pages are left, which the next pass goes on with. Everything else in it is taken
-    /// out and counted.
-    pub(super) fn read(&mut self, hash: Hash, reading: &mut Reading) -> Pass<Option<Fields>> {
-        for _ in 0..PAGES_AT_ONCE {
-            let page = self.link()?.page(hash, reading.next)?;
-            let strange = self.sort(hash, page.fields, &mut reading.fields);
-            let taken = if strange.is_empty() { 0 } else { self.take_out(hash, &strange)? };
-            self.engine.counters().add(Counter::TransportRejectedFormat, page.dropped + taken);
-            (reading.next, reading.pages) = (page.next, reading.pages + 1);
-            if reading.next == 0 {
-                return Ok(Some(std::mem::take(reading).fields));
-            }
-            if reading.pages >= PAGES || reading.fields.len() > 2 * FIELDS {
-                *reading = Reading::default();
-                return Err(Left::Trouble(Trouble::Refused("a hash of ours has no end".into())));
-            }
-        }
-        Ok(None)
-    }
-
-    /// Keeps the fields that are ours; the names of the others.
-    fn sort(&self, hash: Hash, page: Vec<(Vec<u8>, Vec<u8>)>, fields: &mut Fields) -> Vec<Vec<u8>> {
-        let mut strange = Vec::new();
-        for (name, value) in page {
-            let is_known = fields.len() < FIELDS || fields.contains_key(&name);
-            if is_ours(hash, &name, &value) && (is_known || self.opens(hash, &name, &value)) {
-                fields.insert(name, value);
-            } else {
-                strange.push(name);
-            }
-        }
-        strange
-    }
-
-    fn opens(&self, hash: Hash, name: &[u8], value: &[u8]) -> bool {
-        let label = match hash {
-            Hash::Ring => Label::Ring,
-            Hash::Nodes => Label::Control,
-        };
-        self.cluster.sealer.open(label, name, value).is_ok()
-    }
-
-    /// How many were taken out. Without permission they stay: they are passed over at the next reading too.
-    pub(super) fn take_out(&mut self, hash: Hash, fields: &[Vec<u8>]) -> Pass<u64> {
-        match self.link()?.take_out(hash, fields) {
-            Err(trouble) if trouble.is_refusal() => Ok(0),
-            taken => Ok(taken?),
-        }
-    }
-}
-
-/// Whether a field has a name and a length that we give.
-fn is_ours(hash: Hash, name: &[u8], value: &[u8]) -> bool {
-    match hash {
-        Hash::Ring => Field::parse(name)
-            .is_some_and(|field| field == Field::Revocations || value.len() <= LONGEST_VALUE),
-        Hash::Nodes => {
-            let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
-            name.len() == 16 && name.iter().all(is_digit) && value.len() <= LONGEST_VALUE
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::cluster::message::{MAX_HOST, MAX_VERSION};
-    use crate::cluster::seal::MAX_OVERHEAD;
-
-    const _: () = assert!(MAX_OVERHEAD + MAX_HOST + MAX_VERSION + 64 < LONGEST_VALUE);
-
-    #[test]
-    fn fields_of_ours_have_names_and_lengths_that_no_others_have() {
-        let key = [&b"k"[..], &[0xff; 16]].concat();
-        assert!(
-            is_ours(Hash::Ring, &key, &[0; LONGEST_VALUE]) && is_ours(Hash::Ring, b"r", &[0; 9000])
-        );
-        assert!(is_ours(Hash::Nodes, b"0123456789abcdef", &[0; LONGEST_VALUE]));
-        for name in [&b""[..], b"x", b"rr", &key[1..], b"0123456789ABCDEF", b"0123456789abcdef0"] {
-            assert!(!is_ours(Hash::Ring, name, b"") && !is_ours(Hash::Nodes, name, b""));
-        }
-        assert!(!is_ours(Hash::Ring, &key, &[0; LONGEST_VALUE + 1]));
     }
 }

@@ -4,9 +4,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::nodes::{GONE, SILENT};
-use super::pace::Pace;
-use super::reading::Reading;
-use super::unread::Unread;
+use super::progress::{Change, Epoch};
 use super::{Agent, Pass};
 use crate::clock::{self, UnixMillis};
 use crate::cluster::message::Entry;
@@ -28,11 +26,6 @@ const MAKING_LOOK: Duration = Duration::from_millis(100);
 
 /// A copy that is not what it should be after so many exchanges in a row is left alone until the next poll.
 const MOST_IN_VAIN: u32 = 8;
-
-/// The copy is read so many times at once, and then once in so long, whatever others say of it: a notice costs who
-/// writes one far less.
-const READS_AT_ONCE: u32 = 4;
-const READ_EVERY: Duration = Duration::from_millis(500);
 
 /// How long a field stays that no secret of anybody opens. One that is sealed with a secret which this node has not stays
 /// as long as a node lives that has it, and [`GONE`] longer.
@@ -60,79 +53,6 @@ const LONGEST_KEEP: Duration = Duration::from_secs(4 * 365 * 24 * 3600);
 
 /// The copy lives as long as any key in it, and this much longer.
 const KEEP_AFTER: Duration = Duration::from_secs(24 * 3600);
-
-/// How far the node's ring and the copy have become one.
-pub(super) struct Progress {
-    /// The copy's token when nothing was left to do.
-    token: Option<Vec<u8>>,
-    /// Generation of the node's ring then.
-    generation: u64,
-    /// When the token is looked at next.
-    poll: Duration,
-    /// When the copy is looked at next though it is the same.
-    look_again: Option<Duration>,
-    /// What is read of the copy so far, and the token that it had before.
-    reading: (Option<Vec<u8>>, Reading),
-    /// How often the copy is read.
-    pace: Pace<READS_AT_ONCE>,
-    /// What is in the copy and does not open.
-    unread: Unread,
-    /// Somebody said that the copy changed.
-    pub(super) noticed: bool,
-    /// Since when the first keys of another node are waited for.
-    waiting_since: Option<Duration>,
-    /// This node makes the keys for all; and when it looks next whether some are due.
-    is_maker: bool,
-    making: Duration,
-    /// Which copy this is, as its token says: another one when Redis lost everything.
-    epoch: Option<Epoch>,
-    /// What older secrets had sealed was sealed again.
-    is_resealed: bool,
-    /// When the copy was read, by this node's clock, that had everything at last.
-    contact: Option<UnixMillis>,
-    /// How many exchanges there were since then.
-    in_vain: u32,
-}
-
-/// The first part of a token stays the same as long as the copy is there, the rest is new with each change.
-type Epoch = [u8; 8];
-type Change = [u8; 8];
-
-impl Default for Progress {
-    fn default() -> Self {
-        Progress {
-            token: None,
-            generation: 0,
-            poll: Duration::ZERO,
-            look_again: None,
-            reading: Default::default(),
-            pace: Pace::once_in(READ_EVERY),
-            unread: Unread::default(),
-            noticed: false,
-            waiting_since: None,
-            is_maker: false,
-            making: Duration::ZERO,
-            epoch: None,
-            is_resealed: false,
-            contact: None,
-            in_vain: 0,
-        }
-    }
-}
-
-impl Progress {
-    /// A new connection: what the copy holds now is anybody's guess.
-    pub(super) fn begin_anew(&mut self) {
-        let before = std::mem::take(self);
-        let Progress { epoch, is_resealed, contact, pace, .. } = before;
-        *self = Progress { epoch, is_resealed, contact, pace, ..Progress::default() };
-    }
-
-    /// Whether some of the copy is read and some is not.
-    pub(super) fn is_reading(&self) -> bool {
-        !self.reading.1.is_new()
-    }
-}
 
 impl Agent<'_> {
     /// Makes the two one, if either may have changed.

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 
-use super::State;
+use super::state::State;
 use crate::clock::{self, UnixMillis};
 use crate::config;
 use crate::engine::Engine;

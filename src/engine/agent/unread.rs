@@ -5,7 +5,7 @@
 //! the same is nobody's. All of them are a stranger's words: of a secret only the id is believed, and a line in the log
 //! is no more often than once a minute.
 //!
-//! Owns: what was seen of each. Called by: [`super::nodes`], [`super::ring`]. Threads and forks: the agent's. Failure:
+//! Owns: what was seen of each. Called by: [`super::nodes`], [`super::heartbeats`], [`super::ring`]. Threads and forks: the agent's. Failure:
 //! none.
 
 use std::collections::{BTreeSet, HashMap};
