@@ -73,7 +73,7 @@ pub use load::{Load, LoadReport, Traffic, alone};
 pub use middleman::{Behaviour, Middleman};
 pub use net::free_port;
 pub use policies::Policies;
-pub use process::{Process, say};
+pub use process::{Process, say, yielding};
 pub use random::Random;
 pub use redis::{RedisCluster, RedisServer, SentinelGroup};
 pub use server::Server;

@@ -1,5 +1,6 @@
 //! A child process whose output is read as it comes and which never outlives the test.
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -294,6 +295,13 @@ fn die_with_us(command: &mut Command) {
 fn program_name(command: &Command) -> String {
     let name = Path::new(command.get_program()).file_name().unwrap_or(command.get_program());
     name.to_string_lossy().into_owned()
+}
+
+/// A command of lower priority than all that is started otherwise.
+pub fn yielding(program: impl AsRef<OsStr>) -> Command {
+    let mut command = Command::new("nice");
+    command.args(["-n", "5"]).arg(program);
+    command
 }
 
 /// Prints what a test says about itself; the test harness shows it when the test failed.

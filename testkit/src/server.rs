@@ -8,7 +8,7 @@ use std::process::{Command, ExitStatus};
 use std::time::Duration;
 
 use crate::error::Doing;
-use crate::process::{Transcript, send_signal};
+use crate::process::{Transcript, send_signal, yielding};
 use crate::{DEADLINE, Error, Folder, Process, Result};
 
 /// Stands for the Debian package of programs that this tree builds.
@@ -30,6 +30,7 @@ pub struct Settings {
     program: PathBuf,
     args: Vec<OsString>,
     envs: Vec<(OsString, OsString)>,
+    yields: bool,
 }
 
 /// One serving loop of a server, as it announced itself.
@@ -49,7 +50,7 @@ impl Server {
     /// Settings for any program that takes the options of `prefork_server` and announces its
     /// loops as that does.
     pub fn program(program: impl Into<PathBuf>) -> Settings {
-        Settings { program: program.into(), args: Vec::new(), envs: Vec::new() }
+        Settings { program: program.into(), args: Vec::new(), envs: Vec::new(), yields: false }
     }
 
     /// Settings for the `prefork_server` of this tree.
@@ -170,6 +171,13 @@ impl Settings {
         self
     }
 
+    /// Starts it with a lower priority than all else.
+    #[must_use]
+    pub fn yielding(mut self) -> Settings {
+        self.yields = true;
+        self
+    }
+
     /// Starts the server and waits until it is ready.
     pub fn start(self) -> Result<Server> {
         let folder = Folder::new()?;
@@ -190,7 +198,7 @@ impl Settings {
     fn spawn(&self, folder: &Path, listen: Option<SocketAddr>) -> Result<Process> {
         let path = &self.program;
         let program = path.canonicalize().doing(format!("looking for {}", path.display()))?;
-        let mut command = Command::new(program);
+        let mut command = if self.yields { yielding(&program) } else { Command::new(program) };
         command.current_dir(folder).args(&self.args);
         if let Some(address) = listen {
             command.arg("--listen").arg(address.to_string());
