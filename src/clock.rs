@@ -69,6 +69,11 @@ pub fn since_boot() -> Duration {
     sys::boot_clock()
 }
 
+/// How long it is until `deadline`, a time since boot; `None` when it is over.
+pub fn until(deadline: Duration) -> Option<Duration> {
+    Some(deadline.saturating_sub(since_boot())).filter(|left| !left.is_zero())
+}
+
 /// In whole milliseconds.
 pub fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)

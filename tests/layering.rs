@@ -58,6 +58,27 @@ fn every_form_of_use_is_seen() {
     }
 }
 
+/// All else knows a transport by its traits.
+#[test]
+fn only_the_factory_names_a_transport() {
+    let names_one = |word: &str| {
+        let word = word.to_lowercase();
+        // A field of the C structure, which is for good.
+        word != "transport_up_redis"
+            && ["redis", "memcached", "valkey"].iter().any(|it| word.contains(it))
+    };
+    let above = ["ffi", "realm", "tls", "engine", "ring", "store"];
+    let wrong: Vec<_> = sources()
+        .iter()
+        .filter(|source| above.contains(&source.module.as_str()))
+        .filter(|source| !source.path.ends_with("engine/transports.rs"))
+        .filter(|source| !source.path.components().any(|part| part.as_os_str() == "tests"))
+        .filter(|source| source.code.split(|c| !is_word(c)).any(names_one))
+        .map(|source| source.path.display().to_string())
+        .collect();
+    assert_none(&wrong, "these name a transport; only src/engine/transports.rs does");
+}
+
 #[test]
 fn unsafe_stays_where_it_is_needed() {
     let wrong = sources_outside(MAY_BE_UNSAFE, |word| word == "unsafe");

@@ -1,6 +1,6 @@
 //! The cluster: what leaves the host, and how it is kept from others.
 //!
-//! Owns: sealing, the forms in which ring and sessions travel, the connections to Redis. Called by: `engine`'s agent.
+//! Owns: sealing, the forms in which ring and sessions travel, the connections that carry them. Called by: `engine`'s agent.
 //! Knows neither ring nor store: it carries bytes. Threads: see each part. Forks: a connection belongs to the process
 //! that made it. Failure: what does not open or parse is refused and counted; a transport that is down is waited for.
 
@@ -13,7 +13,8 @@ pub mod redis;
 pub mod seal;
 pub mod secrets;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
+pub mod transport;
 
 use std::time::Duration;
 

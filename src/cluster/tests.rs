@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
 mod breaker;
+pub(crate) mod in_memory;
 mod message;
 mod seal;
 mod secrets;

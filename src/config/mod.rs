@@ -90,6 +90,11 @@ impl Default for Config {
 }
 
 impl Config {
+    /// Whether anything joins this node to others.
+    pub fn has_transport(&self) -> bool {
+        !self.redis.url.is_empty()
+    }
+
     /// Reads the file at `path`, or else the one that [`CONFIG_VARIABLE`] names, or else none; then the environment.
     pub fn load(path: Option<&Path>, env: Environment<'_>) -> Result<Config> {
         match file_of(path, env) {

@@ -16,10 +16,10 @@ use crate::secret::Secret;
 /// How long a request waits for another process that is changing the ring.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long Redis is asked what time it is.
+/// How long the transport is asked what time it is.
 const ANSWER: Duration = Duration::from_millis(750);
 
-/// A clock that differs by more from Redis's says nothing about all nodes. Half of what others take for wrong: theirs
+/// A clock that differs by more from the transport's says nothing about all nodes. Half of what others take for wrong: theirs
 /// may differ too.
 const SOUND: Duration = Duration::from_secs(CLOCKS_DIFFER.as_secs() / 2);
 
@@ -58,7 +58,7 @@ impl Engine {
     ///
     /// # Errors
     /// No key of that name is known; too many single keys are revoked already; the system gives no randomness; or this
-    /// host's clock differs too much from Redis's, and then only the keys that this node knows are refused, by name.
+    /// host's clock differs too much from the transport's, and then only the keys that this node knows are refused, by name.
     pub fn revoke_keys(&self, name: Option<KeyName>) -> Result<()> {
         let now = clock::now();
         let Some(name) = name else { return self.revoke_all_keys(now) };
@@ -99,7 +99,7 @@ impl Engine {
     /// Forgets every stored session, also those that other nodes bring later.
     ///
     /// # Errors
-    /// Another process kept the ring for too long; or this host's clock differs from Redis's by so much that other
+    /// Another process kept the ring for too long; or this host's clock differs from the transport's by so much that other
     /// nodes would not do what they are told, and then only what is stored here is forgotten.
     pub fn flush_sessions(&self) -> Result<()> {
         let now = clock::now();
@@ -119,16 +119,17 @@ impl Engine {
         time.and_then(|_| self.said_to_all(watermark, now))
     }
 
-    /// What time it is for Redis, unless this host's clock says nothing about all nodes. `None` where this host's clock
+    /// What time it is for the transport, unless this host's clock says nothing about all nodes. `None` where this host's clock
     /// is all there is: without a cluster, or an answer.
     fn time_elsewhere(&self, now: UnixMillis) -> Result<Option<UnixMillis>> {
         let Some(cluster) = &self.cluster else { return Ok(None) };
-        match cluster.remote.connect(ANSWER).and_then(|mut link| link.time()) {
+        match cluster.transport.connect(ANSWER).and_then(|mut channel| channel.time()) {
             Ok(place) => check_clocks(now, place).map(|()| Some(place)),
-            Err(trouble) => {
+            Err(failure) => {
+                let transport = cluster.transport.name();
                 log::warn!(
-                    "redis: not reached: {trouble}; this node refuses what it was told to, other nodes do when both \
-                     reach Redis, and only if this host's clock is right"
+                    "{transport}: not reached: {failure}; this node refuses what it was told to, other nodes do when both \
+                     reach it, and only if this host's clock is right"
                 );
                 Ok(None)
             }
@@ -191,15 +192,15 @@ fn check_clocks(own: UnixMillis, place: UnixMillis) -> Result<()> {
     if own > place + SOUND {
         return Err(Error::OnThisNodeOnly(
             "done only with what this node knows, and not with what turns up later: this host's clock is more than 30 \
-             minutes ahead of Redis's, and other nodes would refuse what is said of the future; set this host's clock \
-             (NTP), or that of Redis's host if it is behind, and try again",
+             minutes ahead of the transport's, and other nodes would refuse what is said of the future; set this host's clock \
+             (NTP), or that of its host if it is behind, and try again",
         ));
     }
     if place > own + SOUND {
         return Err(Error::OnThisNodeOnly(
             "done only with what this node knows, and not with what turns up later: this host's clock is more than 30 \
-             minutes behind Redis's, and what other nodes made since would go on; set this host's clock (NTP), or that \
-             of Redis's host if it is ahead, and try again",
+             minutes behind the transport's, and what other nodes made since would go on; set this host's clock (NTP), or that \
+             of its host if it is ahead, and try again",
         ));
     }
     Ok(())

@@ -5,69 +5,58 @@ use std::path::Path;
 use std::sync::Arc;
 
 use super::small_file::read_file;
+use super::transports;
 use crate::cluster::lookup::Lookups;
-use crate::cluster::redis::{Credentials, Remote};
 use crate::cluster::seal::Sealer;
 use crate::cluster::secrets::Secrets;
+use crate::cluster::transport::{Delivery, Transport};
 use crate::config::{Agent, Config, Replication};
 use crate::error::{Error, Result};
-use crate::secret::Secret;
 
 /// What joins this node to others.
 pub(super) struct Cluster {
-    pub(super) remote: Arc<Remote>,
+    pub(super) transport: Arc<dyn Transport>,
     pub(super) sealer: Sealer,
     /// Where sessions are looked up one by one.
     pub(super) lookups: Option<Lookups>,
-    pub(super) exchange: Exchange,
+    pub(super) delivery: Delivery,
     /// The secret is being replaced: what others wrote is sealed with another one than what we write.
     pub(super) has_older_secrets: bool,
-}
-
-/// How sessions reach the others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Exchange {
-    /// Not at all: keys only.
-    None,
-    /// As entries of a stream that every node takes into its store.
-    Stream,
-    /// Under a key each, to be looked up.
-    Keyed,
 }
 
 impl Cluster {
     /// The cluster that the configuration names, if it names one.
     pub(super) fn of(config: &Config) -> Result<Option<Self>> {
-        if config.redis.url.is_empty() {
-            return Ok(None);
-        }
-        let exchange = exchange(config);
+        let delivery = delivery(config);
+        let Some(transport) = transports::of(config, delivery)? else { return Ok(None) };
+        Cluster::over(transport, config).map(Some)
+    }
+
+    /// The cluster that is joined by this transport.
+    pub(super) fn over(transport: Arc<dyn Transport>, config: &Config) -> Result<Self> {
+        let delivery = delivery(config);
+        transports::check(&*transport, delivery)?;
         let threads = config.cluster.agent == Agent::Thread;
-        let remote = Remote::new(&config.redis.url, &credentials(config)?, &config.realm)?;
-        let remote = Arc::new(match exchange {
-            Exchange::Keyed if !threads => remote.without_host_names()?,
-            _ => remote,
-        });
         let secrets = read_secrets(config)?;
-        let lookups = (exchange == Exchange::Keyed)
-            .then(|| Lookups::new(Arc::clone(&remote), config.cluster.lookup_budget, threads));
-        Ok(Some(Cluster {
-            remote,
+        let lookups = (delivery == Delivery::Vault)
+            .then(|| Lookups::new(Arc::clone(&transport), config.cluster.lookup_budget, threads));
+        Ok(Cluster {
+            transport,
             sealer: Sealer::new(&secrets, &config.realm),
             lookups,
-            exchange,
+            delivery,
             has_older_secrets: secrets.iter().count() > 1,
-        }))
+        })
     }
 }
 
-fn exchange(config: &Config) -> Exchange {
+fn delivery(config: &Config) -> Delivery {
     match config.cluster.sessions {
-        Replication::Off => Exchange::None,
-        Replication::Pull => Exchange::Keyed,
-        // Of all nodes that have a copy, one only may use it: Redis says which.
-        Replication::Push if config.resumption.single_use => Exchange::Keyed,
-        Replication::Push => Exchange::Stream,
+        Replication::Off => Delivery::None,
+        Replication::Pull => Delivery::Vault,
+        // Of all nodes that have a copy, one only may use it: the vault says which.
+        Replication::Push if config.resumption.single_use => Delivery::Vault,
+        Replication::Push => Delivery::Feed,
     }
 }
 
@@ -90,22 +79,4 @@ fn warn_if_public(path: &Path) {
             path.display()
         );
     }
-}
-
-fn credentials(config: &Config) -> Result<Credentials> {
-    let redis = &config.redis;
-    let read = |path: &Option<_>| path.as_deref().map(read_file).transpose();
-    let text = |path| Ok(read(path)?.map(|(data, _)| data.to_vec()));
-    let first_line = |data: &[u8]| {
-        Secret::new(data.split(|byte| *byte == b'\n').next().unwrap_or_default().trim_ascii())
-    };
-    let client = match (text(&redis.cert_file)?, read(&redis.key_file)?) {
-        (Some(certificate), Some((key, _))) => Some((certificate, Secret::new(&key))),
-        _ => None,
-    };
-    Ok(Credentials {
-        password: read(&redis.password_file)?.map(|(data, _)| first_line(&data)),
-        ca: text(&redis.ca_file)?,
-        client,
-    })
 }

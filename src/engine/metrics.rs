@@ -175,7 +175,7 @@ impl Text {
             "transport_up",
             ("gauge", "Whether the transport works"),
             "transport",
-            &[("redis", report.gauge(Gauge::TransportUp))],
+            &super::transports::NAMES.map(|name| (name, report.gauge(Gauge::TransportUp))),
         );
         let totals = [
             ("transport_sent_total", "Records sent to other nodes", Counter::TransportSent),

@@ -20,6 +20,7 @@ pub mod seen;
 mod sessions;
 mod small_file;
 mod tickets;
+mod transports;
 mod view;
 mod visit;
 
@@ -102,21 +103,26 @@ impl Engine {
 
     /// The instance on the memory that `open` gives, with the ring that is in it.
     fn with_memory(config: Config, open: impl FnOnce(&Config) -> Result<Memory>) -> Result<Self> {
-        refuse_transports(&config)?;
+        transports::refuse_missing(&config)?;
         crate::log::enable(config.log.level.filter(), &config.log.target);
         // Counts forks from its first call on; a fork by another thread during that call would leave the child waiting
         // for its end, so the call is not left to the first handshakes.
-        if !config.redis.url.is_empty() {
+        if config.has_transport() {
             sys::fork_generation();
         }
+        let (store, cluster) = (open(&config)?, Cluster::of(&config)?);
+        Engine::assembled(config, store, cluster)
+    }
+
+    fn assembled(config: Config, store: Memory, cluster: Option<Cluster>) -> Result<Self> {
         Ok(Engine {
             schedule: schedule(&config),
             secret: admin::secret_of(&config)?,
-            store: open(&config)?,
+            store,
             view: Shared::new(View::default()),
             retry_after: AtomicU64::new(0),
             bindings: Bindings::new(),
-            cluster: Cluster::of(&config)?,
+            cluster,
             upkeep: Upkeep::default(),
             shared: OnceLock::new(),
             config,
@@ -199,19 +205,6 @@ fn realm_digest(realm: &str) -> u64 {
     let digest = Sha256::new_with_prefix(b"tlsresume realm 1\0").chain_update(realm).finalize();
     let head = digest.first_chunk().copied().unwrap_or_default();
     u64::from_le_bytes(head).max(1)
-}
-
-/// Refuses what this release cannot do, rather than run without it.
-fn refuse_transports(config: &Config) -> Result<()> {
-    let peers = &config.peers;
-    let key = match () {
-        () if !config.memcached.servers.is_empty() => "memcached.servers",
-        () if peers.listen.is_some() || !peers.members.is_empty() || peers.multicast.is_some() => {
-            "peers"
-        }
-        () => return Ok(()),
-    };
-    Err(Error::Config(format!("{key}: this release has no such transport yet; use redis.url")))
 }
 
 /// Fills a buffer with random bytes; remembers in `sound` when that failed, for then nothing made of it may be used.

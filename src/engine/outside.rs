@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::agent::nodes::listens_every;
 use super::cluster::Cluster;
 use super::memory::Memory;
-use super::{Engine, admin, lock_if_asked, open_shared, realm_digest, refuse_transports, unusable};
+use super::{Engine, admin, lock_if_asked, open_shared, realm_digest, transports, unusable};
 use crate::cluster::seal::SecretId;
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -58,7 +58,7 @@ impl Secrets {
     }
 }
 
-/// A pass of the agent takes longer where Redis or the machine is slow.
+/// A pass of the agent takes longer where the transport or the machine is slow.
 const PASS: Duration = Duration::from_millis(500);
 
 impl Engine {
@@ -97,7 +97,7 @@ impl Engine {
     /// # Errors
     /// As [`Engine::new`].
     pub fn check(config: &Config) -> Result<()> {
-        refuse_transports(config)?;
+        transports::refuse_missing(config)?;
         admin::secret_of(config)?;
         admin::read_key_files(config)?;
         Cluster::of(config)?;

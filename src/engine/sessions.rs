@@ -347,7 +347,7 @@ impl Engine {
         self.admissible(maker, view.ring.sessions_since(), visit, (meta, value), now)
     }
 
-    /// It was taken out of Redis, where who has that could put it back: here at least it stays used.
+    /// It was taken out of the vault, where who has that could put it back: here at least it stays used.
     fn note_used(&self, key: &SessionKey, meta: &Meta, now: UnixMillis) {
         let until = UnixMillis::from_secs(meta.expires.into());
         let noted = self.store.remove_here(key, until, now, NOTE_PATIENCE);

@@ -12,3 +12,4 @@ mod sessions;
 mod sources;
 mod support;
 mod tickets;
+mod transports;

@@ -129,7 +129,7 @@ fn executed_worker() -> Option<tls::Worker> {
 /// Whether keys are this process's and its children's alone.
 fn shares_nothing(config: &Config) -> bool {
     config.memory.path.is_none()
-        && config.redis.url.is_empty()
+        && !config.has_transport()
         && config.keys.source == KeySource::Random
 }
 

@@ -288,7 +288,7 @@ impl Ring {
         let keys: Vec<_> = self.records().filter(is_revoked).collect();
         if self.revoked.len() + keys.len() > MAX_REVOCATIONS {
             return Err(Error::Ring(
-                "nothing was done: this host's clock and Redis's differ, so that each key has to be revoked by its name, \
+                "nothing was done: this host's clock and the transport's differ, so that each key has to be revoked by its name, \
                  and there is no room for so many; set the clocks (NTP) and try again",
             ));
         }

@@ -1,7 +1,7 @@
 //! How nodes keep one ring through a place that all of them write to and nobody locks: a map from field to bytes.
 //!
 //! Owns: how a ring is cut into fields, and what a node takes from the shared copy and gives to it. Called by: the
-//! `engine`'s agent, which reads, seals and writes (in Redis, a hash). Pure: no I/O, time is an argument. Failure: a
+//! `engine`'s agent, which reads, seals and writes (on a transport's board). Pure: no I/O, time is an argument. Failure: a
 //! field that is not what its name says is refused and counted; the others count.
 //!
 //! Each key has a field of its own, so writers that do not know of each other lose nothing: what is lost can only be
@@ -10,10 +10,10 @@
 //!
 //! - After writing, exchange once more, or see to it that a change which came between reading and writing is noticed:
 //!   the token of change to remember is the one that was read before the copy, never the one that was written.
-//! - Where [`Exchange::makes_keys_for_all`], write only if the token is still the one that was read (in Redis, a check
+//! - Where [`Exchange::makes_keys_for_all`], write only if the token is still the one that was read (on the board, a check
 //!   in the same script), and read again if not: of many nodes that find the schedule short at once, one extends it.
 //! - First write [`Exchange::publish`], then delete [`Exchange::superfluous`], and delete only where the place's own
-//!   clock (Redis: `TIME`) is at most an hour behind: a node whose clock is a day fast takes everybody's keys for over.
+//!   clock (the transport says) is at most an hour behind: a node whose clock is a day fast takes everybody's keys for over.
 //! - Deleting is no news: it moves no token. Otherwise a node whose clock is a day slow, which publishes keys that all
 //!   others delete, would keep all of them busy.
 

@@ -37,7 +37,7 @@ struct Paused {
     bell: Arc<EventFd>,
 }
 
-/// Who may talk to Redis for this handshake: in a job, paused or not and whoever started it, the handshake itself has
+/// Who may look a session up for this handshake: in a job, paused or not and whoever started it, the handshake itself has
 /// too little stack.
 pub(super) fn asking(ssl: *mut SSL) -> Asking {
     // SAFETY: asks for this thread's job.

@@ -57,8 +57,7 @@ fn a_node_with_another_secret_is_out_of_sync_and_named_once_on_both_sides_and_ju
     let Some(said) = said else { return };
     let (own, other) = (id_of(SECRET), id_of(OTHER_SECRET));
     let file = |line: &str, ids: &str| {
-        let (_, rest) =
-            line.split_once("1 of the nodes that write to Redis seal with a secret that ")?;
+        let (_, rest) = line.split_once("1 of the nodes of this realm seal with a secret that ")?;
         rest.split_once(&format!(" has not ({ids}): ")).map(|(file, _)| file.to_owned())
     };
     let files = [(&own, &other), (&other, &own)].map(|(this, that)| {
@@ -68,7 +67,7 @@ fn a_node_with_another_secret_is_out_of_sync_and_named_once_on_both_sides_and_ju
         file.clone()
     });
     assert!(files.iter().all(|file| file.ends_with("/secret")) && files[0] != files[1], "{said}");
-    let over = format!("every node that writes to Redis seals with a secret that {} has", files[0]);
+    let over = format!("every node of this realm seals with a secret that {} has", files[0]);
     assert_eq!(said.matches(&over).count(), 1, "{said}");
     assert!(said.contains("write the same secret into that file on every host"), "{said}");
     assert!(!said.contains(SECRET) && !said.contains(OTHER_SECRET));

@@ -5,7 +5,8 @@ use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use tlsresume::cluster::redis::{Caution, Credentials, Link, Remote, Trouble};
+use tlsresume::cluster::redis::{Credentials, Link, Remote};
+use tlsresume::cluster::transport::{Failure, Feed, Vault};
 use tlsresume::engine::Lookup;
 use tlsresume::ring::KeyName;
 use tlsresume::store::Store;
@@ -111,7 +112,7 @@ fn in_time<T>(run: impl FnOnce() -> T) -> T {
     result
 }
 
-fn take(link: &mut Link, count: u8) -> Result<Vec<Option<Vec<u8>>>, Trouble> {
+fn take(link: &mut Link, count: u8) -> Result<Vec<Option<Vec<u8>>>, Failure> {
     let wanted: Vec<_> = (0..count).map(|nth| ([nth; 24], true)).collect();
     link.sessions(&wanted)
 }
@@ -120,7 +121,7 @@ fn take(link: &mut Link, count: u8) -> Result<Vec<Option<Vec<u8>>>, Trouble> {
 fn a_cluster_whose_nodes_are_silent_is_not_waited_for() {
     let nodes: Vec<_> = (0..3).map(|_| Fake::start(|_, _| None)).collect();
     let remote = remote(&nodes.iter().map(Fake::url).collect::<Vec<_>>());
-    assert!(in_time(|| remote.connect(LIMIT)).is_err());
+    assert!(in_time(|| remote.link(LIMIT)).is_err());
     assert!(nodes.iter().all(|node| node.count("CLUSTER SLOTS") == 1));
 }
 
@@ -130,8 +131,8 @@ fn a_silent_node_does_not_keep_the_others_from_being_asked() {
     let node =
         Fake::start(|command, own| command.starts_with("CLUSTER SLOTS").then(|| slots(own.port())));
     let remote = remote(&[silent.url(), node.url()]);
-    assert!(in_time(|| remote.connect(LIMIT)).is_ok());
-    assert!(in_time(|| remote.connect(LIMIT)).is_ok());
+    assert!(in_time(|| remote.link(LIMIT)).is_ok());
+    assert!(in_time(|| remote.link(LIMIT)).is_ok());
     assert_eq!(silent.count("CLUSTER SLOTS"), 1);
 }
 
@@ -141,10 +142,10 @@ fn what_a_silent_node_was_asked_ends_in_time_and_is_not_asked_again() {
         Fake::start(|command, own| command.starts_with("CLUSTER SLOTS").then(|| slots(own.port())));
     for urls in [vec![node.url()], vec![node.url(), node.url()]] {
         let remote = remote(&urls);
-        let mut link = remote.connect(LIMIT).expect("connected");
+        let mut link = remote.link(LIMIT).expect("connected");
         let before = node.count("GETDEL");
         let taken = in_time(|| take(&mut link, 50));
-        assert!(matches!(taken, Err(Trouble::Lost(_))), "{taken:?}");
+        assert!(matches!(taken, Err(Failure::Lost(_))), "{taken:?}");
         assert_eq!(node.count("GETDEL") - before, 50);
     }
 }
@@ -162,7 +163,7 @@ fn what_has_moved_is_asked_of_the_new_owner_and_stays_with_it() {
         _ => Some(format!("-MOVED 1 :{port}\r\n")),
     });
     let remote = remote(&[old.url(), old.url()]);
-    let mut link = remote.connect(LIMIT).expect("connected");
+    let mut link = remote.link(LIMIT).expect("connected");
     for _ in 0..2 {
         let taken = in_time(|| take(&mut link, 3)).expect("answered");
         assert!(taken.iter().all(|it| it.as_deref() == Some(b"yes")));
@@ -182,7 +183,7 @@ fn a_slot_on_its_way_is_asked_for_where_it_goes_to_each_time() {
         _ => Some(format!("-ASK 1 {to}\r\n")),
     });
     let remote = remote(&[source.url(), source.url()]);
-    let mut link = remote.connect(LIMIT).expect("connected");
+    let mut link = remote.link(LIMIT).expect("connected");
     for round in 1..=2 {
         let taken = in_time(|| take(&mut link, 2)).expect("answered");
         assert!(taken.iter().all(|it| it.as_deref() == Some(b"yes")));
@@ -197,9 +198,9 @@ fn nodes_that_send_everything_on_are_given_up() {
         _ if command.starts_with("CLUSTER SLOTS") => Some(slots(own.port())),
         _ => Some(format!("-MOVED 1 {own}\r\n")),
     });
-    let mut link = remote(&[node.url(), node.url()]).connect(LIMIT).expect("connected");
+    let mut link = remote(&[node.url(), node.url()]).link(LIMIT).expect("connected");
     let taken = in_time(|| take(&mut link, 1));
-    assert!(matches!(taken, Err(Trouble::Lost(_))), "{taken:?}");
+    assert!(matches!(taken, Err(Failure::Lost(_))), "{taken:?}");
     assert!(node.count("GETDEL") < 10);
 }
 
@@ -217,12 +218,12 @@ fn an_answer_that_redis_cuts_off_costs_one_connection_and_what_no_node_writes_is
     [100_001, 8_000_000].into_iter().for_each(add);
     (0..ENTRIES / 2).for_each(|_| add(65_000));
     let remote = remote(&[redis.url()]);
-    let (mut last, mut caution) = ((0, 0), Caution::default());
+    let mut last = (0, 0);
     let (mut seen, mut passed_over, mut failed) = (0, 0, 0);
     loop {
-        let mut link = remote.connect(Duration::from_secs(2)).expect("connected");
+        let mut link = remote.link(Duration::from_secs(2)).expect("connected");
         link.listen().expect("told");
-        while let Ok(news) = link.news(last, &mut caution) {
+        while let Ok(news) = link.news(last) {
             seen += news.entries.len();
             passed_over += news.passed_over;
             last = news.last.unwrap_or(last);
@@ -232,7 +233,7 @@ fn an_answer_that_redis_cuts_off_costs_one_connection_and_what_no_node_writes_is
             }
         }
         failed += 1;
-        assert_eq!(failed, 1, "stuck after {seen} entries, with {caution:?}");
+        assert_eq!(failed, 1, "stuck after {seen} entries");
     }
 }
 

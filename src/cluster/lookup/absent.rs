@@ -1,12 +1,12 @@
-//! Sessions that Redis was asked for and did not have.
+//! Sessions that the vault was asked for and did not have.
 //!
 //! Who presents an id again and again that no host has would have each handshake ask and wait. It is not asked for again
 //! for [`REMEMBERED`]: no longer, for in pull mode the host that made a session may write it a moment later; and only
-//! what Redis said is remembered, never that it said nothing. A session that comes to this host meanwhile is found in
+//! what the vault said is remembered, never that it said nothing. A session that comes to this host meanwhile is found in
 //! its store, which is looked into first.
 //!
 //! Owns: digests of keys, in a table that never grows: of two keys with one place the later one stays. Digests are keyed
-//! by this process alone, so nobody can choose a key that hides another one. Called by: who asks Redis, under its lock.
+//! by this process alone, so nobody can choose a key that hides another one. Called by: who asks the vault, under its lock.
 //! Threads: that lock. Forks: a child begins anew. Failure: what is not remembered is asked for.
 
 use std::hash::{BuildHasher, RandomState};
@@ -34,14 +34,14 @@ struct Place {
 }
 
 impl Absent {
-    /// Redis does not have it.
+    /// The vault does not have it.
     pub(super) fn note(&mut self, key: &Key, now: Duration) {
         self.places.resize(PLACES, Place { digest: 0, until: Duration::ZERO });
         let (digest, at) = self.place_of(key);
         self.places[at] = Place { digest, until: now + REMEMBERED };
     }
 
-    /// Redis has it after all.
+    /// The vault has it after all.
     pub(super) fn forget(&mut self, key: &Key) {
         let (digest, at) = self.place_of(key);
         if let Some(place) = self.places.get_mut(at).filter(|place| place.digest == digest) {
@@ -49,7 +49,7 @@ impl Absent {
         }
     }
 
-    /// Whether Redis said a moment ago that it does not have it.
+    /// Whether the vault said a moment ago that it does not have it.
     pub(super) fn has(&self, key: &Key, now: Duration) -> bool {
         let (digest, at) = self.place_of(key);
         self.places.get(at).is_some_and(|place| place.digest == digest && now < place.until)

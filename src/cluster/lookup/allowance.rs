@@ -1,9 +1,9 @@
-//! How long a thread may wait for Redis: a share of its time, whoever it waits for.
+//! How long a thread may wait for the vault: a share of its time, whoever it waits for.
 //!
 //! A budget bounds one handshake's wait. A thread that serves many connections makes them wait for each other: a hundred
 //! clients of which each waits for a budget would hold all others up for a hundred budgets. So what is waited comes out
 //! of an allowance of the thread's: a budget, which fills up again with [`SHARE`] of the time that is not waited. A
-//! thread of one connection begins with all of it, and holds nobody up. Where too little is left, Redis is not asked.
+//! thread of one connection begins with all of it, and holds nobody up. Where too little is left, the vault is not asked.
 //!
 //! Owns: what this thread has waited. Called by: `engine`, for handshakes that are not paused while they wait. Threads:
 //! each has its own.

@@ -10,10 +10,10 @@ pub type Key = [u8; 24];
 pub enum Answer {
     /// The sealed session.
     Found(Vec<u8>),
-    /// Redis has no such session.
+    /// The vault has no such session.
     Absent,
-    /// Redis did not answer in time.
+    /// The vault did not answer in time.
     Unavailable,
-    /// Redis was not asked: it did not answer others.
+    /// The vault was not asked: it did not answer others.
     Refused,
 }

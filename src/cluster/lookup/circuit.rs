@@ -1,6 +1,6 @@
 //! Whether look-ups are allowed, and what is said of that.
 //!
-//! Owns: the breaker, and what was told. Called by: who asks Redis. Threads: the owner locks, but not while it
+//! Owns: the breaker, and what was told. Called by: who looks up. Threads: the owner locks, but not while it
 //! announces. Forks: a child begins anew. Failure: none.
 
 use std::time::Duration;
@@ -31,17 +31,17 @@ impl Circuit {
 }
 
 /// Called without locks: the line may go to the application.
-pub(super) fn announce(say: Say<()>) {
+pub(super) fn announce(transport: &str, say: Say<()>) {
     match say {
         Say::Nothing => {}
         Say::Trouble(untold) => {
             let before = before_that(untold);
             log::warn!(
-                "redis: look-ups go unanswered; handshakes do not wait for them until it answers again{before}"
+                "{transport}: look-ups go unanswered; handshakes do not wait for them until it answers again{before}"
             );
         }
         Say::Over((), after) => {
-            log::warn!("redis: answers look-ups again after {} s", after.as_secs());
+            log::warn!("{transport}: answers look-ups again after {} s", after.as_secs());
         }
     }
 }

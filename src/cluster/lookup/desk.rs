@@ -1,8 +1,8 @@
-//! Where handshakes leave their questions, and the thread that takes them to Redis.
+//! Where handshakes leave their questions, and the thread that takes them to the vault.
 //!
 //! Owns: the [`State`], with the requests and the breaker; the thread owns the connection. Called by: [`super::Lookups`]. Threads: the lock
-//! is never held while anybody waits for Redis or logs. The thread has descriptors of its own. Forks:
-//! a desk is of the process that made it. Failure: what fails counts for the breaker once, however many wait for it,
+//! is never held while anybody waits for an answer or logs. The thread has descriptors of its own. Forks:
+//! a desk is of the process that made it. Unanswered: what fails counts for the breaker once, however many wait for it,
 //! and only the thread says so: that a handshake gave up shows no more than that this host is busy. A panic ends the
 //! thread, and the next look-up starts another one.
 
@@ -13,14 +13,14 @@ use std::time::Duration;
 use super::answer::Answer;
 use super::circuit::announce;
 use super::direct::Direct;
-use super::line::{Exchange, Failure, Lateness, Line, Outcome};
+use super::line::{Batch, Lateness, Line, Outcome, Unanswered};
 use super::locks::{contained, locked, waited};
 use super::requests::{Answers, Entered, Id};
 use super::state::State;
 use super::thread::Thread;
 use super::wait::Wait;
 use super::waker::Waker;
-use crate::cluster::redis::{Remote, Trouble};
+use crate::cluster::transport::{Failure, Transport};
 use crate::cluster::{THREAD_RETRY, say_thread_refused};
 use crate::trouble::Say;
 use crate::{clock, sys};
@@ -38,6 +38,7 @@ const IDLE: Duration = Duration::from_secs(300);
 /// What this process's handshakes and its threads have in common.
 pub(super) struct Desk {
     generation: u32,
+    transport: Arc<dyn Transport>,
     /// Longest wait of a handshake.
     budget: Duration,
     state: Mutex<State>,
@@ -45,14 +46,15 @@ pub(super) struct Desk {
     called: Condvar,
     waker: Arc<Waker>,
     direct: Direct,
-    /// What Redis took last for an answer, in microseconds.
+    /// How long the last answer took, in microseconds.
     round_trip: AtomicU64,
 }
 
 impl Desk {
-    pub(super) fn new(budget: Duration) -> Arc<Self> {
+    pub(super) fn new(transport: Arc<dyn Transport>, budget: Duration) -> Arc<Self> {
         Arc::new(Desk {
             generation: sys::fork_generation(),
+            transport,
             budget,
             state: Mutex::default(),
             called: Condvar::new(),
@@ -70,20 +72,15 @@ impl Desk {
         &self.direct
     }
 
-    /// What Redis took last for an answer.
+    /// How long the last answer took.
     pub(super) fn round_trip(&self) -> Duration {
         Duration::from_micros(self.round_trip.load(Ordering::Relaxed))
     }
 
     /// Leaves a question for the thread: the wait for its answer, or what there is to say at once.
-    pub(super) fn ask(
-        self: &Arc<Self>,
-        remote: &Arc<Remote>,
-        id: Id,
-        longest: Duration,
-    ) -> Result<Arc<Wait>, Answer> {
-        // Also while the breaker is open: the thread is who finds out that Redis is well again.
-        let has_thread = self.ensure_thread(remote);
+    pub(super) fn ask(self: &Arc<Self>, id: Id, longest: Duration) -> Result<Arc<Wait>, Answer> {
+        // Also while the breaker is open: the thread is who finds out that the transport is well again.
+        let has_thread = self.ensure_thread();
         let now = clock::since_boot();
         let mut state = locked(&self.state);
         if !state.circuit.breaker().allows() {
@@ -108,7 +105,7 @@ impl Desk {
 
     /// A handshake has waited for as long as it may: what it is told instead of an answer, unless that came just now.
     pub(super) fn give_up(&self, id: &Id, wait: &Arc<Wait>) -> Answer {
-        // Redis may have said that it is not there; what it says next is waited for no longer.
+        // The vault may have said that it is not there; what it says next is waited for no longer.
         if locked(&self.state).requests.leave(id, wait, clock::since_boot()) {
             return Answer::Absent;
         }
@@ -132,7 +129,7 @@ impl Desk {
     }
 
     /// Whether the thread runs; starts it if need be.
-    pub(super) fn ensure_thread(self: &Arc<Self>, remote: &Arc<Remote>) -> bool {
+    pub(super) fn ensure_thread(self: &Arc<Self>) -> bool {
         let now = clock::since_boot();
         let mut state = locked(&self.state);
         if state.over || !state.thread.may_run(now) {
@@ -141,10 +138,10 @@ impl Desk {
         if !state.thread.starts() {
             return true;
         }
-        let (desk, remote) = (Arc::clone(self), Arc::clone(remote));
+        let desk = Arc::clone(self);
         // Under the lock, for some 50 microseconds: who is told that there is a thread leaves a question, and waits for
         // its whole budget if there turns out to be none.
-        let started = sys::spawn("tlsresume-lookup", move || desk.run(&remote));
+        let started = sys::spawn("tlsresume-lookup", move || desk.run());
         if started.is_err() {
             state.thread = Thread::RefusedUntil(now + THREAD_RETRY);
             state.requests.fail_all();
@@ -157,10 +154,10 @@ impl Desk {
     }
 
     /// The thread.
-    fn run(&self, remote: &Remote) {
+    fn run(&self) {
         sys::separate_descriptors();
         crate::log::defer_lines();
-        let is_sound = contained(|| self.serve(remote));
+        let is_sound = contained(|| self.serve());
         let mut state = locked(&self.state);
         state.thread = Thread::None;
         state.requests.fail_all();
@@ -168,38 +165,38 @@ impl Desk {
         let now = clock::since_boot();
         let say = if is_sound { Say::Nothing } else { state.note_failure(now, now, self.budget) };
         drop(state);
-        announce(say);
+        self.announce(say);
         self.waker.look();
     }
 
-    fn serve(&self, remote: &Remote) {
-        let mut line = Line::new(remote, self.budget);
+    fn serve(&self) {
+        let mut line = Line::new(&*self.transport, self.budget);
         // Before anybody waits for it; that it cannot be made shows when somebody does.
         let _ = self.connect(&mut line);
         while self.await_work(&mut line) {
-            if let Err(failure) = self.ask_what_is_due(&mut line) {
-                self.conclude_failure(failure);
+            if let Err(unanswered) = self.ask_what_is_due(&mut line) {
+                self.conclude_unanswered(unanswered);
                 continue;
             }
             match line.fetch(SLICE) {
-                Outcome::Answered(exchange, answers) => self.conclude(exchange, answers),
-                Outcome::Failed(failure) => self.conclude_failure(failure),
+                Outcome::Answered(batch, answers) => self.conclude(batch, answers),
+                Outcome::Failed(unanswered) => self.conclude_unanswered(unanswered),
                 Outcome::Silence => {}
                 Outcome::Late(lateness) => self.note_late(&lateness),
             }
         }
     }
 
-    fn ask_what_is_due(&self, line: &mut Line<'_>) -> Result<(), Failure> {
+    fn ask_what_is_due(&self, line: &mut Line<'_>) -> Result<(), Unanswered> {
         let begun = clock::since_boot();
         if !line.is_connected()
-            && let Err(trouble) = self.connect(line)
+            && let Err(failure) = self.connect(line)
         {
             let mut state = locked(&self.state);
             let say = state.note_failure(begun, clock::since_boot(), self.budget);
             state.requests.fail_all();
             drop(state);
-            self.told(say, &trouble);
+            self.told(say, &failure);
             return Ok(());
         }
         if line.is_full() {
@@ -209,7 +206,7 @@ impl Desk {
         if batch.is_empty() { Ok(()) } else { line.ask(batch) }
     }
 
-    fn connect(&self, line: &mut Line<'_>) -> Result<(), Trouble> {
+    fn connect(&self, line: &mut Line<'_>) -> Result<(), Failure> {
         locked(&self.state).connecting = Some(clock::since_boot());
         let connected = line.connect();
         locked(&self.state).connecting = None;
@@ -242,22 +239,22 @@ impl Desk {
         waited(&self.called, state, longest)
     }
 
-    /// Redis answered. Too late helps nobody: only an answer within the budget shows that it is well.
-    fn conclude(&self, exchange: Exchange, answers: Answers) {
+    /// An answer came. Too late helps nobody: only an answer within the budget shows that the transport is well.
+    fn conclude(&self, batch: Batch, answers: Answers) {
         let now = clock::since_boot();
-        self.note_round_trip(exchange.sent, now);
+        self.note_round_trip(batch.sent, now);
         let mut state = locked(&self.state);
-        state.requests.answer(&exchange.batch, answers, now, FIRST_PAUSE.min(self.budget / 8));
-        let say = match exchange.is_late() {
-            true => state.note_failure(exchange.sent, now, self.budget),
+        state.requests.answer(&batch.ids, answers, now, FIRST_PAUSE.min(self.budget / 8));
+        let say = match batch.is_late() {
+            true => state.note_failure(batch.sent, now, self.budget),
             false => state.circuit.note(now, |breaker| breaker.success()),
         };
         drop(state);
-        announce(say);
+        self.announce(say);
         self.waker.look();
     }
 
-    /// Redis has been silent for a budget, or for one more in which others asked. Those who wait go on waiting, unless the
+    /// There was silence for a budget, or for one more in which others asked. Those who wait go on waiting, unless the
     /// breaker opens.
     fn note_late(&self, lateness: &Lateness) {
         let now = clock::since_boot();
@@ -268,32 +265,36 @@ impl Desk {
         }
         let say = state.note_failure(lateness.since, now, self.budget);
         drop(state);
-        announce(say);
+        self.announce(say);
         self.waker.look();
     }
 
-    fn conclude_failure(&self, failure: Failure) {
-        let Failure { trouble, exchanges, may_be_old } = failure;
+    fn conclude_unanswered(&self, unanswered: Unanswered) {
+        let Unanswered { failure, batches, may_be_old } = unanswered;
         let mut state = locked(&self.state);
         let mut say = Say::Nothing;
-        for Exchange { batch, sent, .. } in exchanges {
+        for Batch { ids, sent, .. } in batches {
             if may_be_old {
                 // The connection was lost while nobody used it; a new one tells more.
-                state.requests.put_back(&batch);
+                state.requests.put_back(&ids);
             } else {
-                state.requests.fail(&batch);
+                state.requests.fail(&ids);
                 let noted = state.note_failure(sent, clock::since_boot(), self.budget);
                 say = if noted == Say::Nothing { say } else { noted };
             }
         }
         drop(state);
-        self.told(say, &trouble);
+        self.told(say, &failure);
     }
 
-    fn told(&self, say: Say<()>, trouble: &Trouble) {
-        log::debug!("redis: look-up: {trouble}");
-        announce(say);
+    fn told(&self, say: Say<()>, failure: &Failure) {
+        log::debug!("{}: look-up: {failure}", self.transport.name());
+        self.announce(say);
         self.waker.look();
+    }
+
+    fn announce(&self, say: Say<()>) {
+        announce(self.transport.name(), say);
     }
 
     fn note_round_trip(&self, sent: Duration, now: Duration) {
@@ -304,8 +305,8 @@ impl Desk {
 
 #[cfg(test)]
 impl Desk {
-    pub(super) fn of_another_process(budget: Duration) -> Arc<Self> {
-        let desk = Arc::into_inner(Desk::new(budget)).expect("the only one");
+    pub(super) fn of_another_process(transport: Arc<dyn Transport>, budget: Duration) -> Arc<Self> {
+        let desk = Arc::into_inner(Desk::new(transport, budget)).expect("the only one");
         Arc::new(Desk { generation: desk.generation + 1, ..desk })
     }
 

@@ -1,4 +1,4 @@
-//! Look-ups without a thread, for `agent = "external"`: the handshake that wants a session asks Redis itself.
+//! Look-ups without a thread, for `agent = "external"`: the handshake that wants a session asks the vault itself.
 //!
 //! Owns: the process's connection, and whose turn it is. Called by: handshakes. Threads: one asks at a time, the others
 //! wait for their turn no longer than for an answer. Forks: a child connects anew, and never drops what it inherited.
@@ -14,7 +14,7 @@ use super::answer::{Answer, Key};
 use super::circuit::{Circuit, announce};
 use super::locks::{locked, waited};
 use crate::clock;
-use crate::cluster::redis::{Link, Remote, Trouble, left};
+use crate::cluster::transport::{Failure, Transport, Vault};
 
 #[derive(Default)]
 pub(super) struct Direct {
@@ -25,7 +25,7 @@ pub(super) struct Direct {
 #[derive(Default)]
 struct State {
     /// None also while somebody has it.
-    link: Option<Link>,
+    vault: Option<Box<dyn Vault>>,
     in_use: bool,
     circuit: Circuit,
     absent: Absent,
@@ -36,16 +36,16 @@ struct State {
 /// The right to use the connection.
 struct Turn<'a> {
     direct: &'a Direct,
-    link: Option<Link>,
+    vault: Option<Box<dyn Vault>>,
     /// The breaker is open: this is its probe.
     is_probe: bool,
-    /// So little of the budget was left that a failure says little of Redis.
+    /// So little of the budget was left that a failure says little of the vault.
     is_late: bool,
 }
 
 /// What a handshake wants to know.
 struct Question<'a> {
-    remote: &'a Remote,
+    transport: &'a dyn Transport,
     key: &'a Key,
     take: bool,
     deadline: Duration,
@@ -57,7 +57,7 @@ impl Direct {
     /// Of the budget `longest` is left.
     pub(super) fn ask(
         &self,
-        remote: &Remote,
+        transport: &dyn Transport,
         budget: Duration,
         longest: Duration,
         key: &Key,
@@ -72,10 +72,10 @@ impl Direct {
             Ok(turn) => turn,
             Err(answer) => return answer,
         };
-        let asked = turn.ask(&Question { remote, key, take, deadline, enough });
-        turn.conclude(&asked, key);
-        asked.unwrap_or_else(|trouble| {
-            log::debug!("redis: look-up: {trouble}");
+        let asked = turn.ask(&Question { transport, key, take, deadline, enough });
+        turn.conclude(transport.name(), &asked, key);
+        asked.unwrap_or_else(|failure| {
+            log::debug!("{}: look-up: {failure}", transport.name());
             Answer::Unavailable
         })
     }
@@ -86,7 +86,7 @@ impl Direct {
     }
 
     /// Waits for the connection, as long as `enough` time is left, and as much as the last answer took, if that is less
-    /// than `fair`: an answer that did not come would cost the connection. With less than `fair`, Redis is not to blame
+    /// than `fair`: an answer that did not come would cost the connection. With less than `fair`, the vault is not to blame
     /// for that.
     fn turn(
         &self,
@@ -112,9 +112,9 @@ impl Direct {
             }
             if !state.in_use {
                 state.in_use = true;
-                let link = state.link.take();
+                let vault = state.vault.take();
                 let is_late = now + fair > deadline;
-                return Ok(Turn { direct: self, link, is_probe, is_late });
+                return Ok(Turn { direct: self, vault, is_probe, is_late });
             }
             state = waited(&self.freed, state, deadline.saturating_sub(now + enough));
         }
@@ -123,11 +123,11 @@ impl Direct {
 
 impl Turn<'_> {
     /// On a connection that has become useless since it was last used, once more on a new one. If that comes late, the
-    /// loss counts: else a Redis that ends each connection before it serves would have every handshake wait.
-    fn ask(&mut self, question: &Question<'_>) -> Result<Answer, Trouble> {
-        let is_new = self.link.is_none();
+    /// loss counts: else a vault that ends each connection before it serves would have every handshake wait.
+    fn ask(&mut self, question: &Question<'_>) -> Result<Answer, Failure> {
+        let is_new = self.vault.is_none();
         match self.ask_once(question) {
-            Err(lost @ Trouble::Lost(_)) if !is_new => match self.ask_once(question)? {
+            Err(lost @ Failure::Lost(_)) if !is_new => match self.ask_once(question)? {
                 Answer::Unavailable => Err(lost),
                 answer => Ok(answer),
             },
@@ -137,31 +137,31 @@ impl Turn<'_> {
 
     /// A new connection that leaves too little time is kept as it is: with a question whose answer may still come it
     /// would be of no use to the next handshake.
-    fn ask_once(&mut self, question: &Question<'_>) -> Result<Answer, Trouble> {
-        let mut link = match self.link.take() {
-            Some(link) => link,
+    fn ask_once(&mut self, question: &Question<'_>) -> Result<Answer, Failure> {
+        let mut vault = match self.vault.take() {
+            Some(vault) => vault,
             None => {
-                let link = question.remote.connect(left(question.deadline)?)?;
+                let vault = question.transport.connect_vault(left(question.deadline)?)?;
                 if clock::since_boot() + question.enough > question.deadline {
-                    self.link = Some(link);
+                    self.vault = Some(vault);
                     return Ok(Answer::Unavailable);
                 }
-                link
+                vault
             }
         };
-        link.limit(left(question.deadline)?);
+        vault.limit(left(question.deadline)?);
         let begin = clock::since_boot();
-        let asked = link.sessions(&[(*question.key, question.take)]);
+        let asked = vault.sessions(&[(*question.key, question.take)]);
         if asked.is_ok() {
             locked(&self.direct.state).took = clock::since_boot().saturating_sub(begin);
         }
-        if !matches!(asked, Err(Trouble::Lost(_))) {
-            self.link = Some(link);
+        if !matches!(asked, Err(Failure::Lost(_))) {
+            self.vault = Some(vault);
         }
         asked.map(|mut answers| answers.pop().flatten().map_or(Answer::Absent, Answer::Found))
     }
 
-    fn conclude(&self, asked: &Result<Answer, Trouble>, key: &Key) {
+    fn conclude(&self, transport: &str, asked: &Result<Answer, Failure>, key: &Key) {
         let now = clock::since_boot();
         let mut state = locked(&self.direct.state);
         match asked {
@@ -178,15 +178,19 @@ impl Turn<'_> {
                 (false, false, false) => breaker.failure(now),
             });
         drop(state);
-        announce(say);
+        announce(transport, say);
     }
+}
+
+fn left(deadline: Duration) -> Result<Duration, Failure> {
+    clock::until(deadline).ok_or_else(|| Failure::Lost("no answer in time".into()))
 }
 
 impl Drop for Turn<'_> {
     /// Also when the handshake that had it panicked.
     fn drop(&mut self) {
         let mut state = locked(&self.direct.state);
-        (state.link, state.in_use) = (self.link.take(), false);
+        (state.vault, state.in_use) = (self.vault.take(), false);
         drop(state);
         self.direct.freed.notify_one();
     }

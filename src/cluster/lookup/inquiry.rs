@@ -23,7 +23,7 @@ pub enum Asked {
     Waits(Inquiry),
 }
 
-/// A question to Redis whose answer is awaited. Dropped before that, nobody waits any more.
+/// A question to the vault whose answer is awaited. Dropped before that, nobody waits any more.
 pub struct Inquiry {
     desk: Arc<Desk>,
     id: Id,
@@ -83,13 +83,14 @@ impl std::fmt::Debug for Inquiry {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cluster::tests::in_memory::InMemory;
 
     const BUDGET: Duration = Duration::from_millis(5);
     const AMPLE: Duration = Duration::from_secs(60);
 
     #[test]
     fn what_another_process_asked_is_answered_without_its_locks() {
-        let desk = Desk::of_another_process(BUDGET);
+        let desk = Desk::of_another_process(Arc::new(InMemory::new()), BUDGET);
         let wait = Wait::until(Duration::ZERO);
         desk.lock_for_ever();
         let inquiry = Inquiry::new(Arc::clone(&desk), ([0; 24], false), wait);

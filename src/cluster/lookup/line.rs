@@ -1,18 +1,18 @@
 //! The look-up thread's connection, and the questions that are under way on it.
 //!
 //! Owns: both. Called by: the look-up thread ([`super::desk`]). Threads: that one. Forks: a child never touches it.
-//! Failure: a question that failed is handed back with its [`Trouble`]; with a connection that is lost, all of them.
+//! Unanswered: a question that failed is handed back with its [`Failure`]; with a connection that is lost, all of them.
 //!
-//! What is measured is Redis, not this host. An answer that is there when this thread looks counts as one, however late
+//! What is measured is the vault, not this host. An answer that is there when this thread looks counts as one, however late
 //! it looks. And silence counts only as far as this thread could listen ([`Listening`]): where it gets no processor, a
-//! Redis of the same host, or what stands between, may get none either.
+//! The vault of the same host, or what stands between, may get none either.
 
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::requests::{Answers, Id};
 use crate::clock;
-use crate::cluster::redis::{Link, Remote, Trouble};
+use crate::cluster::transport::{Failure, Transport, Vault};
 
 /// How long the thread waits for a connection, and at least for an answer. Handshakes may wait less; but an answer that
 /// comes late costs no new connection.
@@ -24,13 +24,13 @@ const MOST_UNDER_WAY: usize = 32;
 
 /// The thread's connection.
 pub(super) struct Line<'a> {
-    remote: &'a Remote,
+    transport: &'a dyn Transport,
     /// From then on an answer is late.
     budget: Duration,
-    link: Option<Link>,
-    /// It has answered something: Redis may have ended it since.
+    vault: Option<Box<dyn Vault>>,
+    /// It has answered something: the vault may have ended it since.
     has_served: bool,
-    under_way: VecDeque<Exchange>,
+    under_way: VecDeque<Batch>,
     listening: Listening,
 }
 
@@ -44,8 +44,8 @@ struct Listening {
 }
 
 /// Sessions that were asked for together.
-pub(super) struct Exchange {
-    pub(super) batch: Vec<Id>,
+pub(super) struct Batch {
+    pub(super) ids: Vec<Id>,
     pub(super) sent: Duration,
     /// By [`Listening`].
     heard_from: Duration,
@@ -53,7 +53,7 @@ pub(super) struct Exchange {
     late: u32,
 }
 
-impl Exchange {
+impl Batch {
     pub(super) fn is_late(&self) -> bool {
         self.late > 0
     }
@@ -62,8 +62,8 @@ impl Exchange {
 /// What became of questions.
 pub(super) enum Outcome {
     /// The oldest was answered.
-    Answered(Exchange, Answers),
-    Failed(Failure),
+    Answered(Batch, Answers),
+    Failed(Unanswered),
     /// No answer has come.
     Silence,
     /// Nor has one for a budget, or for another one.
@@ -78,21 +78,21 @@ pub(super) struct Lateness {
 }
 
 /// Questions that will not be answered.
-pub(super) struct Failure {
-    pub(super) trouble: Trouble,
-    pub(super) exchanges: Vec<Exchange>,
+pub(super) struct Unanswered {
+    pub(super) failure: Failure,
+    pub(super) batches: Vec<Batch>,
     /// The connection may have been of no use since before they were sent.
     pub(super) may_be_old: bool,
 }
 
 impl<'a> Line<'a> {
-    pub(super) fn new(remote: &'a Remote, budget: Duration) -> Self {
+    pub(super) fn new(transport: &'a dyn Transport, budget: Duration) -> Self {
         let (under_way, listening) = (VecDeque::new(), Listening::default());
-        Line { remote, budget, link: None, has_served: false, under_way, listening }
+        Line { transport, budget, vault: None, has_served: false, under_way, listening }
     }
 
     pub(super) fn is_connected(&self) -> bool {
-        self.link.is_some()
+        self.vault.is_some()
     }
 
     /// Nothing is under way.
@@ -104,38 +104,38 @@ impl<'a> Line<'a> {
         self.under_way.len() >= MOST_UNDER_WAY
     }
 
-    pub(super) fn connect(&mut self) -> Result<(), Trouble> {
-        let mut link = self.remote.connect(CONNECT_LIMIT)?;
-        link.limit(self.limit());
-        (self.link, self.has_served) = (Some(link), false);
+    pub(super) fn connect(&mut self) -> Result<(), Failure> {
+        let mut vault = self.transport.connect_vault(CONNECT_LIMIT)?;
+        vault.limit(self.limit());
+        (self.vault, self.has_served) = (Some(vault), false);
         Ok(())
     }
 
     pub(super) fn disconnect(&mut self) {
-        self.link = None;
+        self.vault = None;
     }
 
     /// Sends a question.
-    pub(super) fn ask(&mut self, batch: Vec<Id>) -> Result<(), Failure> {
+    pub(super) fn ask(&mut self, ids: Vec<Id>) -> Result<(), Unanswered> {
         let sent = clock::since_boot();
         if self.is_idle() {
             self.listening.noted = sent;
         }
         let heard_from = self.listening.time;
-        self.under_way.push_back(Exchange { batch, sent, heard_from, late: 0 });
-        let (Some(link), Some(exchange)) = (&mut self.link, self.under_way.back_mut()) else {
-            return Err(self.fail(Trouble::Lost("not connected".into())));
+        self.under_way.push_back(Batch { ids, sent, heard_from, late: 0 });
+        let (Some(vault), Some(batch)) = (&mut self.vault, self.under_way.back_mut()) else {
+            return Err(self.fail(Failure::Lost("not connected".into())));
         };
-        match link.ask_sessions(&exchange.batch) {
-            Ok(()) if link.is_answered_alone() => {
-                exchange.sent = clock::since_boot();
+        match vault.ask(&batch.ids) {
+            Ok(()) if vault.is_answered_alone() => {
+                batch.sent = clock::since_boot();
                 Ok(())
             }
             Ok(()) => {
-                exchange.late = u32::from(clock::since_boot() > sent + self.budget);
+                batch.late = u32::from(clock::since_boot() > sent + self.budget);
                 Ok(())
             }
-            Err(trouble) => Err(self.fail(trouble)),
+            Err(failure) => Err(self.fail(failure)),
         }
     }
 
@@ -143,12 +143,12 @@ impl<'a> Line<'a> {
     pub(super) fn fetch(&mut self, longest: Duration) -> Outcome {
         loop {
             let (looked, wait) = (clock::since_boot(), self.until_silence_means_something());
-            let Some(link) = &mut self.link else { return Outcome::Silence };
-            match link.fetch_sessions(looked + wait.min(longest)) {
+            let Some(vault) = &mut self.vault else { return Outcome::Silence };
+            match vault.fetch(looked + wait.min(longest)) {
                 Ok(None) if wait.is_zero() => return self.silence(),
                 Ok(None) => self.listening.go_on(clock::since_boot(), wait.min(longest)),
                 Ok(Some(answers)) => return self.answered(answers),
-                Err(trouble) => return Outcome::Failed(self.fail(trouble)),
+                Err(failure) => return Outcome::Failed(self.fail(failure)),
             }
             // Then it is looked once more.
             if !self.until_silence_means_something().is_zero() {
@@ -159,8 +159,8 @@ impl<'a> Line<'a> {
 
     fn answered(&mut self, answers: Answers) -> Outcome {
         self.has_served = true;
-        let exchange = self.under_way.pop_front();
-        exchange.map_or(Outcome::Silence, |it| Outcome::Answered(it, answers))
+        let batch = self.under_way.pop_front();
+        batch.map_or(Outcome::Silence, |it| Outcome::Answered(it, answers))
     }
 
     fn until_silence_means_something(&self) -> Duration {
@@ -174,7 +174,7 @@ impl<'a> Line<'a> {
     fn silence(&mut self) -> Outcome {
         let (budget, limit, time) = (self.budget, self.limit(), self.listening.time);
         if self.under_way.front().is_some_and(|oldest| time >= oldest.heard_from + limit) {
-            return Outcome::Failed(self.fail(Trouble::Lost("no answer in time".into())));
+            return Outcome::Failed(self.fail(Failure::Lost("no answer in time".into())));
         }
         let mut lateness = None;
         for it in &mut self.under_way {
@@ -188,16 +188,16 @@ impl<'a> Line<'a> {
     }
 
     /// A refusal is the answer to the oldest question, and the connection goes on.
-    fn fail(&mut self, trouble: Trouble) -> Failure {
-        let is_lost = !trouble.is_refusal();
+    fn fail(&mut self, failure: Failure) -> Unanswered {
+        let is_lost = !failure.is_refusal();
         let count = if is_lost { self.under_way.len() } else { 1 };
-        let exchanges: Vec<_> = self.under_way.drain(..count.min(self.under_way.len())).collect();
-        let is_early = exchanges.iter().all(|exchange| !exchange.is_late());
+        let batches: Vec<_> = self.under_way.drain(..count.min(self.under_way.len())).collect();
+        let is_early = batches.iter().all(|batch| !batch.is_late());
         let may_be_old = is_lost && self.has_served && is_early;
         if is_lost {
-            (self.link, self.has_served) = (None, false);
+            (self.vault, self.has_served) = (None, false);
         }
-        Failure { trouble, exchanges, may_be_old }
+        Unanswered { failure, batches, may_be_old }
     }
 
     fn limit(&self) -> Duration {

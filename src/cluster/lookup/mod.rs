@@ -1,7 +1,7 @@
-//! Look-ups of single sessions in Redis, for handshakes that cannot go on without (pull, single use).
+//! Look-ups of single sessions in a vault, for handshakes that cannot go on without (pull, single use).
 //!
 //! Owns: this process's requests, connection and circuit breaker. Called by: `engine`, from handshakes. Threads: one of
-//! ours asks Redis ([`desk`]); a handshake only ever waits for an answer, and never longer than the budget. Handshakes
+//! ours asks ([`desk`]); a handshake only ever waits for an answer, and never longer than the budget. Handshakes
 //! that can be paused are woken by another one ([`waker`]). With `agent = "external"` there are no threads, and the
 //! handshake asks ([`direct`]), if its stack is large enough ([`Asking`]). Forks: a child begins anew at its first
 //! look-up, and leaves alone what its parent had. Failure: [`Answer::Unavailable`], and [`Answer::Refused`] at once
@@ -27,7 +27,7 @@ mod waker;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::redis::Remote;
+use super::transport::Transport;
 use crate::log::Once;
 use crate::sys::shared::Shared;
 use desk::Desk;
@@ -35,21 +35,21 @@ use desk::Desk;
 pub use answer::{Answer, Key};
 pub use inquiry::{Asked, Inquiry};
 
-/// Who talks to Redis for a handshake.
+/// Who asks the vault for a handshake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Asking {
     /// Whoever has to, be it the handshake.
     Anyone,
-    /// Only a thread of ours: the handshake runs on a stack that is too small for Redis' client, let alone for what a
-    /// Redis that lies has it parse.
+    /// Only a thread of ours: the handshake runs on a stack that is too small for a transport's client, let alone for
+    /// what a server that lies has it parse.
     OnlyThreads,
     /// The same, and the handshake is paused while it waits: its thread serves others meanwhile.
     OnlyThreadsMeanwhile,
 }
 
-/// A process's access to the sessions in Redis.
+/// A process's access to the sessions in the vault.
 pub struct Lookups {
-    remote: Arc<Remote>,
+    transport: Arc<dyn Transport>,
     /// Longest wait of a handshake.
     budget: Duration,
     /// Whether this library may start threads.
@@ -59,8 +59,9 @@ pub struct Lookups {
 
 impl Lookups {
     /// `threads`: whether threads may be started; else handshakes do the asking.
-    pub fn new(remote: Arc<Remote>, budget: Duration, threads: bool) -> Self {
-        Lookups { remote, budget, threads, desk: Shared::of(Desk::new(budget)) }
+    pub fn new(transport: Arc<dyn Transport>, budget: Duration, threads: bool) -> Self {
+        let desk = Shared::of(Desk::new(Arc::clone(&transport), budget));
+        Lookups { transport, budget, threads, desk }
     }
 
     /// The session of that key, waited for at most the budget. A session that is taken is there for nobody else; who
@@ -78,7 +79,7 @@ impl Lookups {
         let may = self.threads || asking == Asking::Anyone;
         if !may && SAID.first() {
             log::warn!(
-                "handshakes that OpenSSL runs as jobs do not ask Redis themselves; set cluster.agent = \"thread\""
+                "handshakes that OpenSSL runs as jobs do not look sessions up themselves; set cluster.agent = \"thread\""
             );
         }
         may
@@ -89,16 +90,16 @@ impl Lookups {
         let (desk, longest) = (self.desk(), longest.min(self.budget));
         if self.threads {
             let id = (*key, take);
-            match desk.ask(&self.remote, id, longest) {
+            match desk.ask(id, longest) {
                 Ok(wait) => Asked::Waits(Inquiry::new(desk, id, wait)),
                 Err(answer) => Asked::Answered(answer),
             }
         } else {
-            Asked::Answered(desk.direct().ask(&self.remote, self.budget, longest, key, take))
+            Asked::Answered(desk.direct().ask(&*self.transport, self.budget, longest, key, take))
         }
     }
 
-    /// What Redis took last for an answer.
+    /// How long the last answer took.
     pub fn round_trip(&self) -> Duration {
         let desk = self.known_desk();
         if self.threads { desk.round_trip() } else { desk.direct().round_trip() }
@@ -107,7 +108,7 @@ impl Lookups {
     /// Has the connection made before it is needed.
     pub fn warm_up(&self) {
         if self.threads {
-            self.desk().ensure_thread(&self.remote);
+            self.desk().ensure_thread();
         }
     }
 
@@ -118,13 +119,17 @@ impl Lookups {
             return desk;
         }
         // Whoever comes second finds the first one's.
-        self.desk.replace(&desk, Desk::new(self.budget));
+        self.desk.replace(&desk, self.new_desk());
         leave_alone(desk);
         self.known_desk()
     }
 
+    fn new_desk(&self) -> Arc<Desk> {
+        Desk::new(Arc::clone(&self.transport), self.budget)
+    }
+
     fn known_desk(&self) -> Arc<Desk> {
-        self.desk.load().unwrap_or_else(|| Desk::new(self.budget))
+        self.desk.load().unwrap_or_else(|| self.new_desk())
     }
 }
 

@@ -1,6 +1,6 @@
-//! What the handshakes of this process want from Redis: who waits for which session, what is asked next.
+//! What the handshakes of this process want from the vault: who waits for which session, what is asked next.
 //!
-//! Owns: the requests, and what Redis did not have a moment ago. Called by: the desk, under its lock, with the time as an argument. Threads: the desk's lock.
+//! Owns: the requests, and what the vault did not have a moment ago. Called by: the desk, under its lock, with the time as an argument. Threads: the desk's lock.
 //! Forks: a child has requests of its own. Failure: more than [`MOST_WAITING`] are not taken in.
 
 use std::collections::HashMap;
@@ -11,23 +11,23 @@ use super::absent::Absent;
 use super::answer::Answer;
 use super::wait::Wait;
 use crate::cluster::breaker::Breaker;
-use crate::cluster::redis::Wanted;
+use crate::cluster::transport::Wanted;
 
 /// Which session, and whether it is taken.
 pub(super) type Id = Wanted;
 
-/// What Redis has under each of the keys asked for.
+/// What the vault has under each of the keys asked for.
 pub(super) type Answers = Vec<Option<Vec<u8>>>;
 
-/// Most handshakes that wait at a time; with more, Redis is too slow anyway.
+/// Most handshakes that wait at a time; with more, the vault is too slow anyway.
 pub(super) const MOST_WAITING: usize = 1024;
 
-/// Most requests in one exchange with Redis.
+/// Most requests in one exchange with the vault.
 pub(super) const BATCH: usize = 64;
 
 /// An absent session is asked for this often at most, while somebody waits: the node that made it may be about to write
 /// it. The pauses double, so a long wait costs few questions. Where that was in vain a few times in a row, say because
-/// Redis is full, few are asked for again ([`Requests::patience`]).
+/// The vault is full, few are asked for again ([`Requests::patience`]).
 pub(super) const TRIES: u32 = 10;
 
 #[derive(Default)]
@@ -42,11 +42,11 @@ pub(super) struct Requests {
 
 /// One session that is looked up.
 struct Request {
-    /// Nobody: all gave up while Redis was being asked.
+    /// Nobody: all gave up while the vault was being asked.
     waits: Vec<Arc<Wait>>,
     /// When it may be asked for (again).
     due: Duration,
-    /// How often Redis said that it is not there.
+    /// How often the vault said that it is not there.
     asked: u32,
     /// It is part of the exchange that goes on.
     taken_up: bool,
@@ -59,7 +59,7 @@ pub(super) enum Entered {
     Waits,
     /// The session is being taken by another.
     Taken,
-    /// Redis said a moment ago that it has no such session.
+    /// The vault said a moment ago that it has no such session.
     Absent,
     /// Too many wait.
     Full,
@@ -84,7 +84,7 @@ impl Requests {
         Entered::Waits
     }
 
-    /// One waits no longer, if it still did. Whether Redis said meanwhile that the session is not there.
+    /// One waits no longer, if it still did. Whether the vault said meanwhile that the session is not there.
     pub(super) fn leave(&mut self, id: &Id, wait: &Arc<Wait>, now: Duration) -> bool {
         let Some(request) = self.by_id.get_mut(id) else { return false };
         let place = request.waits.iter().position(|other| Arc::ptr_eq(other, wait));
@@ -125,7 +125,7 @@ impl Requests {
             .min()
     }
 
-    /// Redis could not be asked: they are due again.
+    /// The vault could not be asked: they are due again.
     pub(super) fn put_back(&mut self, batch: &[Id]) {
         for id in batch {
             let Some(request) = self.by_id.get_mut(id) else { continue };
@@ -136,7 +136,7 @@ impl Requests {
         }
     }
 
-    /// Tells who waits what Redis said. A session that is not there is asked for again, the first time after `pause`.
+    /// Tells who waits what the vault said. A session that is not there is asked for again, the first time after `pause`.
     pub(super) fn answer(
         &mut self,
         batch: &[Id],

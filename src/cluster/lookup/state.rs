@@ -75,7 +75,7 @@ impl State {
     }
 }
 
-/// A session that nobody has, looked up as the last one was. Only that shows that look-ups are answered: a Redis that
+/// A session that nobody has, looked up as the last one was. Only that shows that look-ups are answered: a vault that
 /// answers otherwise may have none of the slots, load its data, or not permit them; and of one that refuses to write,
 /// sessions may still be read, but not be taken.
 fn probe(take: bool) -> Id {

@@ -15,7 +15,7 @@ use redis::{Cmd, Value};
 
 use super::connection::{Connection, Login, left};
 use super::dial::{Address, Dialer};
-use super::{Trouble, refused};
+use super::{Failure, refused};
 use crate::clock;
 
 const SLOTS: u16 = 16_384;
@@ -75,14 +75,14 @@ impl Cluster {
         seeds: &Arc<Seeds>,
         dialer: &Arc<Dialer>,
         mut deadline: Duration,
-    ) -> Result<Self, Trouble> {
+    ) -> Result<Self, Failure> {
         let mut cluster = Cluster {
             seeds: Arc::clone(seeds),
             dialer: Arc::clone(dialer),
             slots: Slots::new(),
             connections: BTreeMap::new(),
         };
-        let mut last = Trouble::Lost("no node is configured".into());
+        let mut last = Failure::Lost("no node is configured".into());
         let count = seeds.seeds.len();
         let begin = seeds.first.load(Ordering::Relaxed);
         for nth in 0..count {
@@ -106,7 +106,7 @@ impl Cluster {
         seed: &Address,
         parts: u32,
         deadline: &mut Duration,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), Failure> {
         let route = self.dialer.find(seed, deadline)?;
         let share = clock::since_boot() + left(*deadline)? / parts;
         let mut connection = route.connect(Some(&self.seeds.login), share)?;
@@ -121,7 +121,7 @@ impl Cluster {
         &mut self,
         commands: &[Cmd],
         deadline: Duration,
-    ) -> Result<Vec<Value>, Trouble> {
+    ) -> Result<Vec<Value>, Failure> {
         let answers = self.carry_out(commands, deadline);
         if answers.is_err() {
             // What this node said of the others may be why.
@@ -134,13 +134,13 @@ impl Cluster {
         &mut self,
         commands: &[Cmd],
         mut deadline: Duration,
-    ) -> Result<Vec<Value>, Trouble> {
+    ) -> Result<Vec<Value>, Failure> {
         let mut answers = vec![Value::Nil; commands.len()];
         let task = |(at, command): (usize, &Cmd)| {
             Ok(Task { at, node: self.node_for(command)?, asking: false })
         };
         let mut open =
-            commands.iter().enumerate().map(task).collect::<Result<Vec<_>, Trouble>>()?;
+            commands.iter().enumerate().map(task).collect::<Result<Vec<_>, Failure>>()?;
         for _ in 0..=REDIRECTS {
             let mut sent_on = Vec::new();
             for (node, tasks) in by_node(open) {
@@ -158,11 +158,11 @@ impl Cluster {
             self.learn(&sent_on, &mut deadline)?;
             open = sent_on;
         }
-        Err(Trouble::Lost("the cluster's nodes send each other's commands on".into()))
+        Err(Failure::Lost("the cluster's nodes send each other's commands on".into()))
     }
 
     /// A slot that is on its way does not change the map; one that has moved does.
-    fn learn(&mut self, sent_on: &[Task], deadline: &mut Duration) -> Result<(), Trouble> {
+    fn learn(&mut self, sent_on: &[Task], deadline: &mut Duration) -> Result<(), Failure> {
         let Some(moved) = sent_on.iter().find(|task| !task.asking) else { return Ok(()) };
         let connection = self.connection(&moved.node, deadline)?;
         let slots = ask_for_slots(connection, &moved.node, *deadline)?;
@@ -177,7 +177,7 @@ impl Cluster {
         commands: &[Cmd],
         tasks: &[Task],
         deadline: &mut Duration,
-    ) -> Result<Vec<Value>, Trouble> {
+    ) -> Result<Vec<Value>, Failure> {
         let connection = self.connection(node, deadline)?;
         let asking = redis::cmd("ASKING");
         let sent = tasks.iter().flat_map(|task| {
@@ -187,7 +187,7 @@ impl Cluster {
         let answer = |task: &Task| {
             // The answer to ASKING itself says nothing.
             let skipped = usize::from(task.asking);
-            said.nth(skipped).ok_or_else(|| Trouble::garbage("a pipeline"))
+            said.nth(skipped).ok_or_else(|| Failure::garbage("a pipeline"))
         };
         tasks.iter().map(answer).collect()
     }
@@ -196,9 +196,9 @@ impl Cluster {
         &mut self,
         node: &Address,
         deadline: &mut Duration,
-    ) -> Result<&mut Connection, Trouble> {
+    ) -> Result<&mut Connection, Failure> {
         if self.connections.len() >= NODES {
-            return Err(Trouble::Lost("the cluster has too many nodes".into()));
+            return Err(Failure::Lost("the cluster has too many nodes".into()));
         }
         match self.connections.entry(node.clone()) {
             Entry::Occupied(known) => Ok(known.into_mut()),
@@ -209,20 +209,20 @@ impl Cluster {
         }
     }
 
-    fn node_for(&self, command: &Cmd) -> Result<Address, Trouble> {
+    fn node_for(&self, command: &Cmd) -> Result<Address, Failure> {
         let Some(key) = key_of(command) else { return self.any_node() };
         let slot = slot_of(&key);
         let owner = self.slots.range(..=slot).next_back();
         match owner {
             Some((_, (last, node))) if slot <= *last => Ok(node.clone()),
-            _ => Err(Trouble::Lost(format!("no node of the cluster has slot {slot}"))),
+            _ => Err(Failure::Lost(format!("no node of the cluster has slot {slot}"))),
         }
     }
 
     /// Whom we talk to anyway.
-    fn any_node(&self) -> Result<Address, Trouble> {
+    fn any_node(&self) -> Result<Address, Failure> {
         let known = self.connections.keys().chain(self.slots.values().map(|(_, node)| node)).next();
-        known.cloned().ok_or_else(|| Trouble::Lost("the cluster has no nodes".into()))
+        known.cloned().ok_or_else(|| Failure::Lost("the cluster has no nodes".into()))
     }
 }
 
@@ -238,14 +238,14 @@ fn ask_for_slots(
     connection: &mut Connection,
     asked: &Address,
     deadline: Duration,
-) -> Result<Slots, Trouble> {
+) -> Result<Slots, Failure> {
     let mut question = redis::cmd("CLUSTER");
     question.arg("SLOTS");
     let answer = connection.exchange([&question], deadline)?.pop().unwrap_or(Value::Nil);
     if let Value::ServerError(error) = &answer {
-        return Err(Trouble::Lost(format!("CLUSTER SLOTS: {}", refused(error))));
+        return Err(Failure::Lost(format!("CLUSTER SLOTS: {}", refused(error))));
     }
-    slots_in(answer, asked).ok_or_else(|| Trouble::garbage("CLUSTER SLOTS"))
+    slots_in(answer, asked).ok_or_else(|| Failure::garbage("CLUSTER SLOTS"))
 }
 
 /// Lists of first and last slot, then of what has them: host and port. The masters come first.

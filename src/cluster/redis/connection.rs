@@ -15,7 +15,7 @@ use rustls::{ClientConfig, ClientConnection, StreamOwned};
 use socket2::{Domain, SockAddr, Socket, TcpKeepalive, Type};
 use zeroize::Zeroizing;
 
-use super::{Trouble, refused};
+use super::{Failure, refused};
 use crate::secret::Secret;
 use crate::{clock, sys};
 
@@ -86,7 +86,7 @@ impl Connection {
         address: &SockAddr,
         tls: Option<(&str, &Arc<ClientConfig>)>,
         deadline: Duration,
-    ) -> Result<Self, Trouble> {
+    ) -> Result<Self, Failure> {
         let mut timed = Timed::connect(address, deadline)?;
         let stream = match tls {
             None => Stream::Plain(timed),
@@ -103,7 +103,7 @@ impl Connection {
     }
 
     /// Only in this version of the protocol news come on the connection that commands go over.
-    pub(super) fn log_in(&mut self, login: &Login, deadline: Duration) -> Result<(), Trouble> {
+    pub(super) fn log_in(&mut self, login: &Login, deadline: Duration) -> Result<(), Failure> {
         let database = login.database.to_string();
         let mut hello = vec![&b"HELLO"[..], b"3"];
         if let Some(password) = &login.password {
@@ -115,7 +115,7 @@ impl Connection {
         let commands = if login.database == 0 { &all[..1] } else { &all[..] };
         for answer in self.round(&packed(commands), commands.len(), deadline)? {
             if let Value::ServerError(error) = answer {
-                return Err(Trouble::Lost(refused(&error).to_string()));
+                return Err(Failure::Lost(refused(&error).to_string()));
             }
         }
         Ok(())
@@ -126,7 +126,7 @@ impl Connection {
         &mut self,
         commands: impl IntoIterator<Item = &'a Cmd>,
         deadline: Duration,
-    ) -> Result<Vec<Value>, Trouble> {
+    ) -> Result<Vec<Value>, Failure> {
         let (packed, count) = together(commands);
         self.round(&packed, count, deadline)
     }
@@ -137,7 +137,7 @@ impl Connection {
         &mut self,
         commands: impl IntoIterator<Item = &'a Cmd>,
         deadline: Duration,
-    ) -> Result<(), Trouble> {
+    ) -> Result<(), Failure> {
         self.write(&together(commands).0, deadline)
     }
 
@@ -147,7 +147,7 @@ impl Connection {
         &mut self,
         count: usize,
         until: Duration,
-    ) -> Result<Option<Vec<Value>>, Trouble> {
+    ) -> Result<Option<Vec<Value>>, Failure> {
         let timed = self.stream.timed();
         (timed.deadline, timed.may_look) = (until, true);
         while self.come.len() < count {
@@ -167,33 +167,33 @@ impl Connection {
         packed: &[u8],
         count: usize,
         deadline: Duration,
-    ) -> Result<Vec<Value>, Trouble> {
+    ) -> Result<Vec<Value>, Failure> {
         self.send(packed, deadline)?;
         let answers = self.fetch(count, deadline)?;
         answers.ok_or_else(|| out_of_time().into())
     }
 
     /// Asks to be told of what is published there; whether that is granted.
-    pub(super) fn subscribe(&mut self, channel: &str, deadline: Duration) -> Result<bool, Trouble> {
+    pub(super) fn subscribe(&mut self, channel: &str, deadline: Duration) -> Result<bool, Failure> {
         self.send(&packed(&[&[b"SUBSCRIBE", channel.as_bytes()]]), deadline)?;
         loop {
             match self.read()? {
                 Value::Push { kind: PushKind::Subscribe, .. } => return Ok(true),
                 Value::Push { .. } => {}
                 Value::ServerError(_) => return Ok(false),
-                _ => return Err(Trouble::garbage("SUBSCRIBE")),
+                _ => return Err(Failure::garbage("SUBSCRIBE")),
             }
         }
     }
 
     /// Waits for a notice; `false` when there was none for so long. What has come of one by then is not lost.
-    pub(super) fn wait(&mut self, longest: Duration) -> Result<bool, Trouble> {
+    pub(super) fn wait(&mut self, longest: Duration) -> Result<bool, Failure> {
         self.stream.timed().deadline = clock::since_boot() + longest;
         while !self.told {
             match self.read() {
                 // Whoever waits again and again reads no more of one value than in an exchange.
                 Ok(Value::Push { .. }) => self.room = Room::default(),
-                Ok(_) => return Err(Trouble::Lost("answers what was not asked".into())),
+                Ok(_) => return Err(Failure::Lost("answers what was not asked".into())),
                 Err(error) if error.is_timeout() => return Ok(false),
                 Err(error) => return Err(error.into()),
             }
@@ -207,12 +207,12 @@ impl Connection {
     }
 
     /// Begins an exchange.
-    fn send(&mut self, packed: &[u8], deadline: Duration) -> Result<(), Trouble> {
+    fn send(&mut self, packed: &[u8], deadline: Duration) -> Result<(), Failure> {
         self.room = Room::default();
         self.write(packed, deadline)
     }
 
-    fn write(&mut self, packed: &[u8], deadline: Duration) -> Result<(), Trouble> {
+    fn write(&mut self, packed: &[u8], deadline: Duration) -> Result<(), Failure> {
         self.stream.timed().deadline = deadline;
         match &mut self.stream {
             Stream::Plain(timed) => timed.write_all(packed)?,
@@ -329,16 +329,6 @@ impl Read for Bounded<'_> {
     }
 }
 
-/// What is left until then; an error when nothing is.
-pub(in crate::cluster) fn left(deadline: Duration) -> io::Result<Duration> {
-    let left = deadline.saturating_sub(clock::since_boot());
-    if left.is_zero() { Err(out_of_time()) } else { Ok(left) }
-}
-
-fn out_of_time() -> io::Error {
-    io::Error::new(ErrorKind::TimedOut, "no answer in time")
-}
-
 fn is_timeout(error: &io::Error) -> bool {
     error.kind() == ErrorKind::TimedOut
 }
@@ -370,4 +360,13 @@ fn packed(commands: &[&[&[u8]]]) -> Zeroizing<Vec<u8>> {
         }
     }
     packed
+}
+
+/// What is left until then; an error when nothing is.
+pub(super) fn left(deadline: Duration) -> io::Result<Duration> {
+    clock::until(deadline).ok_or_else(out_of_time)
+}
+
+fn out_of_time() -> io::Error {
+    io::Error::new(ErrorKind::TimedOut, "no answer in time")
 }

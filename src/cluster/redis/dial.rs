@@ -12,7 +12,7 @@ use rustls::ClientConfig;
 use socket2::SockAddr;
 
 use super::connection::{Connection, Login, left};
-use super::{Trouble, fit_for_log};
+use super::{Failure, fit_for_log};
 use crate::clock;
 
 /// A name is asked for no more often: connections are made when others have failed, perhaps because the name means
@@ -89,7 +89,7 @@ impl Dialer {
         &'a self,
         address: &'a Address,
         deadline: &mut Duration,
-    ) -> Result<Route<'a>, Trouble> {
+    ) -> Result<Route<'a>, Failure> {
         match address {
             Address::Socket(path) => {
                 Ok(Route { dialer: self, address, places: vec![SockAddr::unix(path)?] })
@@ -104,7 +104,7 @@ impl Dialer {
         }
     }
 
-    fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Trouble> {
+    fn addresses(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
         if let Ok(address) = host.parse::<IpAddr>() {
             return Ok(vec![(address, port).into()]);
         }
@@ -134,13 +134,13 @@ impl Dialer {
         }
     }
 
-    fn look_up(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Trouble> {
+    fn look_up(&self, host: &str, port: u16) -> Result<Vec<SocketAddr>, Failure> {
         if self.numeric {
             let host = fit_for_log(host);
-            return Err(Trouble::Lost(format!("{host} names a host, and is not an address")));
+            return Err(Failure::Lost(format!("{host} names a host, and is not an address")));
         }
         let found = (host, port).to_socket_addrs();
-        let failed = |why: &str| Trouble::Lost(format!("{}: {why}", fit_for_log(host)));
+        let failed = |why: &str| Failure::Lost(format!("{}: {why}", fit_for_log(host)));
         let found: Vec<_> = found.map_err(|error| failed(&error.to_string()))?.collect();
         if found.is_empty() {
             return Err(failed("has no address"));
@@ -155,8 +155,8 @@ impl Route<'_> {
         &self,
         login: Option<&Login>,
         deadline: Duration,
-    ) -> Result<Connection, Trouble> {
-        let mut last = Trouble::Lost("there is no address".into());
+    ) -> Result<Connection, Failure> {
+        let mut last = Failure::Lost("there is no address".into());
         let mut open = u32::try_from(self.places.len()).unwrap_or(u32::MAX);
         for place in &self.places {
             let Ok(left) = left(deadline) else { break };

@@ -1,10 +1,11 @@
 //! Whether the stream still has what a node has not read.
 
-use super::{Link, STREAM_LENGTH, Trouble};
+use super::STREAM_LENGTH;
+use crate::cluster::transport::Cursor;
 
 /// What is left of the stream, and what there was: the ids of its first entry (if there is one) and of the last that
 /// was ever added, how many there are and were. A Redis before 7.0 does not count those, and permission may lack.
-const STANDING: &str = "\
+pub(super) const STANDING: &str = "\
     local said, info = redis.pcall('XINFO', 'STREAM', KEYS[1]), {} \
     if said.err then return false end \
     for at = 1, #said, 2 do info[said[at]] = said[at + 1] end \
@@ -12,40 +13,15 @@ const STANDING: &str = "\
     return {first and first[1] or '', info['last-generated-id'], info['length'], \
         info['entries-added'] or -1}";
 
-/// An entry's id.
-type Id = (u64, u64);
-
-struct Standing {
-    first: Option<Id>,
-    last: Id,
-    length: i64,
-    added: Option<i64>,
-}
-
-impl Link {
-    /// Whether entries after the last one that was read are gone, as far as can be told: the stream was cut off behind
-    /// it. A stream that begins anew was not.
-    ///
-    /// # Errors
-    /// [`Trouble`].
-    pub fn lacks_some_after(&mut self, last: Id) -> Result<bool, Trouble> {
-        let mut ask = redis::cmd("EVAL");
-        ask.arg(STANDING).arg(1).arg(&self.names.stream);
-        let said: Option<(String, String, i64, i64)> = self.ask_for(&ask, "EVAL", self.until())?;
-        let Some((first, newest, length, added)) = said else { return Ok(false) };
-        let id = |text: &str| super::news::entry_id(text).ok_or_else(|| Trouble::garbage("EVAL"));
-        let standing = Standing {
-            first: if first.is_empty() { None } else { Some(id(&first)?) },
-            last: id(&newest)?,
-            length,
-            added: Some(added).filter(|added| *added >= 0),
-        };
-        Ok(standing.lacks_some_after(last))
-    }
+pub(super) struct Standing {
+    pub(super) first: Option<Cursor>,
+    pub(super) last: Cursor,
+    pub(super) length: i64,
+    pub(super) added: Option<i64>,
 }
 
 impl Standing {
-    fn lacks_some_after(&self, read: Id) -> bool {
+    pub(super) fn lacks_some_after(&self, read: Cursor) -> bool {
         let was_cut = match self.added {
             Some(added) => added > self.length,
             // It is cut where it is longer.

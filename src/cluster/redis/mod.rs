@@ -3,70 +3,53 @@
 //! Owns: addresses and credentials ([`Remote`]), connections ([`Link`]), which node of a cluster is asked, and the
 //! names of what is kept there (drawn in docs/redis-layout.md). Called by: the agent's thread and the look-up thread;
 //! by a handshake only where the configuration says so, and then no name of a host is looked up. Threads: a link
-//! belongs to one. Forks: a link made before a fork is of no use after it. Failure: a [`Trouble`]; every call ends
+//! belongs to one. Forks: a link made before a fork is of no use after it. Failure: a [`Failure`]; every call ends
 //! within the limit that its connection was made with, whatever Redis sends, apart from looking up names.
 //!
 //! What comes from Redis counts as hostile: time and memory are bounded where it is read (`connection.rs`), and it is
 //! opened by who asked for it.
 
+mod board;
+mod caution;
 mod cluster;
 mod connection;
 mod dial;
+mod feed;
 mod gap;
-mod hash;
 mod link;
-mod maker;
 mod names;
 mod news;
 mod remote;
-mod strange;
 #[cfg(test)]
 mod tests;
 mod tls;
+mod vault;
 
-pub(in crate::cluster) use connection::left;
-pub use hash::{Hash, LONGEST_VALUE, Page};
-pub use link::{Copy, Link, Outgoing, Wanted};
+pub use link::Link;
 pub use names::Names;
-pub use news::{Caution, News};
-pub use remote::{Credentials, Remote};
+pub use remote::{Credentials, NAME, Remote};
+
+use super::transport::Failure;
 
 /// Most entries that the stream keeps, roughly: what a node may miss while it is cut off, and take in when it joins.
 const STREAM_LENGTH: u32 = 65_536;
 
-/// Why Redis did not do what it was asked.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum Trouble {
-    /// The connection is of no use any more, or there never was one.
-    #[error("{0}")]
-    Lost(String),
-    /// Redis answered with an error; the connection goes on.
-    #[error("{0}")]
-    Refused(String),
-    /// Redis has no memory left for what was to be written (maxmemory with noeviction).
-    #[error("out of memory: {0}")]
-    Full(String),
-    /// There is something under a name of ours that is of no use ([`Link::take_away_strange`]).
-    #[error("{0}")]
-    Strange(String),
-}
-
-impl From<redis::RedisError> for Trouble {
+impl From<redis::RedisError> for Failure {
     fn from(error: redis::RedisError) -> Self {
-        Trouble::Lost(fit_for_log(&error.to_string()))
+        Failure::Lost(fit_for_log(&error.to_string()))
     }
 }
 
-impl From<std::io::Error> for Trouble {
+impl From<std::io::Error> for Failure {
     fn from(error: std::io::Error) -> Self {
-        Trouble::Lost(fit_for_log(&error.to_string()))
+        Failure::Lost(fit_for_log(&error.to_string()))
     }
 }
 
 /// An error that Redis answered with.
-fn refused(error: &redis::ServerError) -> Trouble {
+fn refused(error: &redis::ServerError) -> Failure {
     let text = format!("{} {}", error.code(), error.details().unwrap_or_default());
-    Trouble::of_server(error.code(), &text)
+    Failure::of_server(error.code(), &text)
 }
 
 /// What another process says, as far as it may stand in a line of ours: not its control characters, not at any length,
@@ -82,28 +65,23 @@ const USELESS: [&str; 2] = ["WRONGTYPE", "exhausted the last possible ID"];
 /// Most characters of another's text in a line of ours.
 const MOST_TEXT: usize = 200;
 
-impl Trouble {
-    /// Whether Redis answered, and goes on answering.
-    pub fn is_refusal(&self) -> bool {
-        !matches!(self, Trouble::Lost(_))
-    }
-
+impl Failure {
     fn of_server(code: &str, text: &str) -> Self {
         let text = fit_for_log(text);
         match code {
             // Redis 6 has it within the text, where a script met it.
-            _ if USELESS.iter().any(|said| text.contains(said)) => Trouble::Strange(text),
-            "OOM" => Trouble::Full(text),
+            _ if USELESS.iter().any(|said| text.contains(said)) => Failure::Strange(text),
+            "OOM" => Failure::Full(text),
             // Nothing else will be answered either, or not by this server.
             "NOAUTH" | "WRONGPASS" | "LOADING" | "MASTERDOWN" | "READONLY" | "CLUSTERDOWN" => {
-                Trouble::Lost(text)
+                Failure::Lost(text)
             }
-            _ => Trouble::Refused(text),
+            _ => Failure::Refused(text),
         }
     }
 
     /// An answer that is not what the command is documented to answer.
     fn garbage(command: &str) -> Self {
-        Trouble::Lost(format!("answers {command} with something else"))
+        Failure::Lost(format!("answers {command} with something else"))
     }
 }

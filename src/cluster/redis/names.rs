@@ -2,6 +2,9 @@
 
 use std::fmt::Write;
 
+/// The field of an entry.
+pub(super) const ENTRY: &str = "e";
+
 /// The names of a realm's keys. What must change together has the realm as hash tag, so that a Redis Cluster keeps it
 /// on one node; sessions are spread over all of them.
 #[derive(Clone, Debug)]

@@ -7,7 +7,9 @@
 use redis::Value;
 
 use super::connection::MOST_LINES;
-use super::{Link, Trouble};
+use super::link::Link;
+use super::names::ENTRY;
+use crate::cluster::transport::{Cursor, Failure, News};
 
 /// Most entries of the stream in one answer.
 const ENTRIES: usize = 512;
@@ -17,17 +19,11 @@ const ENTRIES: usize = 512;
 const FEW_ENTRIES: usize = 64;
 const FEW_BYTES: usize = 16 * 1024;
 
-/// How many answers are read with caution after a failure, or something strange.
-const CAUTION: u32 = 1000;
-
 /// More than any node writes, and small enough to be read whatever is in it.
 const LARGE: usize = 100_000;
 
 // Of an answer with caution, every byte may be a line.
 const _: () = assert!(FEW_BYTES + LARGE + 4 * FEW_ENTRIES < MOST_LINES);
-
-/// The field of an entry.
-pub(super) const ENTRY: &str = "e";
 
 /// The id of the last entry that was looked at, how many were passed over, and the entries.
 const READ: &str = "\
@@ -49,77 +45,27 @@ const READ: &str = "\
     return last ~= ARGV[1] and {last, passed, kept}";
 
 /// The id of the last entry alone, whatever is in it.
-const NEWEST: &str = "\
+pub(super) const NEWEST: &str = "\
     local last = redis.call('XREVRANGE', KEYS[1], '+', '-', 'COUNT', 1) \
     return last[1] and last[1][1]";
 
-/// New entries of the stream.
-#[derive(Debug, Default)]
-pub struct News {
-    /// In their order, as they were written.
-    pub entries: Vec<Vec<u8>>,
-    /// The id of the last one, also when it was passed over.
-    pub last: Option<(u64, u64)>,
-    /// How many were passed over: no node writes such entries.
-    pub passed_over: usize,
-}
-
-/// How many answers are still to be read with caution. It outlives connections: keep it where the last id is kept.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Caution(u32);
-
-impl Caution {
-    fn learn(&mut self, read: &Result<News, Trouble>) {
-        match read {
-            Ok(news) if news.passed_over == 0 => self.0 = self.0.saturating_sub(1),
-            Ok(_) | Err(Trouble::Lost(_)) => self.0 = CAUTION,
-            Err(_) => {}
-        }
-    }
-}
-
 impl Link {
-    /// The entries after `last`, some of them. How it went is kept in `caution`.
-    ///
-    /// # Errors
-    /// [`Trouble`]. After [`Trouble::Lost`] connect again, and ask again with the same `caution`.
-    pub fn news(&mut self, last: (u64, u64), caution: &mut Caution) -> Result<News, Trouble> {
-        let read = match caution.0 {
-            0 => self.read_much(last),
-            _ => self.read_little(last),
-        };
-        caution.learn(&read);
-        read
-    }
-
-    fn read_much(&mut self, last: (u64, u64)) -> Result<News, Trouble> {
+    pub(super) fn read_much(&mut self, last: Cursor) -> Result<News, Failure> {
         let mut read = redis::cmd("XREAD");
         read.arg("COUNT").arg(ENTRIES).arg("STREAMS").arg(&self.names.stream).arg(text(last));
         let reply = self.ask(&read, self.until())?;
-        news_in(reply).ok_or_else(|| Trouble::garbage("XREAD"))
+        news_in(reply).ok_or_else(|| Failure::garbage("XREAD"))
     }
 
-    fn read_little(&mut self, last: (u64, u64)) -> Result<News, Trouble> {
+    pub(super) fn read_little(&mut self, last: Cursor) -> Result<News, Failure> {
         let mut read = redis::cmd("EVAL");
         read.arg(READ).arg(1).arg(&self.names.stream);
         read.arg(text(last)).arg(ENTRY).arg(FEW_ENTRIES).arg(FEW_BYTES).arg(LARGE);
         let reply: Option<(String, usize, Vec<Vec<u8>>)> =
             self.ask_for(&read, "EVAL", self.until())?;
         let Some((id, passed_over, entries)) = reply else { return Ok(News::default()) };
-        let last = entry_id(&id).ok_or_else(|| Trouble::garbage("EVAL"))?;
+        let last = entry_id(&id).ok_or_else(|| Failure::garbage("EVAL"))?;
         Ok(News { entries, last: Some(last), passed_over })
-    }
-
-    /// The id of the stream's last entry; zeros when there is none.
-    ///
-    /// # Errors
-    /// [`Trouble`].
-    pub fn newest(&mut self) -> Result<(u64, u64), Trouble> {
-        let mut read = redis::cmd("EVAL");
-        read.arg(NEWEST).arg(1).arg(&self.names.stream);
-        let id: Option<String> = self.ask_for(&read, "EVAL", self.until())?;
-        let newest = id.map_or(Some((0, 0)), |id| entry_id(&id));
-        newest.ok_or_else(|| Trouble::garbage("EVAL"))
     }
 }
 
@@ -160,25 +106,4 @@ fn text((time, sequence): (u64, u64)) -> String {
 pub(super) fn entry_id(id: &str) -> Option<(u64, u64)> {
     let (time, sequence) = id.split_once('-')?;
     Some((time.parse().ok()?, sequence.parse().ok()?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn caution_begins_with_a_failure_and_ends_after_enough_that_went_well() {
-        let mut caution = Caution::default();
-        caution.learn(&Err(Trouble::Refused(String::new())));
-        assert_eq!(caution, Caution(0));
-        for strange in
-            [Err(Trouble::Lost(String::new())), Ok(News { passed_over: 1, ..News::default() })]
-        {
-            caution.learn(&strange);
-            (0..CAUTION - 1).for_each(|_| caution.learn(&Ok(News::default())));
-            assert_eq!(caution, Caution(1));
-            caution.learn(&Ok(News::default()));
-            assert_eq!(caution, Caution(0));
-        }
-    }
 }

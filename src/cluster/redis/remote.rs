@@ -8,14 +8,20 @@ use redis::{ConnectionAddr, FromRedisValue, IntoConnectionInfo, Value};
 use socket2::SockAddr;
 use zeroize::Zeroizing;
 
+use super::caution::Caution;
 use super::cluster::{Cluster, Seeds};
 use super::connection::{Connection, Login, left};
 use super::dial::{Address, Dialer};
 use super::link::{Link, Wire};
-use super::{Names, Trouble, refused, tls};
+use super::names::Names;
+use super::{Failure, refused, tls};
 use crate::clock;
+use crate::cluster::transport::{Channel, Offers, Transport, Vault};
 use crate::error::{Error, Result};
 use crate::secret::Secret;
+
+/// What this transport is called.
+pub const NAME: &str = "redis";
 
 const SENTINEL_PORT: u16 = 26379;
 
@@ -35,6 +41,7 @@ pub struct Remote {
     target: Target,
     names: Names,
     dialer: Arc<Dialer>,
+    caution: Caution,
 }
 
 enum Target {
@@ -71,7 +78,12 @@ impl Remote {
             nodes => cluster(nodes, credentials)?,
         };
         let tls = is_secure.then(|| tls::client(credentials)).transpose()?;
-        Ok(Remote { target, names: Names::new(realm), dialer: Arc::new(Dialer::new(tls)) })
+        Ok(Remote {
+            target,
+            names: Names::new(realm),
+            dialer: Arc::new(Dialer::new(tls)),
+            caution: Caution::default(),
+        })
     }
 
     /// From now on no host name is looked up when it is connected to, which can take much longer than any limit.
@@ -98,8 +110,8 @@ impl Remote {
     /// cluster that are asked where the others are all of it. Looking up names of hosts comes on top.
     ///
     /// # Errors
-    /// [`Trouble`].
-    pub fn connect(&self, limit: Duration) -> std::result::Result<Link, Trouble> {
+    /// [`Failure`].
+    pub fn link(&self, limit: Duration) -> std::result::Result<Link, Failure> {
         let mut deadline = clock::since_boot() + limit;
         let wire = match &self.target {
             Target::Server(address, login) => self.server(address, login, deadline)?,
@@ -111,7 +123,7 @@ impl Remote {
                 Wire::Cluster(Box::new(Cluster::connect(seeds, &self.dialer, deadline)?))
             }
         };
-        Ok(Link::new(wire, self.names.clone(), limit))
+        Ok(Link::new(wire, self.names.clone(), self.caution.clone(), limit))
     }
 
     fn server(
@@ -119,9 +131,27 @@ impl Remote {
         address: &Address,
         login: &Login,
         mut deadline: Duration,
-    ) -> std::result::Result<Wire, Trouble> {
+    ) -> std::result::Result<Wire, Failure> {
         let route = self.dialer.find(address, &mut deadline)?;
         Ok(Wire::Server(Box::new(route.connect(Some(login), deadline)?)))
+    }
+}
+
+impl Transport for Remote {
+    fn name(&self) -> &'static str {
+        NAME
+    }
+
+    fn offers(&self) -> Offers {
+        Offers { feed: true, vault: true }
+    }
+
+    fn connect(&self, limit: Duration) -> std::result::Result<Box<dyn Channel>, Failure> {
+        Ok(Box::new(self.link(limit)?))
+    }
+
+    fn connect_vault(&self, limit: Duration) -> std::result::Result<Box<dyn Vault>, Failure> {
+        Ok(Box::new(self.link(limit)?))
     }
 }
 
@@ -132,8 +162,8 @@ impl Sentinels {
         &self,
         dialer: &Dialer,
         deadline: &mut Duration,
-    ) -> std::result::Result<Address, Trouble> {
-        let mut last = Trouble::Lost("no sentinel is configured".into());
+    ) -> std::result::Result<Address, Failure> {
+        let mut last = Failure::Lost("no sentinel is configured".into());
         let count = self.sentinels.len();
         let share = left(*deadline)? / 2 / u32::try_from(count).unwrap_or(u32::MAX).max(1);
         let begin = self.first.load(Ordering::Relaxed);
@@ -159,16 +189,16 @@ fn ask_for_master(
     connection: &mut Connection,
     master: &str,
     deadline: Duration,
-) -> std::result::Result<(String, u16), Trouble> {
+) -> std::result::Result<(String, u16), Failure> {
     let mut question = redis::cmd("SENTINEL");
     question.arg("GET-MASTER-ADDR-BY-NAME").arg(master);
     let answer = connection.exchange([&question], deadline)?.pop().unwrap_or(Value::Nil);
     if let Value::ServerError(error) = &answer {
-        return Err(Trouble::Lost(format!("a sentinel answers {}", refused(error))));
+        return Err(Failure::Lost(format!("a sentinel answers {}", refused(error))));
     }
     let answer: Option<(String, u16)> =
-        FromRedisValue::from_redis_value(answer).map_err(|_| Trouble::garbage("SENTINEL"))?;
-    answer.ok_or_else(|| Trouble::Lost(format!("the sentinels know no master \"{master}\"")))
+        FromRedisValue::from_redis_value(answer).map_err(|_| Failure::garbage("SENTINEL"))?;
+    answer.ok_or_else(|| Failure::Lost(format!("the sentinels know no master \"{master}\"")))
 }
 
 fn bad(problem: &str) -> Error {

@@ -18,6 +18,7 @@ use tlsresume_testkit::{DEADLINE, Stopwatch};
 use super::connection::Connection;
 use super::*;
 use crate::clock;
+use crate::cluster::transport::{Board, Channel, Feed, Outgoing, Table, Vault};
 
 #[test]
 fn what_another_says_forges_no_line_and_shows_no_password() {
@@ -116,7 +117,7 @@ fn speaking(certificates: &Mutual) -> Arc<ServerConfig> {
 }
 
 /// It is lost, and not before it had its time, nor long after.
-fn lost_at_the_limit<T>(run: impl FnOnce() -> Result<T, Trouble>) {
+fn lost_at_the_limit<T>(run: impl FnOnce() -> Result<T, Failure>) {
     let begun = clock::since_boot();
     let took = took(run);
     assert!(took < LIMIT + SLACK, "took {took:?}");
@@ -124,31 +125,31 @@ fn lost_at_the_limit<T>(run: impl FnOnce() -> Result<T, Trouble>) {
 }
 
 /// How long it takes until it is lost, on a machine that has nothing else to do.
-fn took<T>(run: impl FnOnce() -> Result<T, Trouble>) -> Duration {
+fn took<T>(run: impl FnOnce() -> Result<T, Failure>) -> Duration {
     let stopwatch = Stopwatch::start();
     let result = run().map(drop);
     let took = stopwatch.elapsed();
-    assert!(matches!(&result, Err(Trouble::Lost(_))), "{result:?} after {took:?}");
+    assert!(matches!(&result, Err(Failure::Lost(_))), "{result:?} after {took:?}");
     took
 }
 
 fn linked(remote: &Remote, limit: Duration) -> Link {
-    let mut link = remote.connect(AMPLE).expect("let in");
+    let mut link = remote.link(AMPLE).expect("let in");
     link.limit(limit);
     link
 }
 
-fn look_up(link: &mut Link) -> Result<Option<Vec<u8>>, Trouble> {
+fn look_up(link: &mut Link) -> Result<Option<Vec<u8>>, Failure> {
     link.sessions(&[([0; 24], false)]).map(|mut answers| answers.pop().flatten())
 }
 
 #[test]
 fn a_login_that_comes_byte_by_byte_ends_at_the_limit() {
     let address = server(|mut stream| trickle(&mut stream, &[b'+'; 500]));
-    lost_at_the_limit(|| plain(address).connect(LIMIT));
+    lost_at_the_limit(|| plain(address).link(LIMIT));
     let urls = [format!("redis://{address}"), format!("redis://{address}")];
     let cluster = Remote::new(&urls, &Credentials::default(), "default").expect("addresses");
-    lost_at_the_limit(|| cluster.connect(LIMIT));
+    lost_at_the_limit(|| cluster.link(LIMIT));
 }
 
 #[test]
@@ -158,7 +159,7 @@ fn a_tls_handshake_that_comes_byte_by_byte_ends_at_the_limit() {
     let mut record = vec![0; 500];
     record[..9].copy_from_slice(&[22, 3, 3, 0x40, 0, 2, 0, 0x3f, 0xf0]);
     let address = server(move |mut stream| trickle(&mut stream, &record));
-    lost_at_the_limit(|| secure(address, &certificates).connect(LIMIT));
+    lost_at_the_limit(|| secure(address, &certificates).link(LIMIT));
 }
 
 #[test]
@@ -185,7 +186,7 @@ fn a_connection_that_ends_is_not_waited_for() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("bound");
     let address = listener.local_addr().expect("an address");
     drop(listener);
-    assert!(took(|| plain(address).connect(AMPLE)) < SLACK);
+    assert!(took(|| plain(address).link(AMPLE)) < SLACK);
 }
 
 #[test]
@@ -197,7 +198,7 @@ fn answers_one_after_the_other_end_at_the_limit_of_the_call() {
     let mut link = linked(&remote, LIMIT);
     // More than are taken out by one command.
     let fields = vec![b"field".to_vec(); 200];
-    lost_at_the_limit(|| link.take_out(Hash::Ring, &fields));
+    lost_at_the_limit(|| link.take_out(Table::Ring, &fields));
 }
 
 #[test]
@@ -238,7 +239,7 @@ fn answers_that_would_fill_the_memory_are_cut_off() {
             let _ = written.send(count);
         });
         let answer = look_up(&mut linked(&remote, AMPLE));
-        assert!(matches!(answer, Err(Trouble::Lost(_))), "{begin:?}: {answer:?}");
+        assert!(matches!(answer, Err(Failure::Lost(_))), "{begin:?}: {answer:?}");
         let count = wrote.recv_timeout(DEADLINE).expect("an end");
         assert!(count < MOST_WRITTEN, "{begin:?}: {count} bytes");
     }
@@ -251,7 +252,7 @@ fn many_small_values_are_cut_off_before_they_take_much_more_memory_than_they_hav
         let _ = stream.write_all(&all);
     });
     let ended = look_up(&mut linked(&remote, AMPLE));
-    assert!(matches!(&ended, Err(Trouble::Lost(why)) if !why.contains("time")), "{ended:?}");
+    assert!(matches!(&ended, Err(Failure::Lost(why)) if !why.contains("time")), "{ended:?}");
 }
 
 #[test]
@@ -330,7 +331,7 @@ fn a_unix_socket_with_a_full_queue_is_waited_for_until_the_limit() {
     let path = folder.path().join("socket");
     let _full = full_queue(&SockAddr::unix(&path).expect("short"));
     let url = format!("redis+unix://{}", path.display());
-    lost_at_the_limit(|| remote(&url, &Credentials::default()).connect(LIMIT));
+    lost_at_the_limit(|| remote(&url, &Credentials::default()).link(LIMIT));
 }
 
 #[test]
@@ -430,7 +431,7 @@ fn no_tls_session_is_kept_for_another_connection() {
     });
     let remote = secure(address, &certificates);
     for _ in 0..2 {
-        remote.connect(AMPLE).map(drop).expect("let in");
+        remote.link(AMPLE).map(drop).expect("let in");
         assert_eq!(kinds.recv(), Ok(Some(HandshakeKind::Full)));
     }
 }

@@ -11,8 +11,8 @@ use super::unread::in_words;
 use super::{Agent, Pass};
 use crate::clock::{self, UnixMillis};
 use crate::cluster::message::Heartbeat;
-use crate::cluster::redis::Hash;
 use crate::cluster::seal::{Label, SecretId};
+use crate::cluster::transport::Table;
 use crate::engine::Secrets;
 use crate::log::Once;
 use crate::stats::{Counter, Gauge};
@@ -58,7 +58,7 @@ impl Agent<'_> {
         let sealed =
             heartbeat.encode().and_then(|plain| self.seal(Label::Control, name.as_bytes(), &plain));
         if let Some(sealed) = sealed {
-            self.link()?.beat(&name, &sealed, KEEP)?;
+            self.channel()?.beat(&name, &sealed, KEEP)?;
         }
         Ok(())
     }
@@ -66,7 +66,7 @@ impl Agent<'_> {
     /// Whether all were heard; if not, the next pass goes on.
     fn listen(&mut self, now: Duration) -> Pass<bool> {
         let mut reading = std::mem::take(&mut self.nodes.reading);
-        let Some(beats) = self.read(Hash::Nodes, &mut reading)? else {
+        let Some(beats) = self.read(Table::Nodes, &mut reading)? else {
             self.nodes.reading = reading;
             return Ok(false);
         };
@@ -90,7 +90,7 @@ impl Agent<'_> {
         self.report(now);
         let gone = self.nodes.gone(&beats, now);
         if !gone.is_empty() {
-            self.link()?.take_out(Hash::Nodes, &gone)?;
+            self.channel()?.take_out(Table::Nodes, &gone)?;
         }
         Ok(true)
     }
@@ -144,14 +144,14 @@ impl Agent<'_> {
         let own = self.cluster.sealer.seals_with();
         match say {
             Say::Trouble(untold) => log::warn!(
-                "cluster.secret_file: {nodes} of the nodes that write to Redis seal with a secret that {file} has not \
+                "cluster.secret_file: {nodes} of the nodes of this realm seal with a secret that {file} has not \
                  ({}; this node's is {own}): they and this node share neither keys nor sessions; write the same \
                  secret into that file on every host, and restart the servers there{}",
                 in_words(others),
                 before_that(untold)
             ),
             Say::Over((), _) => log::warn!(
-                "cluster.secret_file: every node that writes to Redis seals with a secret that {file} has (this node's \
+                "cluster.secret_file: every node of this realm seals with a secret that {file} has (this node's \
                  is {own})"
             ),
             Say::Nothing => {}

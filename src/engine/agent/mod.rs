@@ -1,12 +1,12 @@
-//! The agent: the one background thread of a node, which speaks to Redis for all its processes.
+//! The agent: the one background thread of a node, which speaks to the others for all its processes.
 //!
-//! Owns: the node's connection to Redis and what is due on it. Called by: `start` (in one of the server's processes)
+//! Owns: the node's connection to its transport and what is due on it. Called by: `start` (in one of the server's processes)
 //! and `tlsresumectl agent` (a process of its own). Threads: one per node, by a lease in shared memory; whoever finds
 //! it taken over ends. It uses no libcrypto, takes no signal and has descriptors of its own. Forks: a child has no
-//! agent until it starts one. Failure: Redis is tried again for ever, at most once a second; nothing waits for it but
+//! agent until it starts one. Failure: The transport is tried again for ever, at most once a second; nothing waits for it but
 //! the first handshake of a node ([`start`]).
 
-mod hashes;
+mod feed;
 mod health;
 mod heartbeats;
 pub(super) mod nodes;
@@ -17,7 +17,7 @@ mod ring;
 mod sessions;
 pub(super) mod start;
 mod state;
-mod stream;
+mod tables;
 mod unread;
 
 use std::sync::Arc;
@@ -30,8 +30,8 @@ use super::Engine;
 use super::cluster::Cluster;
 use crate::clock;
 use crate::cluster::message::NodeId;
-use crate::cluster::redis::{Caution, Hash, Link, Outgoing, Trouble};
 use crate::cluster::seal::{Label, Refused};
+use crate::cluster::transport::{Channel, Cursor, Failure, Outgoing, Table};
 use crate::stats::{Counter, Gauge};
 use crate::store::{AgentLease, Store};
 use crate::sys;
@@ -43,17 +43,17 @@ use state::State;
 /// How long the lease lasts that a dead agent leaves behind.
 const HOLD: Duration = Duration::from_millis(2500);
 
-/// How long one answer of Redis is waited for. The lease is renewed before each question, of which the longest has
+/// How long one answer is waited for. The lease is renewed before each question, of which the longest has
 /// three answers.
 const ANSWER: Duration = Duration::from_millis(750);
 const _: () = assert!(3 * ANSWER.as_millis() < HOLD.as_millis());
 
-/// Waits between two looks into the stream: while sessions come and go, and at most, when nothing happens.
+/// Waits between two looks into the feed: while sessions come and go, and at most, when nothing happens.
 const BUSY_WAIT: Duration = Duration::from_millis(4);
 const IDLE_WAIT: Duration = Duration::from_millis(50);
 
-/// Where Redis tells that there is news, an idle node looks after its own sessions so often, and into the stream, lest
-/// a notice got lost, so often.
+/// Where it is told that there is news, an idle node looks after its own sessions so often, and into the feed, lest a
+/// notice got lost, so often.
 const TOLD_WAIT: Duration = Duration::from_millis(8);
 const TOLD_LOOK: Duration = Duration::from_millis(500);
 
@@ -70,13 +70,13 @@ const FIRST_RETRY: Duration = Duration::from_millis(50);
 enum Left {
     /// It is to stop, or another agent has taken over.
     Over,
-    /// Redis failed.
-    Trouble(Trouble),
+    /// The transport failed.
+    Failed(Failure),
 }
 
-impl From<Trouble> for Left {
-    fn from(trouble: Trouble) -> Self {
-        Left::Trouble(trouble)
+impl From<Failure> for Left {
+    fn from(failure: Failure) -> Self {
+        Left::Failed(failure)
     }
 }
 
@@ -93,7 +93,7 @@ struct Agent<'a> {
     keepers: usize,
     lease: AgentLease<'a>,
     node: NodeId,
-    link: Option<Link>,
+    channel: Option<Box<dyn Channel>>,
     /// When the next attempt to connect is due, and how long after it the one after that.
     retry: (Duration, Duration),
     state: State,
@@ -104,21 +104,19 @@ struct Agent<'a> {
     ring: Progress,
     nodes: Nodes,
     busy_until: Duration,
-    /// How the stream is read.
-    caution: Caution,
-    /// Redis told that there is news.
+    /// The transport told that there is news.
     was_told: bool,
     look_due: Duration,
-    /// Redis refused something: until then nothing is asked of it but news.
+    /// Something was refused: until then nothing is asked but for news.
     refused_until: Duration,
-    /// From then on it counts as well, if it refuses nothing more.
+    /// From then on the transport counts as well, if it refuses nothing more.
     well_from: Duration,
     /// What others may look up is due to be written again; and when that was done last.
     resend: (bool, Option<Duration>),
     /// What was noted as sent, and was not: removals, with single use.
     unsent: Vec<Outgoing>,
-    /// How far the stream was read when entries after that were found missing; and when that was told last.
-    gap: (u64, u64),
+    /// How far the feed was read when entries after that were found missing; and when that was told last.
+    gap: Cursor,
     gap_told: Option<Duration>,
     /// The shard whose turn it is to be first.
     first_shard: usize,
@@ -203,7 +201,7 @@ impl<'a> Agent<'a> {
             keepers,
             lease,
             node: NodeId(store.node_id()),
-            link: None,
+            channel: None,
             retry: (now, FIRST_RETRY),
             state: State::Unknown,
             process,
@@ -211,7 +209,6 @@ impl<'a> Agent<'a> {
             ring: Progress::default(),
             nodes: Nodes::default(),
             busy_until: now,
-            caution: Caution::default(),
             was_told: false,
             look_due: now,
             refused_until: now,
@@ -232,8 +229,8 @@ impl<'a> Agent<'a> {
                 Ok(()) => {}
                 Err(Left::Over) => break,
                 // Who was overtaken meanwhile has nothing to say of it.
-                Err(Left::Trouble(_)) if !self.lease.renew(HOLD) => break,
-                Err(Left::Trouble(trouble)) => self.note_trouble(&trouble),
+                Err(Left::Failed(_)) if !self.lease.renew(HOLD) => break,
+                Err(Left::Failed(failure)) => self.note_failure(&failure),
             }
             self.wait(rings);
         }
@@ -246,7 +243,7 @@ impl<'a> Agent<'a> {
     /// Everything that is due, once. What is refused is tried again later and keeps nothing else from being done.
     fn pass(&mut self) -> Pass<()> {
         self.go_on()?;
-        if self.link.is_none() && !self.connect()? {
+        if self.channel.is_none() && !self.connect()? {
             return Ok(());
         }
         if clock::since_boot() < self.refused_until {
@@ -277,30 +274,33 @@ impl<'a> Agent<'a> {
 
     /// What came of a part of the pass; a refusal is noted, and no reason to leave.
     fn or_refused<T: Default>(&mut self, outcome: Pass<T>) -> Pass<T> {
-        if let Err(Left::Trouble(trouble)) = &outcome
-            && trouble.is_refusal()
+        if let Err(Left::Failed(failure)) = &outcome
+            && failure.is_refusal()
         {
-            self.note_refused(trouble);
-            self.mend(trouble)?;
+            self.note_refused(failure);
+            self.mend(failure)?;
         }
         outcome.or_else(pardon)
     }
 
     /// What stands in the way under a name of ours goes; without permission it stays, and everything waits.
-    fn mend(&mut self, trouble: &Trouble) -> Pass<()> {
-        if !matches!(trouble, Trouble::Strange(_)) {
+    fn mend(&mut self, failure: &Failure) -> Pass<()> {
+        if !matches!(failure, Failure::Strange(_)) {
             return Ok(());
         }
-        let taken = self.link()?.take_away_strange().map_err(Left::from).or_else(pardon)?;
+        let taken = self.channel()?.take_away_strange().map_err(Left::from).or_else(pardon)?;
         self.engine.counters().add(Counter::TransportRejectedFormat, taken);
-        if taken > 0 { self.look_at_stream().or_else(pardon) } else { Ok(()) }
+        if taken > 0 { self.look_at_feed().or_else(pardon) } else { Ok(()) }
     }
 
-    /// Whether it is time to look into the stream: an idle node waits to be told.
+    /// Whether it is time to look into the feed: an idle node waits to be told.
     fn is_news_likely(&mut self) -> bool {
         let now = clock::since_boot();
-        self.was_told |= self.link.as_mut().is_some_and(Link::has_notice);
-        let waits_to_be_told = self.link.as_ref().is_some_and(Link::is_told)
+        let feed = self.channel.as_mut().and_then(|channel| channel.feed());
+        let (is_told, has_notice) =
+            feed.map_or((false, false), |it| (it.is_told(), it.has_notice()));
+        self.was_told |= has_notice;
+        let waits_to_be_told = is_told
             && now >= self.busy_until
             && now < self.look_due
             && !std::mem::take(&mut self.was_told);
@@ -310,7 +310,7 @@ impl<'a> Agent<'a> {
         !waits_to_be_told
     }
 
-    /// Before each question to Redis: whether this is still the agent's business.
+    /// Before each question: whether this is still the agent's business.
     fn go_on(&mut self) -> Pass<()> {
         let store: &Store = &self.engine.store;
         let is_over = self.stop.load(Ordering::Acquire)
@@ -323,10 +323,12 @@ impl<'a> Agent<'a> {
     }
 
     /// The connection, after one more look at whether to go on.
-    fn link(&mut self) -> Pass<&mut Link> {
+    fn channel(&mut self) -> Pass<&mut dyn Channel> {
         self.go_on()?;
-        let lost = || Left::Trouble(Trouble::Lost("not connected".into()));
-        self.link.as_mut().ok_or_else(lost)
+        match &mut self.channel {
+            Some(channel) => Ok(&mut **channel),
+            None => Err(Left::Failed(Failure::Lost("not connected".into()))),
+        }
     }
 
     /// Whether there is a connection now.
@@ -335,9 +337,11 @@ impl<'a> Agent<'a> {
         if now < self.retry.0 {
             return Ok(false);
         }
-        let mut link = self.cluster.remote.connect(ANSWER)?;
-        link.listen()?;
-        self.link = Some(link);
+        let mut channel = self.cluster.transport.connect(ANSWER)?;
+        if let Some(feed) = channel.feed() {
+            feed.listen()?;
+        }
+        self.channel = Some(channel);
         self.linked = now;
         self.ring.begin_anew();
         self.nodes.begin_anew();
@@ -346,7 +350,7 @@ impl<'a> Agent<'a> {
             // What we wrote may be lost, or sealed with a secret that is about to go.
             self.resend.0 = true;
         }
-        let looked = self.look_at_stream();
+        let looked = self.look_at_feed();
         self.or_refused(looked)?;
         Ok(true)
     }
@@ -354,17 +358,18 @@ impl<'a> Agent<'a> {
     /// Until a session is made, or it is time to look what others did.
     fn wait(&mut self, rings: u32) {
         let now = clock::since_boot();
-        let Some(link) = &mut self.link else {
+        let Some(channel) = &mut self.channel else {
             // New sessions change nothing now.
             return sys::pause(self.retry.0.saturating_sub(now).clamp(GATHER, IDLE_WAIT));
         };
         if self.ring.is_reading() || self.nodes.is_reading() {
             return sys::pause(GATHER);
         }
-        if link.is_told() && now >= self.busy_until {
-            match link.wait_for_notice(TOLD_WAIT) {
+        let feed = channel.feed().filter(|feed| feed.is_told() && now >= self.busy_until);
+        if let Some(feed) = feed {
+            match feed.wait_for_notice(TOLD_WAIT) {
                 Ok(told) => self.was_told |= told,
-                Err(trouble) => self.note_trouble(&trouble),
+                Err(failure) => self.note_failure(&failure),
             }
             return;
         }
@@ -381,9 +386,9 @@ impl<'a> Agent<'a> {
         let name = self.node.to_string();
         // The process ends: what fails now fails.
         let _ = self.send_sessions();
-        if let Some(link) = &mut self.link {
-            let _ = link.leave_maker(&name);
-            let _ = link.take_out(Hash::Nodes, &[name.into_bytes()]);
+        if let Some(channel) = &mut self.channel {
+            let _ = channel.leave_maker(&name);
+            let _ = channel.take_out(Table::Nodes, &[name.into_bytes()]);
         }
     }
 }
@@ -391,7 +396,7 @@ impl<'a> Agent<'a> {
 /// Nothing, in the place of a refusal.
 fn pardon<T: Default>(left: Left) -> Pass<T> {
     match left {
-        Left::Trouble(trouble) if trouble.is_refusal() => Ok(T::default()),
+        Left::Failed(failure) if failure.is_refusal() => Ok(T::default()),
         left => Err(left),
     }
 }

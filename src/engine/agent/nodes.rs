@@ -22,7 +22,7 @@ pub(super) const GONE: Duration = Duration::from_secs(120);
 /// What is known of all nodes.
 #[derive(Default)]
 pub(super) struct Nodes {
-    /// By the name that it has in Redis: the last sequence number, when that was news, and the ring's digest then. Of a
+    /// By the name that it has in the table: the last sequence number, when that was news, and the ring's digest then. Of a
     /// node that is gone too, or an old heartbeat that is put back would be news.
     pub(super) heard: HashMap<Vec<u8>, Heard>,
     /// What does not open. A node whose secret this one has not writes anew with every beat, and is left alone; what
@@ -48,7 +48,7 @@ pub(in crate::engine) fn listens_every(nodes: u64) -> Duration {
 }
 
 impl Nodes {
-    /// A new connection: what was read on the last one may be of another Redis.
+    /// A new connection: what was read on the last one may be another board.
     pub(super) fn begin_anew(&mut self) {
         self.reading = Reading::default();
         self.beat_at_once();
@@ -59,7 +59,7 @@ impl Nodes {
         !self.reading.is_new()
     }
 
-    /// Nothing proves better that Redis takes what is written.
+    /// Nothing proves better that what is written is taken.
     pub(super) fn beat_at_once(&mut self) {
         self.beat_due = Duration::ZERO;
     }

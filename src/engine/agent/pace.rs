@@ -1,4 +1,4 @@
-//! How often something may be done that costs Redis more than it costs whoever asks for it.
+//! How often something may be done that costs the transport more than it costs whoever asks for it.
 //!
 //! Owns: [`Pace`]. Pure: time is an argument. Threads and forks: the owner's. Failure: none.
 

@@ -37,7 +37,7 @@ pub(super) struct Progress {
     /// This node makes the keys for all; and when it looks next whether some are due.
     pub(super) is_maker: bool,
     pub(super) making: Duration,
-    /// Which copy this is, as its token says: another one when Redis lost everything.
+    /// Which copy this is, as its token says: another one when everything was lost.
     pub(super) epoch: Option<Epoch>,
     /// What older secrets had sealed was sealed again.
     pub(super) is_resealed: bool,

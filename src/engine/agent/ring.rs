@@ -1,4 +1,4 @@
-//! The agent's care for the ring: the shared copy in Redis and the node's own are made one.
+//! The agent's care for the ring: the cluster's shared copy and the node's own are made one.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -8,10 +8,9 @@ use super::progress::{Change, Epoch};
 use super::{Agent, Pass};
 use crate::clock::{self, UnixMillis};
 use crate::cluster::message::Entry;
-use crate::cluster::redis::{Copy, Hash, Outgoing};
 use crate::cluster::seal::{Label, NONCE_LEN, SecretId};
+use crate::cluster::transport::{Delivery, Outgoing, RingCopy, Table};
 use crate::config::KeySource;
-use crate::engine::cluster::Exchange;
 use crate::engine::view::NO_RANDOMNESS;
 use crate::ring::sharing::Field;
 use crate::ring::{CLOCKS_DIFFER, Material, Ring, Schedule, wire};
@@ -79,9 +78,9 @@ impl Agent<'_> {
             return Ok(());
         }
         self.ring.poll = now + POLL;
-        self.look_at_stream()?;
+        self.look_at_feed()?;
         self.be_maker()?;
-        let token = self.link()?.ring_token()?;
+        let token = self.channel()?.ring_token()?;
         if token != self.ring.token || self.ring.look_again.is_some_and(|due| now >= due) {
             return self.exchange_rings();
         }
@@ -95,7 +94,7 @@ impl Agent<'_> {
     /// Whether the copy is not the one that this node knows. A notice is anybody's word: the token is what counts.
     fn has_moved(&mut self) -> Pass<bool> {
         if self.ring.noticed && self.ring.token.is_some() {
-            let token = self.link()?.ring_token()?;
+            let token = self.channel()?.ring_token()?;
             self.ring.noticed = token != self.ring.token;
         }
         Ok(self.ring.noticed || self.ring.token.is_none())
@@ -107,7 +106,7 @@ impl Agent<'_> {
 
     fn be_maker(&mut self) -> Pass<bool> {
         let name = self.node.to_string();
-        self.ring.is_maker = self.makes_keys() && self.link()?.be_maker(&name, TERM)?;
+        self.ring.is_maker = self.makes_keys() && self.channel()?.be_maker(&name, TERM)?;
         Ok(self.ring.is_maker)
     }
 
@@ -153,7 +152,7 @@ impl Agent<'_> {
     }
 
     /// The copy; `None` while some of it is still to be read. Its token is read first: what changes meanwhile moves it.
-    fn read_copy(&mut self) -> Pass<Option<Copy>> {
+    fn read_copy(&mut self) -> Pass<Option<RingCopy>> {
         let (mut token, mut reading) = std::mem::take(&mut self.ring.reading);
         if reading.is_new() {
             if self.store.has_first_copy() {
@@ -161,17 +160,17 @@ impl Agent<'_> {
             }
             // What is said from now on is of another copy, perhaps.
             self.ring.noticed = false;
-            token = self.link()?.ring_token()?;
+            token = self.channel()?.ring_token()?;
         }
-        let Some(parts) = self.read(Hash::Ring, &mut reading)? else {
+        let Some(parts) = self.read(Table::Ring, &mut reading)? else {
             self.ring.reading = (token, reading);
             return Ok(None);
         };
-        Ok(Some(Copy { token, parts }))
+        Ok(Some(RingCopy { token, parts }))
     }
 
     /// Whether another node is about to make the first keys of all.
-    fn must_wait(&mut self, copy: &Copy, is_maker: bool) -> bool {
+    fn must_wait(&mut self, copy: &RingCopy, is_maker: bool) -> bool {
         let now = clock::since_boot();
         let nothing_yet = copy.parts.is_empty() && !self.store.has_first_copy();
         if is_maker || !nothing_yet || !self.makes_keys() {
@@ -185,7 +184,7 @@ impl Agent<'_> {
     /// our reading and our writing.
     fn publish(
         &mut self,
-        copy: &Copy,
+        copy: &RingCopy,
         parts: &BTreeMap<Field, Ring>,
         schedule: &Schedule,
         now: UnixMillis,
@@ -227,8 +226,8 @@ impl Agent<'_> {
         let keep = (view.ring.last_end().since(now) + KEEP_AFTER).min(LONGEST_KEEP);
         drop(view);
         if !for_all {
-            self.link()?.write_ring(&write, &token, keep)?;
-        } else if !self.link()?.write_ring_after(copy.token.as_deref(), &write, &token, keep)? {
+            self.channel()?.write_ring(&write, &token, keep)?;
+        } else if !self.channel()?.write_ring_after(copy.token.as_deref(), &write, &token, keep)? {
             // Others may have made keys meanwhile, which then are everybody's.
             self.ring.noticed = true;
             self.note_in_vain();
@@ -245,14 +244,14 @@ impl Agent<'_> {
         self.ring.poll = clock::since_boot() + POLL;
     }
 
-    /// Takes away what nobody needs, if Redis agrees on what time it is: a node whose clock is a day fast would take
+    /// Takes away what nobody needs, if the clock of the transport agrees on what time it is: a node whose clock is a day fast would take
     /// everybody's keys for over. That is no news, so the token stays.
     fn tidy(&mut self, superfluous: &[Field], now: UnixMillis) -> Pass<()> {
-        if superfluous.is_empty() || now > self.link()?.time()? + CLOCKS_DIFFER {
+        if superfluous.is_empty() || now > self.channel()?.time()? + CLOCKS_DIFFER {
             return Ok(());
         }
         let fields: Vec<_> = superfluous.iter().copied().map(Field::to_bytes).collect();
-        self.link()?.take_out(Hash::Ring, &fields)?;
+        self.channel()?.take_out(Table::Ring, &fields)?;
         Ok(())
     }
 
@@ -260,7 +259,7 @@ impl Agent<'_> {
         let keep = self.engine.config.resumption.lifetime;
         self.ring.noticed = true;
         let notice = Entry::ring_changed(self.node).encode().map(Outgoing::Entry);
-        Ok(self.link()?.send(notice.as_slice(), keep)?)
+        Ok(self.channel()?.send(notice.as_slice(), keep)?)
     }
 
     /// Key files and derived keys are every node's own affair; the rest is everybody's.
@@ -275,7 +274,7 @@ impl Agent<'_> {
     }
 
     /// What is sound of the copy; the rest is counted.
-    fn open(&mut self, copy: &Copy) -> BTreeMap<Field, Ring> {
+    fn open(&mut self, copy: &RingCopy) -> BTreeMap<Field, Ring> {
         let now = clock::since_boot();
         self.ring.unread.keep_only(&copy.parts);
         let mut parts = BTreeMap::new();
@@ -306,7 +305,7 @@ impl Agent<'_> {
         };
         let junk = self.ring.unread.stale(now, stays);
         if !junk.is_empty() {
-            let taken = self.take_out(Hash::Ring, &junk)?;
+            let taken = self.take_out(Table::Ring, &junk)?;
             self.engine.counters().add(Counter::TransportRejectedFormat, taken);
         }
         Ok(())
@@ -333,7 +332,7 @@ impl Agent<'_> {
     /// last one that is restarted sees to all of them.
     fn to_reseal(
         &self,
-        copy: &Copy,
+        copy: &RingCopy,
         parts: &BTreeMap<Field, Ring>,
         publish: &[(Field, Ring)],
     ) -> Vec<(Field, Ring)> {
@@ -346,7 +345,7 @@ impl Agent<'_> {
         old.map(|(field, part)| (*field, part.clone())).collect()
     }
 
-    /// Another copy than before: Redis lost what we wrote.
+    /// Another copy than before: what we wrote is lost.
     fn note_epoch(&mut self, epoch: Option<Epoch>) {
         if epoch.is_some()
             && std::mem::replace(&mut self.ring.epoch, epoch)
@@ -366,20 +365,20 @@ impl Agent<'_> {
         }
         self.resend = (false, Some(now));
         let once = self.engine.config.resumption.single_use;
-        if self.cluster.exchange == Exchange::Keyed && !once {
+        if self.cluster.delivery == Delivery::Vault && !once {
             self.store.send_again();
         }
     }
 }
 
-impl Copy {
+impl RingCopy {
     fn epoch(&self) -> Option<Epoch> {
         self.token.as_ref()?.first_chunk().copied()
     }
 }
 
 /// The token of what is written over a copy; `None` without randomness.
-fn next_token(copy: &Copy) -> Option<Vec<u8>> {
+fn next_token(copy: &RingCopy) -> Option<Vec<u8>> {
     let (mut epoch, mut change) = (Epoch::default(), Change::default());
     let sound = sys::random(&mut epoch) && sys::random(&mut change);
     sound.then(|| [copy.epoch().unwrap_or(epoch), change].concat())

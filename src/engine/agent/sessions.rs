@@ -7,9 +7,8 @@ use zeroize::Zeroizing;
 use super::{Agent, Pass};
 use crate::clock::{self, UnixMillis};
 use crate::cluster::message::{self, Entry, Removal, SessionMessage};
-use crate::cluster::redis::Outgoing;
 use crate::cluster::seal::Label;
-use crate::engine::cluster::Exchange;
+use crate::cluster::transport::{Cursor, Delivery, Outgoing};
 use crate::log::Once;
 use crate::ring::CLOCKS_DIFFER;
 use crate::stats::Counter;
@@ -142,23 +141,24 @@ impl Agent<'_> {
             return Ok(());
         }
         let keep = self.engine.config.resumption.lifetime;
-        Ok(self.link()?.send(items, keep)?)
+        Ok(self.channel()?.send(items, keep)?)
     }
 
-    /// Sessions came faster than they went, or Redis was away for long: how many are gone, nobody knows.
+    /// Sessions came faster than they went, or the transport was away for long: how many are gone, nobody knows.
     fn note_lapped(&self) {
         static SAID: Once = Once::new();
         self.engine.counters().count(Counter::TransportDropped);
         if SAID.first() {
+            let transport = self.cluster.transport.name();
             log::warn!(
-                "redis: sessions were overwritten before they were sent; raise memory.size to keep more of them"
+                "{transport}: sessions were overwritten before they were sent; raise memory.size to keep more of them"
             );
         }
     }
 
-    /// The stream was cut off behind what was read: how many entries are gone, nobody knows. Told once a minute at
+    /// The feed was cut off behind what was read: how many entries are gone, nobody knows. Told once a minute at
     /// most, and of each gap once.
-    pub(super) fn note_gap(&mut self, cursor: (u64, u64)) {
+    pub(super) fn note_gap(&mut self, cursor: Cursor) {
         self.gap = cursor;
         self.engine.counters().count(Counter::TransportDropped);
         let now = clock::since_boot();
@@ -166,19 +166,18 @@ impl Agent<'_> {
             return;
         }
         self.gap_told = Some(now);
+        let transport = self.cluster.transport.name();
         log::warn!(
-            "redis: the stream was cut off before this node had read it: sessions and removals of other nodes are \
-             missing here; was this node away for long, or does something trim the stream?"
+            "{transport}: the feed was cut off before this node had read it: sessions and removals of other nodes are \
+             missing here; was this node away for long, or does something trim the feed?"
         );
     }
 
     /// Takes in what others wrote; how many entries there were.
     pub(super) fn receive(&mut self) -> Pass<usize> {
         let cursor = self.store.stream_cursor();
-        let mut caution = self.caution;
-        let news = self.link()?.news(cursor, &mut caution);
-        self.caution = caution;
-        let news = news?;
+        let Some(feed) = self.channel()?.feed() else { return Ok(0) };
+        let news = feed.news(cursor)?;
         let passed_over = news.passed_over as u64;
         self.engine.counters().add(Counter::TransportRejectedFormat, passed_over);
         for bytes in &news.entries {
@@ -195,8 +194,8 @@ impl Agent<'_> {
     fn outgoing(&self, meta: &Meta, value: &Zeroizing<Vec<u8>>) -> Vec<Outgoing> {
         let now = clock::now();
         let expires = UnixMillis::from_secs(meta.expires.into());
-        let exchange = self.cluster.exchange;
-        if exchange == Exchange::None || expires <= now {
+        let delivery = self.cluster.delivery;
+        if delivery == Delivery::None || expires <= now {
             return Vec::new();
         }
         let entry = |kind, label, plain: &[u8]| {
@@ -207,8 +206,8 @@ impl Agent<'_> {
         match meta.kind {
             Kind::Session => {
                 let Some(plain) = message(meta, value).encode() else { return Vec::new() };
-                let item = match exchange {
-                    Exchange::Keyed => self
+                let item = match delivery {
+                    Delivery::Vault => self
                         .seal(Label::Lookup, &meta.key, &plain)
                         .map(|sealed| Outgoing::Session(meta.key, sealed, expires.since(now))),
                     _ => entry(message::Kind::Session, Label::Session, &plain),
@@ -217,7 +216,7 @@ impl Agent<'_> {
             }
             Kind::Removal => {
                 let removal = Removal { until: meta.expires }.encode();
-                let forget = (exchange == Exchange::Keyed).then_some(Outgoing::Forget(meta.key));
+                let forget = (delivery == Delivery::Vault).then_some(Outgoing::Forget(meta.key));
                 let entry = entry(message::Kind::Removal, Label::Control, &removal);
                 forget.into_iter().chain(entry).collect()
             }
@@ -235,7 +234,7 @@ impl Agent<'_> {
         counters.count(Counter::TransportReceived);
         match entry.kind {
             message::Kind::Ring => self.ring.noticed = true,
-            message::Kind::Session if self.cluster.exchange == Exchange::None => {}
+            message::Kind::Session if self.cluster.delivery == Delivery::None => {}
             message::Kind::Session => self.take_session(&entry),
             message::Kind::Removal => self.take_removal(&entry),
         }

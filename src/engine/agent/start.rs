@@ -46,7 +46,7 @@ pub(in crate::engine) struct Upkeep {
 pub(super) struct Process {
     generation: u32,
     part: Mutex<Part>,
-    /// What was told of Redis, by all agents that the process had.
+    /// What was told of the transport, by all agents that the process had.
     pub(super) teller: Mutex<Teller<State>>,
 }
 

@@ -1,9 +1,9 @@
-//! How Redis does.
+//! How the transport does.
 //!
 //! Owns: nothing. Called by: the agent, which tells of changes, and [`super::start`], which remembers what was told.
 //! Threads and forks: plain values. Failure: none.
 
-/// How Redis does, as the metrics have it.
+/// How the transport does, as the metrics have it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum State {
     /// It was not asked yet.

@@ -19,7 +19,7 @@ use crate::cluster::seal::SecretId;
 /// Most ids in a line.
 const MOST_TOLD: usize = 3;
 
-/// By the name that it has in Redis.
+/// By the name that it has in the table.
 #[derive(Default)]
 pub(super) struct Unread(HashMap<Vec<u8>, Value>);
 

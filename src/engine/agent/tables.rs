@@ -1,29 +1,29 @@
-//! Reading the hashes that all nodes write to: what is ours is kept, what is not is taken out, a little at a time.
+//! Reading the tables that all nodes write to: what is ours is kept, what is not is taken out, a little at a time.
 //!
-//! Both hashes belong to the library alone (docs/redis-layout.md says so). Somebody who fills them with something else
+//! Both belong to the library alone. Somebody who fills them with something else
 //! keeps no node from finding what is in them; it costs each pass of the agent a bounded number of pages.
 
 use super::reading::{FIELDS, Fields, Reading};
 use super::{Agent, Left, Pass};
-use crate::cluster::redis::{Hash, LONGEST_VALUE, Trouble};
 use crate::cluster::seal::Label;
+use crate::cluster::transport::{Failure, LONGEST_VALUE, Table};
 use crate::ring::sharing::Field;
 use crate::stats::Counter;
 
 /// Most pages in one pass: sessions wait meanwhile.
 const PAGES_AT_ONCE: usize = 8;
 
-/// Most pages of one hash: about a million fields.
+/// Most pages of one table: about a million fields.
 const PAGES: usize = 16384;
 
 impl Agent<'_> {
-    /// What is in a hash; `None` while pages are left, which the next pass goes on with. Everything else in it is taken
+    /// What is in a table; `None` while pages are left, which the next pass goes on with. Everything else in it is taken
     /// out and counted.
-    pub(super) fn read(&mut self, hash: Hash, reading: &mut Reading) -> Pass<Option<Fields>> {
+    pub(super) fn read(&mut self, table: Table, reading: &mut Reading) -> Pass<Option<Fields>> {
         for _ in 0..PAGES_AT_ONCE {
-            let page = self.link()?.page(hash, reading.next)?;
-            let strange = self.sort(hash, page.fields, &mut reading.fields);
-            let taken = if strange.is_empty() { 0 } else { self.take_out(hash, &strange)? };
+            let page = self.channel()?.page(table, reading.next)?;
+            let strange = self.sort(table, page.fields, &mut reading.fields);
+            let taken = if strange.is_empty() { 0 } else { self.take_out(table, &strange)? };
             self.engine.counters().add(Counter::TransportRejectedFormat, page.dropped + taken);
             (reading.next, reading.pages) = (page.next, reading.pages + 1);
             if reading.next == 0 {
@@ -31,18 +31,23 @@ impl Agent<'_> {
             }
             if reading.pages >= PAGES || reading.fields.len() > 2 * FIELDS {
                 *reading = Reading::default();
-                return Err(Left::Trouble(Trouble::Refused("a hash of ours has no end".into())));
+                return Err(Left::Failed(Failure::Refused("a table of ours has no end".into())));
             }
         }
         Ok(None)
     }
 
     /// Keeps the fields that are ours; the names of the others.
-    fn sort(&self, hash: Hash, page: Vec<(Vec<u8>, Vec<u8>)>, fields: &mut Fields) -> Vec<Vec<u8>> {
+    fn sort(
+        &self,
+        table: Table,
+        page: Vec<(Vec<u8>, Vec<u8>)>,
+        fields: &mut Fields,
+    ) -> Vec<Vec<u8>> {
         let mut strange = Vec::new();
         for (name, value) in page {
             let is_known = fields.len() < FIELDS || fields.contains_key(&name);
-            if is_ours(hash, &name, &value) && (is_known || self.opens(hash, &name, &value)) {
+            if is_ours(table, &name, &value) && (is_known || self.opens(table, &name, &value)) {
                 fields.insert(name, value);
             } else {
                 strange.push(name);
@@ -51,29 +56,29 @@ impl Agent<'_> {
         strange
     }
 
-    fn opens(&self, hash: Hash, name: &[u8], value: &[u8]) -> bool {
-        let label = match hash {
-            Hash::Ring => Label::Ring,
-            Hash::Nodes => Label::Control,
+    fn opens(&self, table: Table, name: &[u8], value: &[u8]) -> bool {
+        let label = match table {
+            Table::Ring => Label::Ring,
+            Table::Nodes => Label::Control,
         };
         self.cluster.sealer.open(label, name, value).is_ok()
     }
 
     /// How many were taken out. Without permission they stay: they are passed over at the next reading too.
-    pub(super) fn take_out(&mut self, hash: Hash, fields: &[Vec<u8>]) -> Pass<u64> {
-        match self.link()?.take_out(hash, fields) {
-            Err(trouble) if trouble.is_refusal() => Ok(0),
+    pub(super) fn take_out(&mut self, table: Table, fields: &[Vec<u8>]) -> Pass<u64> {
+        match self.channel()?.take_out(table, fields) {
+            Err(failure) if failure.is_refusal() => Ok(0),
             taken => Ok(taken?),
         }
     }
 }
 
 /// Whether a field has a name and a length that we give.
-fn is_ours(hash: Hash, name: &[u8], value: &[u8]) -> bool {
-    match hash {
-        Hash::Ring => Field::parse(name)
+fn is_ours(table: Table, name: &[u8], value: &[u8]) -> bool {
+    match table {
+        Table::Ring => Field::parse(name)
             .is_some_and(|field| field == Field::Revocations || value.len() <= LONGEST_VALUE),
-        Hash::Nodes => {
+        Table::Nodes => {
             let is_digit = |byte: &u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
             name.len() == 16 && name.iter().all(is_digit) && value.len() <= LONGEST_VALUE
         }
@@ -92,12 +97,13 @@ mod tests {
     fn fields_of_ours_have_names_and_lengths_that_no_others_have() {
         let key = [&b"k"[..], &[0xff; 16]].concat();
         assert!(
-            is_ours(Hash::Ring, &key, &[0; LONGEST_VALUE]) && is_ours(Hash::Ring, b"r", &[0; 9000])
+            is_ours(Table::Ring, &key, &[0; LONGEST_VALUE])
+                && is_ours(Table::Ring, b"r", &[0; 9000])
         );
-        assert!(is_ours(Hash::Nodes, b"0123456789abcdef", &[0; LONGEST_VALUE]));
+        assert!(is_ours(Table::Nodes, b"0123456789abcdef", &[0; LONGEST_VALUE]));
         for name in [&b""[..], b"x", b"rr", &key[1..], b"0123456789ABCDEF", b"0123456789abcdef0"] {
-            assert!(!is_ours(Hash::Ring, name, b"") && !is_ours(Hash::Nodes, name, b""));
+            assert!(!is_ours(Table::Ring, name, b"") && !is_ours(Table::Nodes, name, b""));
         }
-        assert!(!is_ours(Hash::Ring, &key, &[0; LONGEST_VALUE + 1]));
+        assert!(!is_ours(Table::Ring, &key, &[0; LONGEST_VALUE + 1]));
     }
 }

@@ -1,23 +1,28 @@
-//! Where the agent is in the stream: what was cut off, and a stream that begins anew.
+//! Where the agent is in the feed: what was cut off, and a feed that begins anew.
 
 use std::time::Duration;
 
 use super::{Agent, Pass};
 use crate::clock::{self, UnixMillis};
+use crate::cluster::transport::Cursor;
 use crate::ring::CLOCKS_DIFFER;
 
-/// Of a stream that lost its end, what was added so long before its new end is read again.
+/// Of a feed that lost its end, what was added so long before its new end is read again.
 const READ_AGAIN: Duration = Duration::from_secs(60);
 
 impl Agent<'_> {
     /// Entries that were cut off before they were read are noticed here: at a new connection, and now and then while
-    /// there are some left to read. A stream that ends before what we have read began anew, or lost its end with a
+    /// there are some left to read. A feed that ends before what we have read began anew, or lost its end with a
     /// master that failed.
-    pub(super) fn look_at_stream(&mut self) -> Pass<()> {
-        let newest = self.link()?.newest()?;
+    pub(super) fn look_at_feed(&mut self) -> Pass<()> {
+        let Some(feed) = self.channel()?.feed() else { return Ok(()) };
+        let newest = feed.newest()?;
         let cursor = self.store.stream_cursor();
-        if newest != cursor && cursor != self.gap && self.link()?.lacks_some_after(cursor)? {
-            self.note_gap(cursor);
+        if newest != cursor && cursor != self.gap {
+            let Some(feed) = self.channel()?.feed() else { return Ok(()) };
+            if feed.lacks_some_after(cursor)? {
+                self.note_gap(cursor);
+            }
         }
         if newest < cursor {
             // What lies between was read, and is no gap.
@@ -28,10 +33,10 @@ impl Agent<'_> {
     }
 }
 
-/// Where to go on in a stream that ends before the cursor. Masters are replaced with the loss of seconds, not of
+/// Where to go on in a feed that ends before the cursor. Masters are replaced with the loss of seconds, not of
 /// minutes: what was read before that is not fetched by all nodes at once from the one that has just become master. But
 /// a cursor that no clock came to says nothing of when that was.
-fn read_again_from(newest: (u64, u64), cursor: (u64, u64), now: UnixMillis) -> (u64, u64) {
+fn read_again_from(newest: Cursor, cursor: Cursor, now: UnixMillis) -> Cursor {
     // Ids begin with the time, in milliseconds.
     let (newest, read) = (UnixMillis(newest.0), UnixMillis(cursor.0));
     if read <= now + CLOCKS_DIFFER { ((newest - READ_AGAIN).0, 0) } else { (0, 0) }
