@@ -217,6 +217,7 @@ static const struct {
     SSL_set_info_callback,
     SSL_get_info_callback,
     SSL_CTX_get_info_callback,
+    SSL_CTX_set_info_callback,
     SSL_get_rfd,
     SSL_get_state,
     SSL_up_ref,

@@ -6,12 +6,14 @@
 
 mod file;
 #[cfg(test)]
-mod forked;
+pub(crate) mod forked;
+mod loaded;
 mod lock;
 pub(crate) mod memory;
 mod outcome;
 mod output;
 #[cfg(feature = "reserve")]
+mod process;
 mod reserve;
 pub(crate) mod shared;
 pub(crate) mod thread_word;
@@ -29,8 +31,10 @@ pub(crate) use file::{
     FileLock, allocate, in_memory, is_allocated, lock_alone, lock_shared, name, open_nameless,
     open_private, open_private_existing, same_file,
 };
+pub(crate) use loaded::{file_of, object_of, unloaded_files};
 pub(crate) use lock::lock_within;
 pub(crate) use output::{remember_stdio, write as write_quietly, write_stderr};
+pub(crate) use process::process_mark;
 pub(crate) use time::{boot_clock, coarse_seconds, pause, wall_clock};
 
 use outcome::cvt;
@@ -124,32 +128,6 @@ pub(crate) fn secure_env(name: &str) -> Option<String> {
     // SAFETY: reading the auxiliary vector has no precondition.
     let raised = unsafe { libc::getauxval(libc::AT_SECURE) } != 0;
     if raised { None } else { std::env::var(name).ok() }
-}
-
-/// Where the object (program or library) begins that an address lies in; `None` when it lies in none.
-pub(crate) fn object_of(address: *const libc::c_void) -> Option<usize> {
-    // SAFETY: the structure is plain data that the call fills; no address is followed.
-    unsafe {
-        let mut found = std::mem::zeroed::<libc::Dl_info>();
-        (libc::dladdr(address, &raw mut found) != 0).then(|| found.dli_fbase.addr())
-    }
-}
-
-/// The name of the file (without its directory) that code at an address was loaded from, and where in it that is;
-/// `None` when the address lies in no such file.
-pub(crate) fn file_of(address: *const libc::c_void) -> Option<(Vec<u8>, usize)> {
-    // SAFETY: the structure is plain data that the call fills; no address is followed.
-    let (name, base) = unsafe {
-        let mut found = std::mem::zeroed::<libc::Dl_info>();
-        if libc::dladdr(address, &raw mut found) == 0 || found.dli_fname.is_null() {
-            return None;
-        }
-        // A C string that lives as long as the file is loaded, which it is while its code is somebody's callback.
-        #[allow(clippy::disallowed_methods, reason = "checked not to be null")]
-        let path = std::ffi::CStr::from_ptr(found.dli_fname).to_bytes();
-        (path.rsplit(|byte| *byte == b'/').next().unwrap_or_default().to_vec(), found.dli_fbase)
-    };
-    Some((name, address.addr().wrapping_sub(base.addr())))
 }
 
 /// The local address of a socket as bytes: port, and address of IPv4 or IPv6; zeros for what is no such socket.

@@ -329,6 +329,12 @@ unsafe extern "C" fn SSL_set_session_id_context(
 }
 
 #[unsafe(no_mangle)]
+unsafe extern "C" fn SSL_get_info_callback(ssl: *const SSL) -> Option<InfoCallback> {
+    // SAFETY: see above.
+    functions(ssl).and_then(|functions| unsafe { (functions.get_info_callback)(ssl) })
+}
+
+#[unsafe(no_mangle)]
 unsafe extern "C" fn SSL_set_info_callback(ssl: *mut SSL, callback: Option<InfoCallback>) {
     if let Some(functions) = functions(ssl) {
         // SAFETY: see above.

@@ -228,6 +228,7 @@ fn functions(handle: *mut c_void) -> Functions {
         ctx_set_allow_early_data_cb: find_or_absent(h, c"SSL_CTX_set_allow_early_data_cb"),
         set_allow_early_data_cb: find_or_absent(h, c"SSL_set_allow_early_data_cb"),
         set_session_id_context: find_or_absent(h, c"SSL_set_session_id_context"),
+        get_info_callback: find_or_absent(h, c"SSL_get_info_callback"),
         set_info_callback: find_or_absent(h, c"SSL_set_info_callback"),
         set_options: find_or_absent(h, c"SSL_set_options"),
         clear_options: find_or_absent(h, c"SSL_clear_options"),

@@ -71,10 +71,16 @@ impl Engine {
         if !self.knows_rules(policy) {
             return true;
         }
+        if self.is_marked(Judged::Unknown, visit.name) {
+            return false;
+        }
         match (self.store.served(self.place(visit), now), visit.judged) {
             (Served::By(print), Judged::Always { .. }) => print == policy.print(),
             (Served::By(print), _) => print == policy.print() && self.has_seen(visit, policy),
-            (Served::Nothing | Served::NoRoom, _) => self.has_seen(visit, policy),
+            (Served::Nothing, _) => self.has_seen(visit, policy),
+            (Served::NoRoom, judged) => {
+                self.has_seen(visit, policy) && !self.is_marked(judged, visit.name)
+            }
             (Served::Mixed, _) => false,
         }
     }
@@ -113,6 +119,8 @@ impl Engine {
         if let Some(hash) = self.seen_hash(visit.judged, visit.name, policy) {
             seen::remove(hash);
         }
+        // For which the node's table may have no room.
+        seen::insert(self.mark(visit.judged, visit.name));
     }
 
     fn place(&self, visit: &Visit<'_>) -> u64 {
@@ -123,11 +131,25 @@ impl Engine {
         self.seen_hash(visit.judged, visit.name, policy).is_some_and(seen::contains)
     }
 
+    /// Whether this program itself noted [`Engine::note_mixed`] for a name at a context.
+    fn is_marked(&self, judged: Judged, name: &[u8]) -> bool {
+        seen::contains(self.mark(judged, name))
+    }
+
+    fn mark(&self, judged: Judged, name: &[u8]) -> u64 {
+        let context = context_of(judged).map(u64::to_le_bytes);
+        self.store.name_hash(&[context.as_ref().map_or(&[], |it| it), b"mixed", name])
+    }
+
     fn seen_hash(&self, judged: Judged, name: &[u8], policy: Policy) -> Option<u64> {
-        let (Judged::Always { context } | Judged::WhereSeen { context }) = judged else {
-            return None;
-        };
-        let (context, print) = (context.to_le_bytes(), policy.print().to_le_bytes());
+        let (context, print) = (context_of(judged)?.to_le_bytes(), policy.print().to_le_bytes());
         Some(self.store.name_hash(&[&context, &print, name]))
+    }
+}
+
+fn context_of(judged: Judged) -> Option<u64> {
+    match judged {
+        Judged::Always { context } | Judged::WhereSeen { context } => Some(context),
+        Judged::Unknown => None,
     }
 }

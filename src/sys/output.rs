@@ -15,8 +15,12 @@ const SIGNALS: [c_int; 2] = [libc::SIGPIPE, libc::SIGXFSZ];
 /// What standard input, output and error were when the library was loaded.
 static FIRST: [First; 3] = [const { First::unknown() }; 3];
 
-/// Device and number of a file.
-struct First(AtomicU64, AtomicU64);
+/// A file: device, number, and when it was made, for another file may have the number of one that is gone.
+struct First {
+    device: AtomicU64,
+    number: AtomicU64,
+    made: AtomicU64,
+}
 
 const UNKNOWN: u64 = 0;
 /// The number of no file.
@@ -31,6 +35,7 @@ pub(crate) fn remember_stdio() {
         if first.is_unknown() {
             first.remember(
                 status(descriptor).map_or((0, CLOSED), |file| (file.st_dev, file.st_ino)),
+                time_made(descriptor),
             );
         }
     }
@@ -38,25 +43,31 @@ pub(crate) fn remember_stdio() {
 
 impl First {
     const fn unknown() -> Self {
-        First(AtomicU64::new(0), AtomicU64::new(UNKNOWN))
+        First {
+            device: AtomicU64::new(0),
+            number: AtomicU64::new(UNKNOWN),
+            made: AtomicU64::new(0),
+        }
     }
 
     fn is_unknown(&self) -> bool {
-        self.1.load(Ordering::Relaxed) == UNKNOWN
+        self.number.load(Ordering::Relaxed) == UNKNOWN
     }
 
     fn was_closed(&self) -> bool {
-        self.1.load(Ordering::Relaxed) == CLOSED
+        self.number.load(Ordering::Relaxed) == CLOSED
     }
 
-    fn remember(&self, (device, number): (u64, u64)) {
-        self.0.store(device, Ordering::Relaxed);
-        self.1.store(number, Ordering::Relaxed);
+    fn remember(&self, (device, number): (u64, u64), made: u64) {
+        self.device.store(device, Ordering::Relaxed);
+        self.made.store(made, Ordering::Relaxed);
+        self.number.store(number, Ordering::Relaxed);
     }
 
-    fn is(&self, file: &libc::stat) -> bool {
-        let first = (self.0.load(Ordering::Relaxed), self.1.load(Ordering::Relaxed));
+    fn is(&self, file: &libc::stat, descriptor: c_int) -> bool {
+        let first = (self.device.load(Ordering::Relaxed), self.number.load(Ordering::Relaxed));
         (file.st_dev, file.st_ino) == first
+            && time_made(descriptor) == self.made.load(Ordering::Relaxed)
     }
 }
 
@@ -75,6 +86,22 @@ fn status(descriptor: c_int) -> Option<libc::stat> {
     }
 }
 
+/// When a file was made, in nanoseconds; zero where its file system does not say.
+fn time_made(descriptor: c_int) -> u64 {
+    // SAFETY: the structure is plain data that the call may write; the path is empty.
+    unsafe {
+        let mut file = zeroed::<libc::statx>();
+        let path = c"".as_ptr();
+        let result =
+            libc::statx(descriptor, path, libc::AT_EMPTY_PATH, libc::STATX_BTIME, &raw mut file);
+        if result != 0 || file.stx_mask & libc::STATX_BTIME == 0 {
+            return 0;
+        }
+        let made = file.stx_btime;
+        made.tv_sec.cast_unsigned().wrapping_mul(1_000_000_000).wrapping_add(made.tv_nsec.into())
+    }
+}
+
 /// Whether lines may be written to what standard error is: inetd(8) gives its servers the client's connection as standard
 /// input, output and error, vsftpd does the same, and a program that closed standard error may get anything by that
 /// number, also a mailbox or a journal that is appended to. Another file than at first is a log if it is only appended to,
@@ -82,7 +109,7 @@ fn status(descriptor: c_int) -> Option<libc::stat> {
 /// is open under another descriptor too, or standard input and output are in order.
 fn is_for_lines(file: &libc::stat) -> bool {
     let [input, output, first] = &FIRST;
-    let is_first = first.is_unknown() || first.is(file);
+    let is_first = first.is_unknown() || first.is(file, libc::STDERR_FILENO);
     match file.st_mode & libc::S_IFMT {
         libc::S_IFSOCK => is_first && is_managers(file),
         libc::S_IFREG => {
@@ -112,7 +139,7 @@ fn is_doubled(file: &libc::stat) -> bool {
 /// by chance lost these as well, and got files or sockets by their numbers.
 fn is_in_order(descriptor: c_int, first: &First) -> bool {
     let is_device = |file: &libc::stat| file.st_mode & libc::S_IFMT == libc::S_IFCHR;
-    status(descriptor).is_some_and(|file| is_device(&file) || first.is(&file))
+    status(descriptor).is_some_and(|file| is_device(&file) || first.is(&file, descriptor))
 }
 
 /// Whether a socket is how a service manager reads standard error: one of the host, and not standard input too.

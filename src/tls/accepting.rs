@@ -36,9 +36,14 @@ impl Accepting {
     }
 }
 
-/// Under the preload the application cannot put its info callback in the place of ours.
+/// Whether nothing that the application does puts another info callback in the place of ours: the preload sees to that
+/// (`confirm::takes_over`).
+pub(super) fn keeps_info_callback(ssl: *mut SSL) -> bool {
+    real::is_interposed() && !is_quic(ssl)
+}
+
 pub(super) fn judged(attachment: &Attachment, ssl: *mut SSL) -> Judged {
-    if real::is_interposed() && !is_quic(ssl) {
+    if keeps_info_callback(ssl) {
         Judged::Always { context: attachment.number }
     } else {
         Judged::WhereSeen { context: attachment.number }

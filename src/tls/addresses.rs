@@ -2,19 +2,18 @@
 //!
 //! Owns: [`Table`]. Called by: [`super::removal`]. Threads: a table has locks that are held for a few instructions. An
 //! entry that is taken out by [`Table::take`] is not looked at any more when that returns, however long a thread that
-//! looks at it is not let run: so what it points to may be freed then. Forks: a child that finds a lock locked for ever does
-//! without. Failure: without memory there is no entry.
+//! looks at it is not let run: so what it points to may be freed then. Forks: where a child finds a lock that was held at
+//! the fork, it begins that part of the table anew. Failure: without memory there is no entry.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::process;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::Duration;
 
 use parking_lot::{Mutex, MutexGuard};
 
-use crate::sys::{lock_within, memory};
+use crate::sys::{lock_within, memory, process_mark};
 
 /// Values by address.
 pub(super) struct Table<V>([Shard<V>; SHARDS]);
@@ -30,8 +29,14 @@ struct Shard<V> {
     entries: Mutex<Entries<V>>,
     /// An entry could not be taken out, and what it points to may be gone.
     is_spoiled: AtomicBool,
-    /// The process of the thread that has the lock to look at an entry; 0: none has.
-    looks: AtomicU32,
+    /// The process ([`process_mark`]) of the thread that has the lock; 0: none has.
+    holder: AtomicU64,
+}
+
+/// The entries of a shard, locked.
+struct Held<'a, V> {
+    holder: &'a AtomicU64,
+    entries: MutexGuard<'a, Entries<V>>,
 }
 
 impl<V> Table<V> {
@@ -41,10 +46,10 @@ impl<V> Table<V> {
 
     /// Sets the value for an address. Whether there was memory.
     pub(super) fn put(&self, address: usize, value: V) -> bool {
-        let Some(mut entries) = self.shard(address).lock() else { return false };
-        let is_kept = has_place(&mut entries);
+        let Some(mut held) = self.shard(address).lock() else { return false };
+        let is_kept = has_place(&mut held.entries);
         if is_kept {
-            entries.insert(address, value);
+            held.entries.insert(address, value);
         }
         is_kept
     }
@@ -52,11 +57,11 @@ impl<V> Table<V> {
     /// Takes an entry out. Afterwards nobody looks at it.
     pub(super) fn take(&self, address: usize) -> Option<V> {
         let shard = self.shard(address);
-        let Some(mut entries) = shard.lock() else {
+        let Some(mut held) = shard.lock() else {
             shard.spoil();
             return None;
         };
-        entries.remove(&address)
+        held.entries.remove(&address)
     }
 
     /// Calls `look` with the entry of an address, which is not taken out until that is over.
@@ -81,39 +86,69 @@ impl<V> Shard<V> {
         Shard {
             entries: Mutex::new(HashMap::with_hasher(BuildHasherDefault::new())),
             is_spoiled: AtomicBool::new(false),
-            looks: AtomicU32::new(0),
+            holder: AtomicU64::new(0),
         }
     }
 
     /// `None` from the first time on that the lock was waited for in vain.
-    fn lock(&self) -> Option<MutexGuard<'_, Entries<V>>> {
+    fn lock(&self) -> Option<Held<'_, V>> {
         if self.is_spoiled.load(Ordering::SeqCst) {
             return None;
         }
-        let entries = lock_within(&self.entries, PATIENCE);
-        if entries.is_none() {
+        let entries = self
+            .entries
+            .try_lock()
+            .or_else(|| self.inherit())
+            .or_else(|| lock_within(&self.entries, PATIENCE));
+        let Some(entries) = entries else {
             self.is_spoiled.store(true, Ordering::SeqCst);
+            return None;
+        };
+        self.holder.store(process_mark(), Ordering::SeqCst);
+        let held = Held { holder: &self.holder, entries };
+        // Either this is seen now, or the above by who spoils the shard.
+        (!self.is_spoiled.load(Ordering::SeqCst)).then_some(held)
+    }
+
+    /// The lock, where a thread of the process that this one was forked off had it then: that thread is not here, and what
+    /// it was changing is left alone.
+    #[cold]
+    fn inherit(&self) -> Option<MutexGuard<'_, Entries<V>>> {
+        let (own, holder) = (process_mark(), self.holder.load(Ordering::SeqCst));
+        let is_left = holder != 0 && holder != own;
+        if !is_left
+            || self
+                .holder
+                .compare_exchange(holder, own, Ordering::SeqCst, Ordering::SeqCst)
+                .is_err()
+        {
+            return None;
         }
-        entries.filter(|_| !self.is_spoiled.load(Ordering::SeqCst))
+        // SAFETY: the lock is held, and by no thread of this process: whoever took it here would have marked it so. One
+        // thread replaces the mark, and this is it.
+        let mut entries = unsafe { self.entries.make_guard_unchecked() };
+        std::mem::forget(std::mem::take(&mut *entries));
+        Some(entries)
     }
 
     fn look<R>(&self, look: impl FnOnce(&mut Entries<V>) -> Option<R>) -> Option<R> {
-        let mut entries = self.lock()?;
-        self.looks.store(process::id(), Ordering::SeqCst);
-        // Either this is seen now, or the above by who spoils the shard.
-        let is_sound = !self.is_spoiled.load(Ordering::SeqCst);
-        let result = is_sound.then(|| look(&mut entries)).flatten();
-        self.looks.store(0, Ordering::SeqCst);
-        result
+        look(&mut self.lock()?.entries)
     }
 
     /// The lock cannot be had to take an entry out: from now on no entry is followed. Who looks at one just now holds the
     /// lock, and is waited for, but not a thread of the process that this one was forked off.
     fn spoil(&self) {
         self.is_spoiled.store(true, Ordering::SeqCst);
-        while self.looks.load(Ordering::SeqCst) == process::id() {
+        while self.holder.load(Ordering::SeqCst) == process_mark() {
             thread::yield_now();
         }
+    }
+}
+
+impl<V> Drop for Held<'_, V> {
+    /// The lock itself is given back after this.
+    fn drop(&mut self) {
+        self.holder.store(0, Ordering::SeqCst);
     }
 }
 
@@ -148,6 +183,7 @@ impl Hasher for Hash {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::sys::forked::holds_in_a_child;
 
     const ADDRESS: usize = 4096;
 
@@ -189,8 +225,21 @@ mod tests {
     fn who_looked_at_an_entry_when_the_process_was_forked_is_not_waited_for() {
         let table = table_with_an_entry();
         let shard = table.shard(ADDRESS);
-        shard.looks.store(process::id() + 1, Ordering::SeqCst);
+        shard.holder.store(process_mark() + 1, Ordering::SeqCst);
         shard.spoil();
+    }
+
+    #[test]
+    fn a_lock_that_was_held_at_a_fork_is_the_childs_at_once_and_its_entries_are_gone() {
+        let table = table_with_an_entry();
+        let held = table.shard(ADDRESS).lock();
+        assert!(holds_in_a_child(|| {
+            table.look_at(ADDRESS, |()| ()).is_none()
+                && table.put(ADDRESS, ())
+                && table.take(ADDRESS) == Some(())
+        }));
+        drop(held);
+        assert_eq!(table.take(ADDRESS), Some(()));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use parking_lot::{Mutex, MutexGuard};
 use super::application::Wishes;
 use super::ex_data::{Place, unmarked};
 use super::guard::guarded;
+use super::random::random;
 use super::sys::{
     self, SSL_OP_NO_ANTI_REPLAY, SSL_OP_NO_TICKET, SSL_SESS_CACHE_CLIENT,
     SSL_SESS_CACHE_NO_AUTO_CLEAR, SSL_SESS_CACHE_NO_INTERNAL, SSL_SESS_CACHE_NO_INTERNAL_LOOKUP,
@@ -85,8 +86,7 @@ impl Attachment {
     /// `ctx` is a valid context that no other thread uses meanwhile.
     pub(super) unsafe fn new(engine: Arc<Engine>, ctx: *mut SSL_CTX, number: u64) -> Self {
         let mut private_number = [0; 16];
-        // Without randomness there are no keys either.
-        let _ = crate::sys::random(&mut private_number);
+        let _ = random(&mut private_number);
         Attachment {
             engine,
             trust: Trust::default(),

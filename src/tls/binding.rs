@@ -29,7 +29,7 @@ pub(super) fn session_binding(
     let keeps_to = handshake.connection.keeps_to(serving);
     if !keeps_to
         || !policy::admits_resumption(ssl, bound.is_some())
-        || policy::has_outlived_rules(engine, serving, ssl)
+        || policy::has_outlived_rules(engine, ssl)
     {
         return None;
     }

@@ -164,9 +164,11 @@ fn make_id(slot: Slot, ssl: *mut SSL) -> NewId {
     let now = clock::now();
     // SAFETY: the callback of this connection is running, and this is the only reference in it.
     let handshake = unsafe { Handshake::of(ssl, now) };
-    let (Some(handshake), Some(attachment)) = (handshake, slot.attachment_for(ssl)) else {
-        return NewId::None;
+    let Some(handshake) = handshake else {
+        let is_to_end = confirm::is_beyond_judgement(ssl);
+        return if is_to_end { NewId::EndHandshake } else { NewId::None };
     };
+    let Some(attachment) = slot.attachment_for(ssl) else { return NewId::None };
     confirm::conclude(ssl, handshake);
     if handshake.refused {
         return NewId::EndHandshake;
@@ -217,6 +219,8 @@ fn keep_session(attachment: &Attachment, slot: Slot, ssl: *mut SSL, session: Ses
     attachment.note_id_context(session.has_id_context());
     // SAFETY: the callback of this connection is running, and this is the only reference in it.
     let Some(handshake) = (unsafe { Handshake::of(ssl, clock::now()) }) else {
+        // It is not kept, and its policy is known.
+        let _ = confirm::is_beyond_judgement(ssl);
         return engine.counters().count(Counter::SessionsDropped);
     };
     // What was consumed is replaced now: a handshake that begins anew must not find it.

@@ -1,5 +1,8 @@
 //! Which function a pointer means, in a way that is the same in every process: the file that it lies in, and where.
 //!
+//! Another file may be loaded at the same address later (dlclose(3)), so what is known ends with each file that is
+//! unloaded.
+//!
 //! Owns: a cache of the functions asked for last. Called by: [`super::rules`]. Threads and forks: nobody waits; who
 //! finds the cache in use asks the dynamic linker again. Failure: `None`.
 
@@ -11,16 +14,23 @@ use crate::sys;
 /// How many functions a process remembers.
 const REMEMBERED: usize = 16;
 
-/// The file's name and the function's place in it.
+/// The file and the function's place in it.
 type Identity = Box<[u8]>;
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Known {
+    address: usize,
+    /// How many files had been unloaded then.
+    unloaded: u64,
+}
 
 /// The identity of a function; `None` where it lies in no file, as those that a program generates.
 ///
 /// The same program of another version has its functions at other places: its sessions are then those of other rules.
 pub(super) fn identity(function: *const c_void) -> Option<Identity> {
-    static KNOWN: Recent<usize, Option<Identity>, REMEMBERED> = Recent::new();
-    let address = function.addr();
-    KNOWN.get_or(|other| *other == address, || (address, find(function)))
+    static KNOWN: Recent<Known, Option<Identity>, REMEMBERED> = Recent::new();
+    let known = Known { address: function.addr(), unloaded: sys::unloaded_files() };
+    KNOWN.get_or(|other| *other == known, || (known, find(function)))
 }
 
 fn find(function: *const c_void) -> Option<Identity> {

@@ -19,7 +19,7 @@ use std::ffi::c_int;
 
 use openssl_sys::{SSL, SSL_CTX};
 
-use super::accepting::Accepting;
+use super::accepting::{Accepting, keeps_info_callback};
 use super::attachment::Attachment;
 use super::connection::{has_begun_to_answer, is_finished, is_quic, is_resumed, is_tls13};
 use super::cut::Cut;
@@ -38,13 +38,45 @@ use crate::engine::{Engine, Policy};
 use crate::log::Once;
 use crate::sys::thread_word::ThreadWord;
 
+/// Gives a context that has no info callback one that does nothing, so that a connection shows whether the application took
+/// its own off.
+///
+/// # Safety
+/// `ctx` is a valid context that no other thread uses meanwhile.
+pub(super) unsafe fn put_blank(ctx: *mut SSL_CTX) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        if sys::SSL_CTX_get_info_callback(ctx).is_none() {
+            sys::SSL_CTX_set_info_callback(ctx, Some(BLANK));
+        }
+    }
+}
+
+/// Takes it off again.
+///
+/// # Safety
+/// As for [`put_blank`].
+pub(super) unsafe fn take_blank(ctx: *mut SSL_CTX) {
+    // SAFETY: as the caller promises.
+    unsafe {
+        if is_same(sys::SSL_CTX_get_info_callback(ctx), Some(BLANK)) {
+            sys::SSL_CTX_set_info_callback(ctx, None);
+        }
+    }
+}
+
+/// One address for the function, to know it again by.
+static BLANK: InfoCallback = blank;
+
+unsafe extern "C" fn blank(_: *const SSL, _: c_int, _: c_int) {}
+
 /// From now on this handshake is judged, first when the ServerHello is due.
 pub(super) fn ask(ssl: *mut SSL, handshake: &mut Handshake) {
     handshake.is_asked = true;
     handshake.is_judged = false;
     // SAFETY: `ssl` is the connection whose callback is running; the function has the signature that OpenSSL documents.
     unsafe {
-        let current = sys::SSL_get_info_callback(ssl);
+        let current = (libssl().get_info_callback)(ssl);
         if !is_judge(current) {
             handshake.info_callback = current;
             (libssl().set_info_callback)(ssl, Some(JUDGE));
@@ -53,7 +85,7 @@ pub(super) fn ask(ssl: *mut SSL, handshake: &mut Handshake) {
 }
 
 /// Whether the application left our info callback in place when it chose the virtual host, or would have. `None` where that
-/// is not known: the connection got none of ours, and has one that is not its context's either.
+/// is not known: the connection got none of ours, and has not its context's either.
 pub(super) fn leaves_callback(
     ssl: *mut SSL,
     handshake: &Handshake,
@@ -62,27 +94,39 @@ pub(super) fn leaves_callback(
     if handshake.is_asked {
         return Some(handshake.is_watched);
     }
+    if keeps_info_callback(ssl) {
+        return Some(true);
+    }
     // SAFETY: `ssl` is the connection whose callback is running, which keeps both contexts alive.
     let (current, inherited) = unsafe {
         let ctx = accepting.map_or_else(|| openssl_sys::SSL_get_SSL_CTX(ssl), Attachment::ctx);
-        (sys::SSL_get_info_callback(ssl), callback_of_context(ctx))
+        ((libssl().get_info_callback)(ssl), callback_of_context(ctx))
     };
-    (current.is_none() || is_same(current, inherited)).then_some(true)
+    // A context that is attached has one: who has none lost it.
+    (current.is_some() && is_same(current, inherited)).then_some(true)
 }
 
 /// The application sets an info callback on a connection: whether ours keeps the place and calls that one.
 pub(super) fn takes_over(ssl: *mut SSL, callback: Option<InfoCallback>) -> bool {
-    // SAFETY: the application vouches for the connection, and calls nothing else on it meanwhile: this is the only
-    // reference to its handshake.
-    let handshake = unsafe {
-        if ssl.is_null() || is_quic(ssl) || !is_judge(sys::SSL_get_info_callback(ssl)) {
-            return false;
-        }
-        Handshake::current(ssl)
-    };
-    let Some(handshake) = handshake else { return false };
+    let Some(handshake) = handshake_of_judge(ssl) else { return false };
     handshake.info_callback = callback.filter(|callback| !is_judge(Some(*callback)));
     true
+}
+
+/// The application asks for a connection's info callback: its own, where ours has the place.
+pub(super) fn taken_over(ssl: *mut SSL) -> Option<Option<InfoCallback>> {
+    handshake_of_judge(ssl).map(|handshake| handshake.info_callback)
+}
+
+/// The handshake of a connection that the application calls a function of, while our info callback is in place.
+fn handshake_of_judge<'a>(ssl: *mut SSL) -> Option<&'a mut Handshake> {
+    // SAFETY: the application vouches for the connection, and calls nothing else on it meanwhile: this is the only
+    // reference to its handshake.
+    unsafe {
+        let is_in_place =
+            !ssl.is_null() && !is_quic(ssl) && is_judge((libssl().get_info_callback)(ssl));
+        if is_in_place { Handshake::current(ssl) } else { None }
+    }
 }
 
 fn is_same(one: Option<InfoCallback>, other: Option<InfoCallback>) -> bool {
@@ -123,6 +167,10 @@ unsafe extern "C" fn judge(ssl: *const SSL, position: c_int, value: c_int) {
         let (mut saved, mut was_ours) = (None, false);
         if let Some(handshake) = Handshake::current(ssl) {
             if handshake.is_in_callback {
+                // Or it was left without returning, by longjmp(3) or an exception.
+                if is_step(position) {
+                    contained(|| conclude(ssl, handshake));
+                }
                 return;
             }
             if position == SSL_CB_HANDSHAKE_START {
@@ -137,9 +185,7 @@ unsafe extern "C" fn judge(ssl: *const SSL, position: c_int, value: c_int) {
         if let Some(handshake) = Handshake::current(ssl) {
             handshake.is_in_callback = false;
             // OpenSSL calls a function that was taken off until it returns to the application.
-            if matches!(position, SSL_CB_ACCEPT_LOOP | SSL_CB_HANDSHAKE_DONE)
-                && !handshake.is_judged
-            {
+            if is_step(position) && !handshake.is_judged {
                 contained(|| look(ssl, handshake, position));
             }
         } else {
@@ -148,33 +194,48 @@ unsafe extern "C" fn judge(ssl: *const SSL, position: c_int, value: c_int) {
     }
 }
 
+fn is_step(position: c_int) -> bool {
+    matches!(position, SSL_CB_ACCEPT_LOOP | SSL_CB_HANDSHAKE_DONE)
+}
+
 /// The application has written over what was remembered of this handshake: nothing can be judged. Where there are rules,
 /// nothing that was resumed comes into force.
 fn give_up(ssl: *mut SSL) {
     // SAFETY: `ssl` is the connection whose callback is running, which keeps its context alive.
     unsafe {
         // An application that found ours on another connection may call it for this one, which has none.
-        if !is_judge(sys::SSL_get_info_callback(ssl)) {
+        if !is_judge((libssl().get_info_callback)(ssl)) {
             return;
         }
         let ctx = openssl_sys::SSL_get_SSL_CTX(ssl);
         (libssl().set_info_callback)(ssl, callback_of_context(ctx));
     }
-    let knows_rules =
-        |it: &&Attachment| it.engine.has_rules() || !policy::is_public(&it.engine, Some(it), ssl);
-    let Some(attachment) = Attachment::serving(ssl).filter(knows_rules) else { return };
-    if is_resumed(ssl) && !is_quic(ssl) && !is_finished(ssl) {
-        guarded(|| note_unjudged(attachment, ssl));
+    if is_beyond_judgement(ssl) {
         // SAFETY: as above.
         unsafe { Cut::end(ssl) }.stay();
-        note_ended();
     }
 }
 
-/// The context that accepted the connection is not known: where the application did not switch, it is the one that serves.
+/// Whether a session was resumed where there are rules, in a handshake of which nothing is remembered. Then it is to end.
+/// Rules that serve here are known to the node from now on.
+pub(super) fn is_beyond_judgement(ssl: *mut SSL) -> bool {
+    let Some(attachment) = Attachment::serving(ssl) else { return false };
+    let engine = &attachment.engine;
+    if !policy::is_public(engine, Some(attachment), ssl) {
+        engine.note_rules();
+    }
+    let is_to_end = engine.has_rules() && is_resumed(ssl) && !is_quic(ssl) && !is_finished(ssl);
+    if is_to_end {
+        guarded(|| note_unjudged(attachment, ssl));
+        note_ended();
+    }
+    is_to_end
+}
+
+/// The context that accepted the connection is not known.
 fn note_unjudged(attachment: &Attachment, ssl: *mut SSL) {
     let (engine, name) = (&attachment.engine, ServerName::negotiated(ssl));
-    let visit = Accepting::of(attachment, ssl).visit(name.as_bytes());
+    let visit = Accepting::UNKNOWN.visit(name.as_bytes());
     engine.note_mixed(&visit, policy::serving(engine, ssl), clock::now());
 }
 
@@ -189,7 +250,7 @@ fn application_callback(
     saved.or_else(|| {
         // SAFETY: `ssl` is the connection whose callback is running; the getters touch nothing else.
         unsafe {
-            let current = sys::SSL_get_info_callback(ssl);
+            let current = (libssl().get_info_callback)(ssl);
             let is_ours = is_judge(current) || was_ours && current.is_none();
             is_ours.then(|| callback_of_context(openssl_sys::SSL_get_SSL_CTX(ssl)))?
         }
@@ -219,7 +280,7 @@ unsafe fn pass_on(callback: InfoCallback, ssl: *mut SSL, position: c_int, value:
 /// Judges, and takes our callback off when no later step can change the result.
 fn look(ssl: *mut SSL, handshake: &mut Handshake, position: c_int) {
     // SAFETY: `ssl` is the connection whose callback is running.
-    let is_in_place = is_judge(unsafe { sys::SSL_get_info_callback(ssl) });
+    let is_in_place = is_judge(unsafe { (libssl().get_info_callback)(ssl) });
     // An application's callback in the place of ours may call ours.
     handshake.is_watched |= is_in_place;
     handshake.is_answered();

@@ -53,13 +53,21 @@ fn reads_client_hello(ssl: *mut SSL, state: c_int) -> bool {
     if known != UNKNOWN {
         return state == known;
     }
-    // SAFETY: the connection is valid in its callback; the text is a constant of OpenSSL's, four letters long at least.
-    let name = unsafe { openssl_sys::SSL_state_string(ssl).cast::<[u8; 4]>().read_unaligned() };
-    let is_it = name == *b"TRCH";
+    let is_it = state_name(ssl) == *b"TRCH";
     if is_it {
         NUMBER.store(state, Ordering::Relaxed);
     }
     is_it
+}
+
+/// Whether an error has ended the connection (SSL_state_string(3): "SSLERR").
+pub(super) fn has_failed(ssl: *mut SSL) -> bool {
+    state_name(ssl) == *b"SSLE"
+}
+
+fn state_name(ssl: *mut SSL) -> [u8; 4] {
+    // SAFETY: the connection is valid in its callback; the text is a constant of OpenSSL's, four letters long at least.
+    unsafe { openssl_sys::SSL_state_string(ssl).cast::<[u8; 4]>().read_unaligned() }
 }
 
 /// Whether the connection's handshake is over.

@@ -45,6 +45,7 @@ pub struct Functions {
     pub ctx_set_allow_early_data_cb: unsafe extern "C" fn(*mut SSL_CTX, Option<AllowEarlyDataCallback>, *mut c_void),
     pub set_allow_early_data_cb: unsafe extern "C" fn(*mut SSL, Option<AllowEarlyDataCallback>, *mut c_void),
     pub set_session_id_context: unsafe extern "C" fn(*mut SSL, *const c_uchar, c_uint) -> c_int,
+    pub get_info_callback: unsafe extern "C" fn(*const SSL) -> Option<InfoCallback>,
     pub set_info_callback: unsafe extern "C" fn(*mut SSL, Option<InfoCallback>),
     pub set_options: unsafe extern "C" fn(*mut SSL, u64) -> u64,
     pub clear_options: unsafe extern "C" fn(*mut SSL, u64) -> u64,

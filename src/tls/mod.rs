@@ -31,6 +31,7 @@ mod name;
 mod notes;
 mod pause;
 mod policy;
+mod random;
 mod real;
 mod removal;
 mod rules;

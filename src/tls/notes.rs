@@ -7,6 +7,7 @@ use openssl_sys::{CRYPTO_EX_DATA, SSL_CTX};
 
 use super::ex_data::{Place, give, unmarked};
 use super::guard::contained;
+use super::random::random;
 use super::{attachment, sys};
 use crate::engine::seen;
 
@@ -26,8 +27,7 @@ fn new_number() -> u64 {
     // What is seen of this context is to be shared with children.
     seen::prepare();
     let mut bytes = [0; 8];
-    // Without randomness there are no keys either.
-    let _ = crate::sys::random(&mut bytes);
+    let _ = random(&mut bytes);
     u64::from_le_bytes(bytes)
 }
 

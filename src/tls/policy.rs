@@ -81,10 +81,10 @@ pub(super) fn admits_resumption(ssl: *mut SSL, by_session: bool) -> bool {
     by_session || !is_resumed(ssl) && has_certificate_cipher(ssl)
 }
 
-/// Whether the session holds a client's certificate where anybody gets in: it was verified under rules that the application
-/// has lifted since, so the session would show it to servers with other rules.
-pub(super) fn has_outlived_rules(engine: &Engine, serving: Policy, ssl: *mut SSL) -> bool {
-    serving.is_public()
+/// Whether the session holds a client's certificate where nobody is asked for one: it was verified under rules that the
+/// application has lifted since, so the session would show it to servers with other rules.
+pub(super) fn has_outlived_rules(engine: &Engine, ssl: *mut SSL) -> bool {
+    !verifies_client(ssl)
         && engine.config().resumption.bind != Bind::Off
         && !lacks_client_certificate(ssl)
 }

@@ -49,6 +49,7 @@ static LINKED: Functions = Functions {
     ctx_set_allow_early_data_cb: sys::SSL_CTX_set_allow_early_data_cb,
     set_allow_early_data_cb: sys::SSL_set_allow_early_data_cb,
     set_session_id_context: sys::SSL_set_session_id_context,
+    get_info_callback: sys::SSL_get_info_callback,
     set_info_callback: sys::SSL_set_info_callback,
     set_options: sys::SSL_set_options,
     clear_options: sys::SSL_clear_options,

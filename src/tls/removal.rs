@@ -14,8 +14,8 @@
 //! SSL_free(3) first frees a connection's ex_data and then removes its session, on the same thread; since version 3.2 it
 //! is the other way round, and the connection has no reference left by then.
 //!
-//! A handshake begins with an empty error queue, so an error of libssl's in it is its own. Later the queue may hold
-//! anything.
+//! Of a connection that fails OpenSSL removes the session once, right after it has put the connection into its state of
+//! error. What is removed in another state, or after that, the application removes.
 //!
 //! What lies in ex_data may be written over by the application; that OpenSSL calls our function there when it frees a
 //! connection, and says which, may not. So only what is in [`ALIVE`], which that function maintains, is followed; the rest are
@@ -31,7 +31,7 @@ use std::ptr::NonNull;
 use openssl_sys::SSL;
 
 use super::addresses::Table;
-use super::connection::{FINISHED_LEN, clients_finished};
+use super::connection::{FINISHED_LEN, clients_finished, has_failed};
 use super::hidden;
 use super::session::Session;
 use super::sys;
@@ -46,13 +46,14 @@ static HOLDERS: Table<Holder> = Table::new();
 /// OpenSSL 3.2.0, by OpenSSL_version_num(3).
 const FREES_SESSIONS_FIRST: c_ulong = 0x3020_0000;
 
-/// The session of the connection that this thread frees.
+/// The session of the connection that this thread frees, by [`word_of`]; 0: none. OpenSSL may not tell us that it removed
+/// that: then it stands here until this thread has to do with a connection again.
 static FREED: ThreadWord = ThreadWord::new();
 
 struct Alive {
     ssl: NonNull<SSL>,
-    /// OpenSSL has removed its session, as it frees the connection.
-    is_removed: bool,
+    /// The session that OpenSSL has removed, as the connection failed or was freed: it does so once.
+    removed: usize,
 }
 
 // SAFETY: the connection is looked at while it is not taken out alone, and only in ways that OpenSSL makes safe between
@@ -80,6 +81,7 @@ pub(super) struct Held {
 impl Held {
     /// A callback of the connection runs, which is not of QUIC.
     pub(super) fn begin(&mut self, ssl: *mut SSL) {
+        forget_freed();
         self.is_listed = self.is_listed || connection_begins(ssl);
     }
 
@@ -131,8 +133,8 @@ fn address(session: Session) -> usize {
 /// A connection of an attached context begins, not of QUIC. [`connection_is_freed`] has to be called for it. Whether there
 /// was memory.
 pub(super) fn connection_begins(ssl: *mut SSL) -> bool {
-    NonNull::new(ssl)
-        .is_some_and(|alive| ALIVE.put(ssl.addr(), Alive { ssl: alive, is_removed: false }))
+    forget_freed();
+    NonNull::new(ssl).is_some_and(|alive| ALIVE.put(ssl.addr(), Alive { ssl: alive, removed: 0 }))
 }
 
 /// A connection is being freed: what is left of it is its session, unless OpenSSL has freed that first.
@@ -152,7 +154,20 @@ pub(super) unsafe fn connection_is_freed(ssl: *mut SSL) {
     };
     // OpenSSL removes none without an id.
     let removed = session.filter(|session| !session.id().is_empty());
-    FREED.set(removed.map_or(0, address));
+    FREED.set(removed.map_or(0, word_of));
+}
+
+fn forget_freed() {
+    if FREED.get() != 0 {
+        FREED.set(0);
+    }
+}
+
+/// Tells one session from the next, also from one that has its address later; never zero.
+fn word_of(session: Session) -> usize {
+    let mut word = [0; size_of::<usize>()];
+    word.iter_mut().zip(session.id()).for_each(|(byte, of_id)| *byte = *of_id);
+    usize::from_ne_bytes(word).max(1)
 }
 
 /// Whether OpenSSL removes the session of a connection that it frees. It leaves that of an unfinished handshake alone.
@@ -170,35 +185,40 @@ unsafe fn is_unclean(ssl: *mut SSL) -> bool {
 /// Whether OpenSSL removes this session by itself, or it was never more than one that is being made, or a connection in the
 /// other role has it. To be called for each removal, before anything changes the error queue.
 pub(super) fn is_of_openssl(session: Session) -> bool {
-    let freed = FREED.get();
-    if freed != 0 {
+    if FREED.get() == word_of(session) {
         FREED.set(0);
-    }
-    if freed == address(session) || !session.has_master_key() {
         return true;
     }
-    // SAFETY: reads this thread's queue.
-    let error = unsafe { openssl_sys::ERR_peek_last_error() };
-    let is_of_ssl = openssl_sys::ERR_GET_LIB(error) == sys::ERR_LIB_SSL;
-    let is_eof = openssl_sys::ERR_GET_REASON(error) == sys::SSL_R_UNEXPECTED_EOF_WHILE_READING;
+    if !session.has_master_key() {
+        return true;
+    }
     match state_of_holder(address(session)) {
-        Some(State::Handshake) => is_of_ssl,
-        Some(State::Failed) => is_of_ssl && is_eof,
-        Some(State::Freed | State::Connects) => true,
-        Some(State::Established) | None => false,
+        Some(State::NotInForce | State::Freed | State::Connects) => true,
+        Some(State::Failed) => is_end_of_stream(),
+        Some(State::Other) | None => false,
     }
 }
 
-/// What a connection does that has the session in question.
+/// Whether the last error is that the peer closed the connection without a close_notify alert.
+fn is_end_of_stream() -> bool {
+    // SAFETY: reads this thread's queue.
+    let error = unsafe { openssl_sys::ERR_peek_last_error() };
+    openssl_sys::ERR_GET_LIB(error) == sys::ERR_LIB_SSL
+        && openssl_sys::ERR_GET_REASON(error) == sys::SSL_R_UNEXPECTED_EOF_WHILE_READING
+}
+
+/// What becomes of a connection that has the session in question.
 enum State {
-    Handshake,
-    Established,
-    /// It was established, and an error has ended it.
+    /// It failed before the client proved that the session is its own.
+    NotInForce,
+    /// It was established, and OpenSSL removes its session for the error that has ended it.
     Failed,
     /// It is being freed, and OpenSSL removes its session for that.
     Freed,
     /// It is a client's.
     Connects,
+    /// OpenSSL has no reason to remove its session, or has removed it.
+    Other,
 }
 
 fn state_of_holder(session: usize) -> Option<State> {
@@ -222,23 +242,20 @@ impl Alive {
             if openssl_sys::SSL_is_server(ssl) == 0 {
                 return Some(State::Connects);
             }
-            // OpenSSL does so once: what comes beside that is the application's.
-            if hidden::references(ssl) == Some(0)
-                && is_unclean(ssl)
-                && !std::mem::replace(&mut self.is_removed, true)
-            {
-                return Some(State::Freed);
-            }
-            // Also after a fatal error.
-            let is_in_handshake =
-                sys::SSL_in_init(ssl) == 1 && sys::SSL_get_state(ssl) != sys::TLS_ST_BEFORE;
+            let has_failed = has_failed(ssl);
             let is_in_force = holder.is_some_and(|holder| {
                 holder.before.is_none_or(|before| clients_finished(ssl) != before)
             });
-            Some(match (is_in_handshake, is_in_force) {
-                (true, false) => State::Handshake,
-                (true, true) => State::Failed,
-                (false, _) => State::Established,
+            if has_failed && !is_in_force {
+                return Some(State::NotInForce);
+            }
+            let is_freed = hidden::references(ssl) == Some(0) && is_unclean(ssl);
+            let is_its_own = (has_failed || is_freed)
+                && std::mem::replace(&mut self.removed, session) != session;
+            Some(match is_its_own {
+                true if is_freed => State::Freed,
+                true => State::Failed,
+                false => State::Other,
             })
         }
     }

@@ -12,6 +12,7 @@ use sha2::{Digest, Sha256};
 
 use super::attachment::Attachment;
 use super::hidden::{self, Hidden};
+use super::random::random;
 use super::sys::{self, stack_st_X509_NAME};
 use super::trust::{self, Stores, Trust};
 use super::{code, real};
@@ -241,7 +242,7 @@ impl Rules {
         let mut number = [0; 16];
         match attachment {
             Some(attachment) => number = attachment.private_number,
-            None => _ = crate::sys::random(&mut number),
+            None => _ = random(&mut number),
         }
         self.bytes(&number);
     }

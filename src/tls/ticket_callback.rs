@@ -16,6 +16,7 @@ use super::connection::{is_resumed, is_tls13};
 use super::guard::guarded;
 use super::handshake::{Handshake, Resuming};
 use super::name::ServerName;
+use super::random::random;
 use super::session::{self, Session};
 use super::sys::MacCtx;
 use super::ticket::{self, Ciphers, Direction, IV_LEN};
@@ -107,8 +108,9 @@ unsafe fn open_ticket(
     handshake.resuming =
         Some(Resuming { policy, family, authenticated: None, engine: Arc::clone(engine) });
     confirm::ask(ssl, handshake);
-    // In TLS 1.3 a client uses a ticket once: without a new one it could resume every second time only.
-    let is_renewed = tls13 || opening.age == Age::Older;
+    // In TLS 1.3 a client uses a ticket once: without a new one it could resume every second time only. Where there
+    // are rules, a new ticket is one more time to judge, which no info callback of the application's can prevent.
+    let is_renewed = tls13 || opening.age == Age::Older || engine.knows_rules(policy);
     if is_renewed { TICKET_AND_RENEW } else { TICKET }
 }
 
@@ -152,6 +154,9 @@ unsafe fn issue_ticket(
                 false => handshake.held.change(ssl, session),
             }
         }
+    }
+    if handshake.is_none() && confirm::is_beyond_judgement(ssl) {
+        return END_HANDSHAKE;
     }
     let attachment = slot.attachment_for(ssl);
     let issuing = attachment
@@ -235,11 +240,4 @@ unsafe fn set_keys(
     };
     // SAFETY: as the caller promises; the context lives in callbacks of its connections.
     unsafe { ticket::set_keys(ciphers, ctx, key, vector, contexts, direction) }
-}
-
-/// Random bytes from the kernel, or from OpenSSL where a filter refuses that.
-fn random(buffer: &mut [u8]) -> bool {
-    let Ok(len) = c_int::try_from(buffer.len()) else { return false };
-    // SAFETY: the buffer is writable for its length.
-    crate::sys::random(buffer) || unsafe { openssl_sys::RAND_bytes(buffer.as_mut_ptr(), len) == 1 }
 }

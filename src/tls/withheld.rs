@@ -8,6 +8,7 @@ use std::ptr::NonNull;
 use openssl_sys::SSL_SESSION;
 use zeroize::Zeroizing;
 
+use super::random::random;
 use super::session::{self, MASTER_KEY_LEN, Session};
 
 /// The secret of a session that was handed out, of TLS 1.2 or older. The session itself is kept: another one may have its
@@ -49,7 +50,6 @@ impl Drop for Withheld {
 /// A secret that no client has.
 pub(super) fn random_secret() -> Zeroizing<[u8; MASTER_KEY_LEN]> {
     let mut secret = Zeroizing::new([0; MASTER_KEY_LEN]);
-    // Even without randomness the secret is not the client's.
-    let _ = crate::sys::random(&mut secret[..]);
+    let _ = random(&mut secret[..]);
     secret
 }

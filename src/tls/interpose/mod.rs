@@ -77,6 +77,7 @@ pub(crate) fn interpose(engine: Arc<Engine>, behind: &'static Functions) -> &'st
         ctx_set_allow_early_data_cb: settings::set_early_data_of_context,
         set_allow_early_data_cb: settings::set_early_data,
         set_session_id_context: set_id_context_of_connection,
+        get_info_callback,
         set_info_callback,
         set_options: settings::set_connection_options,
         clear_options: settings::clear_connection_options,
@@ -268,6 +269,14 @@ unsafe extern "C" fn set_id_context_of_connection(
         guarded(|| client::note_id_context(ssl));
         (libssl().set_session_id_context)(ssl, id, len)
     }
+}
+
+/// While ours judges a handshake, the application finds its own.
+unsafe extern "C" fn get_info_callback(ssl: *const SSL) -> Option<InfoCallback> {
+    guarded(|| confirm::taken_over(ssl.cast_mut()))
+        .flatten()
+        // SAFETY: see above.
+        .unwrap_or_else(|| unsafe { (libssl().get_info_callback)(ssl) })
 }
 
 /// While ours judges a handshake, the application's is called by it.
