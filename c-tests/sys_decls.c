@@ -120,7 +120,6 @@ static const struct {
     void (*ssl_set_info_callback)(SSL *, InfoCallback *);
     InfoCallback *(*ssl_get_info_callback)(const SSL *);
     InfoCallback *(*ctx_get_info_callback)(SSL_CTX *);
-    void (*ctx_set_info_callback)(SSL_CTX *, InfoCallback *);
     int (*ssl_get_rfd)(const SSL *);
     OSSL_HANDSHAKE_STATE (*ssl_get_state)(const SSL *);
     int (*ssl_up_ref)(SSL *);
@@ -218,7 +217,6 @@ static const struct {
     SSL_set_info_callback,
     SSL_get_info_callback,
     SSL_CTX_get_info_callback,
-    SSL_CTX_set_info_callback,
     SSL_get_rfd,
     SSL_get_state,
     SSL_up_ref,

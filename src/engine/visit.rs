@@ -105,6 +105,18 @@ impl Engine {
         }
     }
 
+    /// Remembers that this program was seen to have what resumes under a name judged.
+    pub fn note_judged(&self, visit: &Visit<'_>, policy: Policy) {
+        if let Some(hash) = self.judged_hash(visit, policy) {
+            seen::insert(hash);
+        }
+    }
+
+    /// Whether that was seen. Where it was not, a session is to be judged once more.
+    pub fn is_seen_judged(&self, visit: &Visit<'_>, policy: Policy) -> bool {
+        self.judged_hash(visit, policy).is_some_and(seen::contains)
+    }
+
     /// A server with rules is there, although it has served nobody yet.
     pub fn note_rules(&self) {
         if !self.has_rules() {
@@ -116,9 +128,9 @@ impl Engine {
     pub fn note_mixed(&self, visit: &Visit<'_>, policy: Policy, now: UnixMillis) {
         self.store.note_restricted();
         self.store.note_mixed(self.place(visit), now, self.config.resumption.lifetime);
-        if let Some(hash) = self.seen_hash(visit.judged, visit.name, policy) {
-            seen::remove(hash);
-        }
+        let noted =
+            [self.seen_hash(visit.judged, visit.name, policy), self.judged_hash(visit, policy)];
+        noted.into_iter().flatten().for_each(seen::remove);
         // For which the node's table may have no room.
         seen::insert(self.mark(visit.judged, visit.name));
     }
@@ -139,6 +151,11 @@ impl Engine {
     fn mark(&self, judged: Judged, name: &[u8]) -> u64 {
         let context = context_of(judged).map(u64::to_le_bytes);
         self.store.name_hash(&[context.as_ref().map_or(&[], |it| it), b"mixed", name])
+    }
+
+    fn judged_hash(&self, visit: &Visit<'_>, policy: Policy) -> Option<u64> {
+        let hash = self.seen_hash(visit.judged, visit.name, policy)?;
+        Some(self.store.name_hash(&[&hash.to_le_bytes()]))
     }
 
     fn seen_hash(&self, judged: Judged, name: &[u8], policy: Policy) -> Option<u64> {

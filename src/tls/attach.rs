@@ -13,7 +13,7 @@ use super::guard::guarded;
 use super::notes::Notes;
 use super::real::libssl;
 use super::sys::{AllowEarlyDataCallback, RemoveSessionCallback};
-use super::{application, callbacks, confirm, handshake, hidden, policy, real, rules, trampolines};
+use super::{application, callbacks, handshake, hidden, policy, real, rules, trampolines};
 use crate::config::{Mode, OnRemove, Resumption};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -100,7 +100,6 @@ pub(crate) unsafe fn detach(ctx: *mut SSL_CTX) -> Result<()> {
             .as_ptr();
         openssl_sys::SSL_CTX_set_ex_data(ctx, index, ptr::null_mut());
         (*attachment).wishes.put_back(ctx);
-        confirm::take_blank(ctx);
         discard(attachment);
     }
     Ok(())
@@ -173,9 +172,6 @@ impl Attachment {
         // SAFETY: as the caller promises; the functions have the signatures that OpenSSL documents.
         unsafe {
             application::set_ticket_callback(self.ctx(), Some(own.ticket_key));
-            if !real::is_interposed() {
-                confirm::put_blank(self.ctx());
-            }
             (libssl.ctx_sess_set_new_cb)(self.ctx(), Some(own.new_session));
             (libssl.ctx_sess_set_get_cb)(self.ctx(), Some(own.get_session));
             self.install_remove_callback();

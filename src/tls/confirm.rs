@@ -38,38 +38,6 @@ use crate::engine::{Engine, Policy};
 use crate::log::Once;
 use crate::sys::thread_word::ThreadWord;
 
-/// Gives a context that has no info callback one that does nothing, so that a connection shows whether the application took
-/// its own off.
-///
-/// # Safety
-/// `ctx` is a valid context that no other thread uses meanwhile.
-pub(super) unsafe fn put_blank(ctx: *mut SSL_CTX) {
-    // SAFETY: as the caller promises.
-    unsafe {
-        if sys::SSL_CTX_get_info_callback(ctx).is_none() {
-            sys::SSL_CTX_set_info_callback(ctx, Some(BLANK));
-        }
-    }
-}
-
-/// Takes it off again.
-///
-/// # Safety
-/// As for [`put_blank`].
-pub(super) unsafe fn take_blank(ctx: *mut SSL_CTX) {
-    // SAFETY: as the caller promises.
-    unsafe {
-        if is_same(sys::SSL_CTX_get_info_callback(ctx), Some(BLANK)) {
-            sys::SSL_CTX_set_info_callback(ctx, None);
-        }
-    }
-}
-
-/// One address for the function, to know it again by.
-static BLANK: InfoCallback = blank;
-
-unsafe extern "C" fn blank(_: *const SSL, _: c_int, _: c_int) {}
-
 /// From now on this handshake is judged, first when the ServerHello is due.
 pub(super) fn ask(ssl: *mut SSL, handshake: &mut Handshake) {
     handshake.is_asked = true;
@@ -85,7 +53,7 @@ pub(super) fn ask(ssl: *mut SSL, handshake: &mut Handshake) {
 }
 
 /// Whether the application left our info callback in place when it chose the virtual host, or would have. `None` where that
-/// is not known: the connection got none of ours, and has not its context's either.
+/// is not known: the connection got none of ours, and has one that is not its context's either.
 pub(super) fn leaves_callback(
     ssl: *mut SSL,
     handshake: &Handshake,
@@ -102,8 +70,7 @@ pub(super) fn leaves_callback(
         let ctx = accepting.map_or_else(|| openssl_sys::SSL_get_SSL_CTX(ssl), Attachment::ctx);
         ((libssl().get_info_callback)(ssl), callback_of_context(ctx))
     };
-    // A context that is attached has one: who has none lost it.
-    (current.is_some() && is_same(current, inherited)).then_some(true)
+    (current.is_none() || is_same(current, inherited)).then_some(true)
 }
 
 /// The application sets an info callback on a connection: whether ours keeps the place and calls that one.
@@ -331,6 +298,7 @@ fn compare(ssl: *mut SSL, handshake: &mut Handshake) {
         if handshake.connection.policy.is_none() {
             if handshake.is_watched {
                 engine.note_served(&visit, policy, now);
+                engine.note_judged(&visit, policy);
             } else {
                 engine.note_mixed(&visit, policy, now);
             }

@@ -184,7 +184,6 @@ unsafe extern "C" {
     pub(super) fn SSL_get_info_callback(ssl: *const SSL) -> Option<InfoCallback>;
     pub(super) fn SSL_set_info_callback(ssl: *mut SSL, callback: Option<InfoCallback>);
     pub(super) fn SSL_CTX_get_info_callback(ctx: *mut SSL_CTX) -> Option<InfoCallback>;
-    pub(super) fn SSL_CTX_set_info_callback(ctx: *mut SSL_CTX, callback: Option<InfoCallback>);
     pub(super) fn SSL_get_ciphers(ssl: *const SSL) -> *mut c_void;
     pub(super) fn SSL_CTX_get_ciphers(ctx: *const SSL_CTX) -> *mut c_void;
     pub(super) fn SSL_CIPHER_get_kx_nid(cipher: *const SSL_CIPHER) -> c_int;
