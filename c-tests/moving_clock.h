@@ -7,6 +7,7 @@
 
 #include "check.h"
 
+#include <stdatomic.h>
 #include <sys/syscall.h>
 #include <sys/time.h>
 #include <time.h>
@@ -16,12 +17,27 @@
  * to themselves what the server is to refuse. */
 static long long ahead;
 
+/* The world's clock goes on by a millisecond whenever somebody looks at it, however long a busy machine takes. */
+static struct timespec world(void)
+{
+    static atomic_llong begun, looks;
+    if (begun == 0) {
+        struct timespec now;
+        syscall(SYS_clock_gettime, CLOCK_REALTIME, &now);
+        begun = now.tv_sec;
+    }
+    long long ms = ++looks;
+    return (struct timespec){(time_t)(begun + ms / 1000), (long)(ms % 1000 * 1000000)};
+}
+
 int clock_gettime(clockid_t clock, struct timespec *now)
 {
-    int result = (int)syscall(SYS_clock_gettime, clock, now);
-    if (result == 0 && clock == CLOCK_REALTIME && server_runs)
+    if (clock != CLOCK_REALTIME)
+        return (int)syscall(SYS_clock_gettime, clock, now);
+    *now = world();
+    if (server_runs)
         now->tv_sec += (time_t)ahead;
-    return result;
+    return 0;
 }
 
 time_t time(time_t *out)
