@@ -2,90 +2,11 @@
  * removes because of a stranger does not. */
 #define _POSIX_C_SOURCE 200809L
 
-#include "check.h"
+#include "spare_memory.h"
 
-#include <pthread.h>
-#include <stdlib.h>
 #include <string.h>
 
-#include <openssl/crypto.h>
 #include <openssl/err.h>
-
-/* ---- Memory that is given out again ---- */
-
-/* OpenSSL gets its memory here: what has the size of a session is given out again at once, the last first, as malloc()
- * does where no sanitizer and no valgrind keeps it back. */
-
-union header {
-    size_t len;
-    long double aligned;
-};
-
-static size_t session_len;
-static union header *spares[64];
-static int spare_count;
-static pthread_mutex_t spares_lock = PTHREAD_MUTEX_INITIALIZER;
-
-static union header *spare_of(size_t len)
-{
-    union header *found = NULL;
-    pthread_mutex_lock(&spares_lock);
-    if (len == session_len && spare_count > 0)
-        found = spares[--spare_count];
-    pthread_mutex_unlock(&spares_lock);
-    return found;
-}
-
-static bool is_kept(union header *block)
-{
-    pthread_mutex_lock(&spares_lock);
-    bool kept = block->len == session_len && spare_count < (int)(sizeof spares / sizeof *spares);
-    if (kept)
-        spares[spare_count++] = block;
-    pthread_mutex_unlock(&spares_lock);
-    return kept;
-}
-
-static void *gives(size_t len, const char *file, int line)
-{
-    (void)file, (void)line;
-    union header *block = spare_of(len);
-    if (block == NULL)
-        block = malloc(sizeof *block + len);
-    if (block == NULL)
-        return NULL;
-    block->len = len;
-    return block + 1;
-}
-
-static void takes(void *bytes, const char *file, int line)
-{
-    (void)file, (void)line;
-    union header *block = bytes == NULL ? NULL : (union header *)bytes - 1;
-    if (block != NULL && !is_kept(block))
-        free(block);
-}
-
-static void *resizes(void *bytes, size_t len, const char *file, int line)
-{
-    void *other = len > 0 ? gives(len, file, line) : NULL;
-    if (bytes != NULL && other != NULL) {
-        size_t before = ((union header *)bytes - 1)->len;
-        memcpy(other, bytes, before < len ? before : len);
-    }
-    if (other != NULL || len == 0)
-        takes(bytes, file, line);
-    return other;
-}
-
-static void begins_to_give_out_again(void)
-{
-    CHECK(CRYPTO_set_mem_functions(gives, resizes, takes) == 1);
-    SSL_SESSION *session = SSL_SESSION_new();
-    CHECK(session != NULL);
-    session_len = ((union header *)session - 1)->len;
-    SSL_SESSION_free(session);
-}
 
 /* ---- Logouts ---- */
 
@@ -245,6 +166,194 @@ static void a_logout_counts_while_handshakes_of_strangers_are_under_way(void)
             }
 }
 
+/* ---- Users who are logged in when something else happens ---- */
+
+struct user {
+    const struct kind *kind;
+    struct visitor visitor;
+    struct pair pair;       /* over which they are logged in */
+    SSL_SESSION *of_pair;
+    SSL_SESSION *kept;      /* what the client comes back with */
+};
+
+static struct user user_new(const struct kind *kind, const char *name, SSL_CTX *server)
+{
+    struct user user = {.kind = kind, .visitor = visitor_new(kind, name)};
+    SSL_CTX_set_post_handshake_auth(user.visitor.ctx, 1);
+    CHECK(!visit(&user.visitor, server) && visit(&user.visitor, server));
+    user.pair = pair_new(&user.visitor, server);
+    CHECK(pair_shakes(&user.pair) && SSL_session_reused(user.pair.server));
+    user.of_pair = SSL_get1_session(user.pair.server);
+    visitor_leaves(&user.visitor, &user.pair);
+    user.kept = session_copy(user.visitor.session);
+    return user;
+}
+
+static void user_free(struct user *user)
+{
+    SSL_SESSION_free(user->of_pair);
+    SSL_SESSION_free(user->kept);
+    visitor_free(&user->visitor);
+}
+
+/* Without a close_notify. OpenSSL 3 leaves "unexpected eof while reading" on the queue, as the server does. */
+static void client_cuts(struct pair *pair)
+{
+    char byte;
+    CHECK(BIO_shutdown_wr(SSL_get_wbio(pair->client)) == 1);
+    CHECK(SSL_read(pair->server, &byte, 1) <= 0);
+}
+
+/* The server sees the end before it carries out what the client asked for. */
+static void a_logout_counts_after_the_client_has_cut_the_connection(void)
+{
+    for (int k = 0; k < KINDS; k++)
+        for (int gone = 0; gone < 2; gone++) {
+            if (!has_name_to_remove(k))
+                continue;
+            TLSRESUME *tr = realm_of(&KIND[k], "");
+            SSL_CTX *server = attached_server(tr);
+            struct user user = user_new(&KIND[k], "a.example", server);
+            client_cuts(&user.pair);
+            if (gone)
+                pair_free(&user.pair, false);
+            SSL_CTX_remove_session(server, user.of_pair);
+            if (!gone)
+                pair_free(&user.pair, false);
+            ERR_clear_error();
+            CHECK_SAYING(!still_resumes(user.kept, &KIND[k], server), "%s, gone %d", KIND[k].name, gone);
+            user_free(&user);
+            SSL_CTX_free(server);
+            tlsresume_free(tr);
+        }
+}
+
+enum late_message { REQUEST_FOR_A_CERTIFICATE, KEY_UPDATE, LATE_MESSAGES };
+
+static void begins_to_send(enum late_message message, SSL *server)
+{
+    if (message == KEY_UPDATE) {
+        CHECK(SSL_key_update(server, SSL_KEY_UPDATE_REQUESTED) == 1);
+        return;
+    }
+    SSL_set_verify(server, SSL_VERIFY_PEER, NULL);
+    CHECK(SSL_verify_client_post_handshake(server) == 1);
+}
+
+static void a_logout_counts_while_a_late_message_is_under_way_whatever_strangers_do(void)
+{
+    for (int k = TLS13_STATELESS; k <= TLS13_STATEFUL; k++)
+        for (enum late_message message = 0; message < LATE_MESSAGES; message++) {
+            TLSRESUME *tr = realm_of(&KIND[k], "");
+            SSL_CTX *server = attached_server(tr);
+            struct user user = user_new(&KIND[k], "a.example", server);
+            struct user stranger = user_new(&KIND[k], "b.example", server);
+            begins_to_send(message, user.pair.server);
+            client_cuts(&stranger.pair);
+            SSL_CTX_remove_session(server, user.of_pair);
+            ERR_clear_error();
+            pair_free(&stranger.pair, false);
+            pair_free(&user.pair, true);
+            CHECK_SAYING(!still_resumes(user.kept, &KIND[k], server), "%s, message %d", KIND[k].name, message);
+            CHECK_SAYING(visit(&stranger.visitor, server), "%s, message %d: the stranger", KIND[k].name, message);
+            user_free(&user);
+            user_free(&stranger);
+            SSL_CTX_free(server);
+            tlsresume_free(tr);
+        }
+}
+
+/* ---- Sessions that are removed without a word to the library ---- */
+
+static void hears_of_a_removal(SSL_CTX *ctx, SSL_SESSION *session)
+{
+    (void)ctx, (void)session;
+}
+
+/* One of a context that the library lost in the meantime is freed without a close_notify. Where its session was. */
+static SSL_SESSION *one_is_freed_unheard(const struct kind *kind, bool detached, TLSRESUME *tr)
+{
+    SSL_CTX *left = attached_server(tr);
+    struct visitor stranger = visitor_new(kind, "b.example");
+    struct pair pair = pair_new(&stranger, left);
+    CHECK(pair_shakes(&pair));
+    if (detached)
+        CHECK(tlsresume_detach(left) == 1);
+    else
+        SSL_CTX_sess_set_remove_cb(left, hears_of_a_removal);
+    SSL_SESSION *session = SSL_get_session(pair.server);
+    pair_free(&pair, false);
+    visitor_free(&stranger);
+    SSL_CTX_free(left);
+    return session;
+}
+
+static void a_logout_counts_where_a_session_of_a_context_that_was_left_was_freed_before(void)
+{
+    int same_place = 0;
+    for (int k = 0; k < KINDS; k++)
+        for (const struct kind *other = KIND; other < KIND + KINDS; other++)
+            for (int detached = 0; detached < 2; detached++) {
+                if (!has_name_to_remove(k))
+                    continue;
+                TLSRESUME *tr = realm_of(&KIND[k], "");
+                SSL_CTX *server = attached_server(tr);
+                struct visitor visitor = visitor_new(&KIND[k], "a.example");
+                SSL_SESSION *gone = one_is_freed_unheard(other, detached, tr);
+                struct pair pair = pair_new(&visitor, server);
+                CHECK(pair_shakes(&pair));
+                same_place += SSL_get_session(pair.server) == gone;
+                SSL_CTX_remove_session(server, SSL_get_session(pair.server));
+                visitor_leaves(&visitor, &pair);
+                pair_free(&pair, true);
+                CHECK_SAYING(!visit(&visitor, server), "%s after %s, detached %d", KIND[k].name, other->name,
+                             detached);
+                visitor_free(&visitor);
+                SSL_CTX_free(server);
+                tlsresume_free(tr);
+            }
+    CHECK_SAYING(same_place > 0, "no session was where another one had been");
+}
+
+/* ---- Connections that are freed ---- */
+
+/* Who is to be logged out when the application's data on a connection is freed. */
+static struct {
+    SSL_CTX *server;
+    SSL_SESSION *session;
+} to_log_out;
+
+static void data_is_freed(void *parent, void *data, CRYPTO_EX_DATA *all, int index, long number, void *arg)
+{
+    (void)parent, (void)all, (void)index, (void)number, (void)arg;
+    if (data != NULL)
+        SSL_CTX_remove_session(to_log_out.server, to_log_out.session);
+}
+
+static void who_is_logged_out_while_a_connection_is_freed_is_not_who_had_that_one(void)
+{
+    for (int k = 0; k < KINDS; k++) {
+        if (!has_name_to_remove(k))
+            continue;
+        TLSRESUME *tr = realm_of(&KIND[k], "");
+        SSL_CTX *server = attached_server(tr);
+        struct user user = user_new(&KIND[k], "a.example", server), other = user_new(&KIND[k], "b.example", server);
+        int index = SSL_get_ex_new_index(0, NULL, NULL, NULL, data_is_freed);
+        CHECK(index > 0 && SSL_set_ex_data(user.pair.server, index, &to_log_out) == 1);
+        to_log_out.server = server;
+        to_log_out.session = other.of_pair;
+        pair_free(&other.pair, true);
+        pair_free(&user.pair, false);
+        CHECK(CRYPTO_free_ex_index(CRYPTO_EX_INDEX_SSL, index) == 1);
+        CHECK_SAYING(!still_resumes(other.kept, &KIND[k], server), "%s: who was logged out", KIND[k].name);
+        CHECK_SAYING(still_resumes(user.kept, &KIND[k], server), "%s: who was not", KIND[k].name);
+        user_free(&user);
+        user_free(&other);
+        SSL_CTX_free(server);
+        tlsresume_free(tr);
+    }
+}
+
 /* ---- Callbacks ---- */
 
 enum callback { SERVERNAME, ALPN, INFO, CALLBACKS };
@@ -253,12 +362,17 @@ enum callback { SERVERNAME, ALPN, INFO, CALLBACKS };
 static struct {
     enum callback callback;
     bool removes, refuses;
+    bool fails;    /* at something before that, which leaves an error of libssl's on the queue */
 } application;
 
 static void removes(SSL *ssl)
 {
-    if (application.removes)
-        SSL_CTX_remove_session(SSL_get_SSL_CTX(ssl), SSL_get_session(ssl));
+    if (!application.removes)
+        return;
+    if (application.fails)
+        CHECK(SSL_CTX_use_certificate(SSL_get_SSL_CTX(ssl), NULL) == 0);
+    SSL_CTX_remove_session(SSL_get_SSL_CTX(ssl), SSL_get_session(ssl));
+    ERR_clear_error();
     application.removes = false;
 }
 
@@ -340,6 +454,16 @@ static void a_logout_counts_in_every_callback(void)
                 if (has_name_to_remove(k) && !(callback == INFO && refuses))
                     CHECK_SAYING(!resumes_after(k, callback, true, refuses), "%s, callback %d, refuses %d",
                                  KIND[k].name, callback, refuses);
+}
+
+static void a_logout_counts_in_every_callback_after_what_failed_there(void)
+{
+    application.fails = true;
+    for (int k = 0; k < KINDS; k++)
+        for (enum callback callback = 0; callback < CALLBACKS; callback++)
+            if (has_name_to_remove(k))
+                CHECK_SAYING(!resumes_after(k, callback, true, false), "%s, callback %d", KIND[k].name, callback);
+    application.fails = false;
 }
 
 /* ---- Strangers ---- */
@@ -558,7 +682,12 @@ int main(int argc, char **argv)
     CLAIM(a_logout_counts_where_another_session_was_freed_before);
     CLAIM(a_logout_counts_after_the_connection_is_gone_whatever_error_there_is);
     CLAIM(a_logout_counts_while_handshakes_of_strangers_are_under_way);
+    CLAIM(a_logout_counts_after_the_client_has_cut_the_connection);
+    CLAIM(a_logout_counts_while_a_late_message_is_under_way_whatever_strangers_do);
+    CLAIM(a_logout_counts_where_a_session_of_a_context_that_was_left_was_freed_before);
+    CLAIM(who_is_logged_out_while_a_connection_is_freed_is_not_who_had_that_one);
     CLAIM(a_logout_counts_in_every_callback);
+    CLAIM(a_logout_counts_in_every_callback_after_what_failed_there);
     CLAIM(who_is_refused_in_a_callback_loses_no_session);
     CLAIM(who_changes_a_byte_of_a_client_hello_removes_no_session);
     CLAIM(who_comes_with_a_session_and_without_its_cipher_removes_no_session);
