@@ -1,5 +1,7 @@
 /* What a program that has contexts for both roles asks for in its role as a client is what it gets. */
-#include "check.h"
+#define _POSIX_C_SOURCE 200809L
+
+#include "spare_memory.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -122,6 +124,45 @@ static void a_logout_counts_at_a_context_that_has_connected(void)
     }
 }
 
+/* One of a context that is no client yet, but keeps a cache for both roles, is freed without a close_notify. Where its
+ * session was. */
+static SSL_SESSION *one_is_freed_where_both_are_cached(const struct kind *kind)
+{
+    SSL_CTX *both = server_of(TLS_method());
+    SSL_CTX_set_session_cache_mode(both, SSL_SESS_CACHE_BOTH);
+    struct visitor stranger = visitor_new(kind, "b.example");
+    struct pair pair = pair_new(&stranger, both);
+    CHECK(pair_shakes(&pair));
+    SSL_SESSION *session = SSL_get_session(pair.server);
+    pair_free(&pair, false);
+    visitor_free(&stranger);
+    SSL_CTX_free(both);
+    return session;
+}
+
+static void a_logout_counts_where_a_session_was_freed_that_both_caches_keep(void)
+{
+    int same_place = 0;
+    for (int k = 0; k < KINDS; k++)
+        for (const struct kind *other = KIND; other < KIND + KINDS; other++) {
+            if (k == TLS12_TICKET)
+                continue; /* has no id that it could be removed by */
+            SSL_CTX *server = server_of(TLS_server_method());
+            struct visitor visitor = visitor_new(&KIND[k], "a.example");
+            SSL_SESSION *gone = one_is_freed_where_both_are_cached(other);
+            struct pair pair = pair_new(&visitor, server);
+            CHECK(pair_shakes(&pair));
+            same_place += SSL_get_session(pair.server) == gone;
+            visitor_leaves(&visitor, &pair);
+            SSL_CTX_remove_session(server, SSL_get_session(pair.server));
+            pair_free(&pair, true);
+            CHECK_SAYING(!visit(&visitor, server), "%s after %s", KIND[k].name, other->name);
+            visitor_free(&visitor);
+            SSL_CTX_free(server);
+        }
+    CHECK_SAYING(same_place > 0, "no session was where another one had been");
+}
+
 /* Its server's ids are those of this library. */
 static void a_client_that_breaks_off_logs_nobody_out(void)
 {
@@ -169,11 +210,13 @@ static void lists_may_be_checked_without_a_context(void)
 int main(int argc, char **argv)
 {
     check_begin(argc, argv);
+    begins_to_give_out_again();
     CLAIM(lists_may_be_checked_without_a_context);
     CLAIM(a_client_offers_to_take_tickets);
     CLAIM(a_client_that_wants_no_tickets_takes_none);
     CLAIM(a_connection_that_wants_no_tickets_takes_none);
     CLAIM(a_logout_counts_at_a_context_that_has_connected);
+    CLAIM(a_logout_counts_where_a_session_was_freed_that_both_caches_keep);
     CLAIM(a_client_that_breaks_off_logs_nobody_out);
     return check_end();
 }
