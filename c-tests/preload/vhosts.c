@@ -150,6 +150,86 @@ static void an_info_callback_that_is_set_on_the_way_is_called_and_lets_nobody_in
     }
 }
 
+/* ---- Info callbacks that the program sets on each connection, as Apache does ---- */
+
+/* One visit to a connection that had this info callback from the start. */
+static bool visit_with(void (*callback)(const SSL *, int, int), struct visitor *visitor, SSL_CTX *server)
+{
+    SSL *ssl = SSL_new(server);
+    SSL_set_info_callback(ssl, callback);
+    struct pair pair = pair_with(visitor, ssl);
+    CHECK(pair_shakes(&pair));
+    bool resumed = SSL_session_reused(pair.server);
+    visitor_leaves(visitor, &pair);
+    pair_free(&pair, true);
+    return resumed;
+}
+
+static void a_name_resumes_from_the_second_visit_where_each_connection_has_an_info_callback(void)
+{
+    /* Names that were visited count for every context of the same settings. */
+    static const char *const NAMES[] = {"a.example", "b.example", "c.example"};
+    for (int k = TLS12_ID; k <= TLS13_STATELESS; k++) {
+        SSL_CTX *server = server_new(), *strict = server_new();
+        server_verifies(strict, authority);
+        struct visitor member = member_new(&KIND[k], "r.example"), visitor = visitor_new(&KIND[k], NAMES[k]);
+        visit(&member, strict);
+        CHECK(!visit_with(is_told, &visitor, server));
+        for (int again = 0; again < 3; again++)
+            CHECK_SAYING(visit_with(is_told, &visitor, server), "%s, time %d", KIND[k].name, again);
+        visitor_free(&member);
+        visitor_free(&visitor);
+        SSL_CTX_free(server);
+        SSL_CTX_free(strict);
+    }
+}
+
+/* What is around the info callback that the connection had. */
+static struct {
+    void (*inner)(const SSL *, int, int);
+    int told_before, told;
+} wrap;
+
+static void passes_on(const SSL *ssl, int position, int value)
+{
+    wrap.told++;
+    wrap.inner(ssl, position, value);
+}
+
+static int wraps(SSL *ssl, int *alert, void *arg)
+{
+    (void)alert, (void)arg;
+    wrap.told_before = told;
+    wrap.inner = SSL_get_info_callback(ssl);
+    SSL_set_info_callback(ssl, passes_on);
+    return SSL_TLSEXT_ERR_OK;
+}
+
+/* Within a flight OpenSSL goes on with the one that it began with. */
+static void an_info_callback_is_called_once_for_each_step_whatever_is_put_around_it(void)
+{
+    for (int k = TLS12_ID; k <= TLS13_STATELESS; k++) {
+        SSL_CTX *bare = server_new(), *wrapping = server_new();
+        SSL_CTX_set_tlsext_servername_callback(wrapping, wraps);
+        struct visitor one = visitor_new(&KIND[k], "a.example"), other = visitor_new(&KIND[k], "b.example");
+        for (int again = 0; again < 3; again++) {
+            told = 0;
+            bool resumed = visit_with(is_told, &one, bare);
+            int steps = told;
+            told = wrap.told = 0;
+            CHECK_EQUAL(visit_with(is_told, &other, wrapping), resumed);
+            CHECK_EQUAL(resumed, again > 0);
+            CHECK_SAYING(told == steps, "%s, time %d: told of %d of %d steps", KIND[k].name, again, told, steps);
+            CHECK_SAYING(wrap.told > 0 && wrap.told <= steps - wrap.told_before, "%s, time %d: %d of %d steps",
+                         KIND[k].name, again, wrap.told, steps);
+        }
+        visitor_free(&one);
+        visitor_free(&other);
+        SSL_CTX_free(bare);
+        SSL_CTX_free(wrapping);
+    }
+}
+
 /* Without a call of SSL_CTX_set_verify, as from a file in OpenSSL's format. */
 static void verifies_by_command(SSL_CTX *server)
 {
@@ -301,6 +381,8 @@ int main(int argc, char **argv)
     CLAIM_APART(a_session_id_context_that_was_refused_counts_as_none);
     CLAIM_APART(a_client_context_that_verifies_costs_the_server_nothing);
     CLAIM_APART(an_info_callback_that_is_set_on_the_way_is_called_and_lets_nobody_in);
+    CLAIM_APART(a_name_resumes_from_the_second_visit_where_each_connection_has_an_info_callback);
+    CLAIM_APART(an_info_callback_is_called_once_for_each_step_whatever_is_put_around_it);
     CLAIM_APART(a_host_that_verifies_by_command_refuses_what_others_gave);
     X509_free(certificate);
     X509_free(authority);
