@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <poll.h>
+#include <setjmp.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -33,6 +34,7 @@ static struct {
     int listener;
     struct sockaddr_in address;
     char memory[64];
+    const char *size;    /* of the memory */
 } place;
 
 static void place_open(void)
@@ -47,6 +49,7 @@ static void place_open(void)
     snprintf(place.memory, sizeof place.memory, "/dev/shm/tlsresume-restart-XXXXXX");
     CHECK(mkdtemp(place.memory) != NULL);
     strcat(place.memory, "/memory");
+    place.size = "1MiB";
 }
 
 static void place_close(void)
@@ -56,12 +59,17 @@ static void place_close(void)
     CHECK(rmdir(place.memory) == 0);
 }
 
+/* What the application does with the info callback of every connection. */
+enum habit { LEAVES_IT, TAKES_IT_OFF, SETS_ONE_THAT_LEAVES, HABITS };
+
 /* How the application is set up. */
 static struct setup {
     bool verifies;    /* its only virtual host asks for certificates */
     bool traces;      /* and sets an info callback of its own on connections that it verifies */
     bool frees;       /* each connection, in place of leaving it to the end of the process */
     bool is_mute;     /* and gives no tickets where it verifies */
+    enum habit habit;
+    int jumps_at;     /* its info callback is left by longjmp(3) once, at this step from now on; 0: never */
 } setup;
 
 static struct {
@@ -74,9 +82,18 @@ static void traces_nothing(const SSL *ssl, int position, int value)
     (void)ssl, (void)position, (void)value;
 }
 
+static void traces_one_step(const SSL *ssl, int position, int value)
+{
+    (void)value;
+    if (position & SSL_CB_LOOP)
+        SSL_set_info_callback((SSL *)ssl, NULL);
+}
+
 static int choose_host(SSL *ssl, int *alert, void *arg)
 {
     (void)alert, (void)arg;
+    if (setup.habit != LEAVES_IT)
+        SSL_set_info_callback(ssl, setup.habit == TAKES_IT_OFF ? NULL : traces_one_step);
     if (!setup.verifies)
         return SSL_TLSEXT_ERR_OK;
     if (setup.traces)
@@ -90,14 +107,35 @@ static int choose_host(SSL *ssl, int *alert, void *arg)
     return SSL_TLSEXT_ERR_OK;
 }
 
+static jmp_buf handshake;
+
+/* As an interpreter does whose callback fails. */
+static void jumps_out(const SSL *ssl, int position, int value)
+{
+    (void)value;
+    if (SSL_is_server((SSL *)ssl) && (position & SSL_CB_LOOP) && setup.jumps_at > 0 && --setup.jumps_at == 0)
+        longjmp(handshake, 1);
+}
+
+/* Goes on where the info callback is left. */
+static int serves(SSL *ssl)
+{
+    setjmp(handshake);
+    return SSL_do_handshake(ssl);
+}
+
 static void server_starts(void)
 {
     char more[128];
-    snprintf(more, sizeof more, "[memory]\npath = \"%s\"\nsize = \"1MiB\"\n", place.memory);
+    snprintf(more, sizeof more, "[memory]\npath = \"%s\"\nsize = \"%s\"\n", place.memory, place.size);
     server.tr = realm_of(tried_kind, more);
     server.front = server_new();
     server.members = server_new();
     server_verifies(server.members, authority);
+    if (setup.habit == LEAVES_IT) {
+        SSL_CTX_set_info_callback(server.front, jumps_out);
+        SSL_CTX_set_info_callback(server.members, jumps_out);
+    }
     SSL_CTX_set_tlsext_servername_callback(server.front, choose_host);
     CHECK(tlsresume_attach(server.tr, server.front) == 1);
     CHECK(tlsresume_attach(server.tr, server.members) == 1);
@@ -125,7 +163,7 @@ static bool is_let_in(struct pair *pair)
     for (;;) {
         SSL_do_handshake(pair->client);
         ERR_clear_error();
-        int result = SSL_do_handshake(pair->server);
+        int result = serves(pair->server);
         if (result != 1 && SSL_get_error(pair->server, result) != SSL_ERROR_WANT_READ)
             return false;
         if (result == 1 && SSL_is_init_finished(pair->client))
@@ -137,7 +175,7 @@ static bool is_let_in(struct pair *pair)
 static void takes_tickets(struct visitor *visitor, struct pair *pair)
 {
     char byte;
-    while (tried_kind->version == TLS1_3_VERSION && visitor->tickets == 0) {
+    while (tried_kind->version == TLS1_3_VERSION && visitor->tickets == 0 && !setup.is_mute) {
         CHECK(SSL_read(pair->client, &byte, 1) < 0);
         if (visitor->tickets == 0)
             waits_for_input(SSL_get_fd(pair->client), -1);
@@ -186,7 +224,8 @@ static void comes_before_the_restart(void)
     setup.frees = true;
     server_starts();
     struct visitor client = client_new(is_member);
-    CHECK(comes(&client) == FULL && comes(&client) == RESUMED);
+    CHECK(comes(&client) == FULL);
+    CHECK(comes(&client) == RESUMED || setup.habit != LEAVES_IT);
     unsigned char *at = left->session;
     int len = i2d_SSL_SESSION(client.session, NULL);
     CHECK(len > 0 && len <= MOST_SESSION);
@@ -264,13 +303,84 @@ static void is_visited_before_and_after(struct setup before, struct setup after,
     place_close();
 }
 
-/* ---- Claims ---- */
-
 /* Processes are what slow tools are slowest at: there the kinds that differ, and one process. */
 static bool is_left_out(enum style style)
 {
     return scaled(2) < 2 && (style != STAYS || tried_kind->version == TLS1_3_VERSION);
 }
+
+/* ---- A server that only reads its configuration anew ---- */
+
+static struct setup after_the_reload;
+
+/* As a guest of what is public, and back when the server verifies. */
+static void comes_before_and_after_a_reload(void)
+{
+    setup = (struct setup){.frees = true, .habit = after_the_reload.habit};
+    server_starts();
+    struct visitor guest = client_new(false);
+    CHECK(comes(&guest) == FULL);
+    SSL_SESSION *kept = session_copy(guest.session);
+    for (int i = 0; i < VISITS; i++) {
+        setup = after_the_reload;
+        visitor_takes(&guest, kept);
+        left->refused += comes(&guest) == REFUSED;
+    }
+    SSL_SESSION_free(kept);
+    visitor_free(&guest);
+    process_ends();
+}
+
+static void guests_are_refused_after_a_reload(struct setup after)
+{
+    for (tried_kind = KIND; tried_kind < KIND + KINDS; tried_kind++) {
+        if (is_left_out(STAYS))
+            continue;
+        memset(left, 0, sizeof *left);
+        after_the_reload = after;
+        place_open();
+        check_apart(comes_before_and_after_a_reload);
+        place_close();
+        CHECK_SAYING(left->refused == VISITS, "%s, habit %d, mute %d, jumps at %d: %d refused", tried_kind->name,
+                     after.habit, after.is_mute, after.jumps_at, left->refused);
+    }
+}
+
+/* ---- A server that is public in between ---- */
+
+enum { MORE_NAMES_THAN_FIT = 6000 };
+
+static void a_stranger_asks_for_many_names(void)
+{
+    char name[32];
+    struct visitor stranger = visitor_new(tried_kind, name);
+    for (int i = 0; i < MORE_NAMES_THAN_FIT; i++) {
+        snprintf(name, sizeof name, "n%d.example", i);
+        CHECK(!visit(&stranger, server.front));
+        visitor_forgets(&stranger);
+    }
+    visitor_free(&stranger);
+}
+
+/* Each time with the session of a public visit. */
+static void a_member_comes_where_the_table_is_full(void)
+{
+    setup = (struct setup){.frees = true};
+    server_starts();
+    a_stranger_asks_for_many_names();
+    struct visitor member = client_new(true);
+    for (int i = 0; i < VISITS; i++) {
+        setup.verifies = false;
+        visitor_forgets(&member);
+        CHECK(comes(&member) == FULL);
+        setup.verifies = true;
+        left->refused += comes(&member) == REFUSED;
+    }
+    visitor_free(&member);
+    process_ends();
+}
+
+/* ---- Claims ---- */
 
 static void a_session_from_before_verification_was_turned_on_does_not_resume_where_callbacks_are_replaced(void)
 {
@@ -288,6 +398,34 @@ static void a_session_from_before_verification_was_turned_on_does_not_resume_whe
                              "%s, frees %d, mute %d, style %d: %d resumed", tried_kind->name, frees, is_mute, style,
                              left->resumed);
             }
+}
+
+static void nor_where_each_connection_loses_its_info_callback(void)
+{
+    is_member = false;
+    for (tried_kind = KIND; tried_kind < KIND + KINDS; tried_kind++)
+        for (enum habit habit = TAKES_IT_OFF; habit < HABITS; habit++) {
+            const struct setup before = {.frees = true, .habit = habit};
+            const struct setup after = {.verifies = true, .frees = true, .habit = habit};
+            is_visited_before_and_after(before, after, STAYS);
+            CHECK_SAYING(left->refused == VISITS, "%s, habit %d: %d refused", tried_kind->name, habit, left->refused);
+        }
+}
+
+static void nor_after_a_reload_where_each_connection_loses_its_info_callback(void)
+{
+    for (enum habit habit = TAKES_IT_OFF; habit < HABITS; habit++)
+        for (int mute = 0; mute < 2; mute++)
+            guests_are_refused_after_a_reload(
+                (struct setup){.verifies = true, .frees = true, .is_mute = mute, .habit = habit});
+}
+
+enum { MOST_STEPS = 8 };
+
+static void nor_where_an_info_callback_was_left_by_a_jump(void)
+{
+    for (int step = 1; step <= MOST_STEPS; step++)
+        guests_are_refused_after_a_reload((struct setup){.verifies = true, .frees = true, .jumps_at = step});
 }
 
 static void a_member_comes_back(bool frees, enum style style)
@@ -326,6 +464,21 @@ static void a_member_resumes_from_the_second_visit_to_a_program(void)
         }
 }
 
+static void an_ended_handshake_costs_one_connection_where_there_is_no_room_for_its_name(void)
+{
+    for (tried_kind = KIND; tried_kind < KIND + KINDS; tried_kind++) {
+        /* Thousands of handshakes. */
+        if (scaled(2) < 2)
+            continue;
+        memset(left, 0, sizeof *left);
+        place_open();
+        place.size = "512KiB";
+        check_apart(a_member_comes_where_the_table_is_full);
+        place_close();
+        CHECK_SAYING(left->refused <= 1, "%s: %d of %d refused", tried_kind->name, left->refused, VISITS);
+    }
+}
+
 int main(int argc, char **argv)
 {
     check_begin(argc, argv);
@@ -336,7 +489,11 @@ int main(int argc, char **argv)
     left = mmap(NULL, sizeof *left, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     CHECK(left != MAP_FAILED);
     CLAIM(a_session_from_before_verification_was_turned_on_does_not_resume_where_callbacks_are_replaced);
+    CLAIM(nor_where_each_connection_loses_its_info_callback);
+    CLAIM(nor_after_a_reload_where_each_connection_loses_its_info_callback);
+    CLAIM(nor_where_an_info_callback_was_left_by_a_jump);
     CLAIM(who_shows_a_certificate_is_let_in_where_callbacks_are_replaced);
     CLAIM(a_member_resumes_from_the_second_visit_to_a_program);
+    CLAIM(an_ended_handshake_costs_one_connection_where_there_is_no_room_for_its_name);
     return check_end();
 }
