@@ -165,26 +165,45 @@ static void a_ticket_that_is_given_before_the_certificate_came_is_not_that_of_a_
 
 /* ---- Rules that are lifted before the ticket is made ---- */
 
+/* What makes the rules of a server that asks nobody. */
+static struct {
+    const char *settings;
+    bool takes_shared_keys;
+    const struct authority *trusted;    /* by the first of two contexts; the other one trusts others than ours */
+} lax;
+
+static unsigned knows_no_key(SSL *ssl, const char *identity, unsigned char *shared, unsigned most)
+{
+    (void)ssl, (void)identity, (void)shared, (void)most;
+    return 0;
+}
+
 /* A context that asks nobody by itself. */
 static SSL_CTX *lax_context_new(TLSRESUME *tr, const struct authority *trusted)
 {
     SSL_CTX *server = server_new();
     server_verifies(server, trusted->certificate);
     SSL_CTX_set_verify(server, SSL_VERIFY_NONE, NULL);
-    CHECK(tlsresume_attach(tr, server) == 1 && SSL_CTX_set_num_tickets(server, 0) == 1);
+    if (lax.takes_shared_keys)
+        SSL_CTX_set_psk_server_callback(server, knows_no_key);
+    CHECK(tlsresume_attach(tr, server) == 1);
     return server;
 }
 
-/* A member of ours gets a ticket of a connection that asks nobody any more. */
+/* A member of ours gets a ticket of a connection that asks nobody any more, and trusts whom its context trusts. */
 static struct visitor member_with_a_late_ticket(SSL_CTX *server)
 {
     struct visitor member = member_new(tried_kind);
     SSL *end = SSL_new(server);
+    X509_STORE *store = X509_STORE_new();
     char byte;
+    CHECK(X509_STORE_add_cert(store, ours.certificate) == 1 && SSL_set1_verify_cert_store(end, store) == 1);
+    X509_STORE_free(store);
     SSL_set_verify(end, MUST_SHOW, NULL);
     struct pair pair = pair_with(&member, end);
     CHECK(pair_shakes(&pair));
     SSL_set_verify(pair.server, SSL_VERIFY_NONE, NULL);
+    CHECK(SSL_set0_verify_cert_store(pair.server, NULL) == 1);
     CHECK(SSL_new_session_ticket(pair.server) == 1);
     CHECK(SSL_write(pair.server, "x", 1) == 1 && SSL_read(pair.client, &byte, 1) == 1);
     CHECK(member.tickets == 1);
@@ -195,25 +214,50 @@ static struct visitor member_with_a_late_ticket(SSL_CTX *server)
 
 static void comes_to_who_trusts_others(void)
 {
-    TLSRESUME *tr = realm_of(tried_kind, "");
-    SSL_CTX *server = lax_context_new(tr, &ours), *other = lax_context_new(tr, &theirs);
+    TLSRESUME *tr = realm_of(tried_kind, lax.settings);
+    SSL_CTX *server = lax_context_new(tr, lax.trusted), *other = lax_context_new(tr, &theirs);
+    struct visitor guest = visitor_new(tried_kind, "a.example");
+    for (int i = 0; i < 3; i++)
+        visit(&guest, other);
+    CHECK(visit(&guest, other) && SSL_CTX_set_num_tickets(server, 0) == 1);
     struct visitor member = member_with_a_late_ticket(server);
     struct pair pair = pair_new(&member, other);
     CHECK(pair_shakes(&pair));
     CHECK_SAYING(SSL_get0_peer_certificate(pair.server) == NULL, "%s", tried_kind->name);
     pair_free(&pair, true);
     visitor_free(&member);
+    visitor_free(&guest);
     SSL_CTX_free(server);
     SSL_CTX_free(other);
     tlsresume_free(tr);
 }
 
+static void is_nobody_to_who_trusts_others(const char *settings, bool takes_shared_keys)
+{
+    const struct authority *const either[] = {&ours, &theirs};
+    lax.settings = settings;
+    lax.takes_shared_keys = takes_shared_keys;
+    for (int same = 0; same < 2; same++)
+        for (int k = TLS13_STATELESS; k <= TLS13_STATEFUL; k++) {
+            lax.trusted = either[same];
+            tried_kind = &KIND[k];
+            check_apart(comes_to_who_trusts_others);
+        }
+}
+
 static void a_certificate_that_one_server_accepted_is_no_other_ones_once_the_rules_were_lifted(void)
 {
-    for (int k = TLS13_STATELESS; k <= TLS13_STATEFUL; k++) {
-        tried_kind = &KIND[k];
-        check_apart(comes_to_who_trusts_others);
-    }
+    is_nobody_to_who_trusts_others("", false);
+}
+
+static void nor_where_sessions_are_bound_to_the_servers_certificate(void)
+{
+    is_nobody_to_who_trusts_others("bind = \"certificate\"\n", false);
+}
+
+static void nor_where_clients_may_come_with_shared_keys(void)
+{
+    is_nobody_to_who_trusts_others("", true);
 }
 #endif
 
@@ -270,6 +314,8 @@ int main(int argc, char **argv)
 #if OPENSSL_VERSION_NUMBER >= 0x30000000L
     CLAIM(a_ticket_that_is_given_before_the_certificate_came_is_not_that_of_a_member);
     CLAIM(a_certificate_that_one_server_accepted_is_no_other_ones_once_the_rules_were_lifted);
+    CLAIM(nor_where_sessions_are_bound_to_the_servers_certificate);
+    CLAIM(nor_where_clients_may_come_with_shared_keys);
 #endif
     CLAIM(who_resumed_before_the_context_was_switched_does_not_get_in_there);
     CLAIM(nor_with_a_ticket_that_is_renewed_on_the_way);
