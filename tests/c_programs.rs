@@ -58,6 +58,8 @@ programs! {
     memory: handshakes_go_on_whatever_becomes_of_the_memory,
     names: names_are_looked_up_beside_the_program_without_a_trace,
     nomemory: without_memory_a_connection_is_lost_at_most,
+    norandom: without_randomness_sessions_stay_where_they_belong,
+    plugins: plug_ins_that_come_and_go_are_told_apart,
     remove: what_is_removed_or_revoked_does_not_resume,
     restart: a_server_that_starts_anew_lets_in_whom_its_rules_let_in,
     resume: every_kind_resumes_unless_somebody_says_no,
