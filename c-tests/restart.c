@@ -320,6 +320,7 @@ static void comes_before_and_after_a_reload(void)
     server_starts();
     struct visitor guest = client_new(false);
     CHECK(comes(&guest) == FULL);
+    CHECK(comes(&guest) == RESUMED || setup.habit != LEAVES_IT);
     SSL_SESSION *kept = session_copy(guest.session);
     for (int i = 0; i < VISITS; i++) {
         setup = after_the_reload;
