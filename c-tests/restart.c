@@ -69,6 +69,7 @@ static struct setup {
     bool frees;       /* each connection, in place of leaving it to the end of the process */
     bool is_mute;     /* and gives no tickets where it verifies */
     enum habit habit;
+    bool is_unattached; /* what verifies: its rules show when a client was verified */
     int jumps_at;     /* its info callback is left by longjmp(3) once, at this step from now on; 0: never */
 } setup;
 
@@ -89,6 +90,11 @@ static void traces_one_step(const SSL *ssl, int position, int value)
         SSL_set_info_callback((SSL *)ssl, NULL);
 }
 
+static bool gives_no_tickets(void)
+{
+    return setup.verifies && setup.is_mute;
+}
+
 static int choose_host(SSL *ssl, int *alert, void *arg)
 {
     (void)alert, (void)arg;
@@ -100,7 +106,7 @@ static int choose_host(SSL *ssl, int *alert, void *arg)
         SSL_set_info_callback(ssl, traces_nothing);
     SSL_set_SSL_CTX(ssl, server.members);
     SSL_set_verify(ssl, MUST_SHOW, NULL);
-    if (setup.is_mute) {
+    if (gives_no_tickets()) {
         SSL_set_options(ssl, SSL_OP_NO_TICKET);
         SSL_set_num_tickets(ssl, 0);
     }
@@ -138,7 +144,8 @@ static void server_starts(void)
     }
     SSL_CTX_set_tlsext_servername_callback(server.front, choose_host);
     CHECK(tlsresume_attach(server.tr, server.front) == 1);
-    CHECK(tlsresume_attach(server.tr, server.members) == 1);
+    if (!setup.is_unattached)
+        CHECK(tlsresume_attach(server.tr, server.members) == 1);
 }
 
 /* What only the connections knew that nobody freed is no leak: another program takes over, into which valgrind does not
@@ -175,7 +182,7 @@ static bool is_let_in(struct pair *pair)
 static void takes_tickets(struct visitor *visitor, struct pair *pair)
 {
     char byte;
-    while (tried_kind->version == TLS1_3_VERSION && visitor->tickets == 0 && !setup.is_mute) {
+    while (tried_kind->version == TLS1_3_VERSION && visitor->tickets == 0 && !gives_no_tickets()) {
         CHECK(SSL_read(pair->client, &byte, 1) < 0);
         if (visitor->tickets == 0)
             waits_for_input(SSL_get_fd(pair->client), -1);
@@ -313,15 +320,29 @@ static bool is_left_out(enum style style)
 
 static struct setup after_the_reload;
 
+static void a_member_comes_to_another_host(void)
+{
+    struct visitor member = client_new(true);
+    member.name = "b.example";
+    CHECK(comes(&member) == FULL);
+    visitor_free(&member);
+}
+
 /* As a guest of what is public, and back when the server verifies. */
 static void comes_before_and_after_a_reload(void)
 {
-    setup = (struct setup){.frees = true, .habit = after_the_reload.habit};
+    setup = after_the_reload;
+    setup.verifies = false;
+    setup.jumps_at = 0;
     server_starts();
     struct visitor guest = client_new(false);
     CHECK(comes(&guest) == FULL);
-    CHECK(comes(&guest) == RESUMED || setup.habit != LEAVES_IT);
+    if (setup.habit == LEAVES_IT || setup.is_unattached)
+        CHECK(comes(&guest) == RESUMED);
     SSL_SESSION *kept = session_copy(guest.session);
+    setup.verifies = true;
+    if (setup.is_unattached)
+        a_member_comes_to_another_host();
     for (int i = 0; i < VISITS; i++) {
         setup = after_the_reload;
         visitor_takes(&guest, kept);
@@ -342,8 +363,9 @@ static void guests_are_refused_after_a_reload(struct setup after)
         place_open();
         check_apart(comes_before_and_after_a_reload);
         place_close();
-        CHECK_SAYING(left->refused == VISITS, "%s, habit %d, mute %d, jumps at %d: %d refused", tried_kind->name,
-                     after.habit, after.is_mute, after.jumps_at, left->refused);
+        CHECK_SAYING(left->refused == VISITS, "%s, habit %d, mute %d, unattached %d, jumps at %d: %d refused",
+                     tried_kind->name, after.habit, after.is_mute, after.is_unattached, after.jumps_at,
+                     left->refused);
     }
 }
 
@@ -416,9 +438,16 @@ static void nor_where_each_connection_loses_its_info_callback(void)
 static void nor_after_a_reload_where_each_connection_loses_its_info_callback(void)
 {
     for (enum habit habit = TAKES_IT_OFF; habit < HABITS; habit++)
-        for (int mute = 0; mute < 2; mute++)
+        for (int unattached = 0; unattached < 2; unattached++)
             guests_are_refused_after_a_reload(
-                (struct setup){.verifies = true, .frees = true, .is_mute = mute, .habit = habit});
+                (struct setup){.verifies = true, .frees = true, .habit = habit, .is_unattached = unattached});
+}
+
+static void nor_after_a_reload_where_nobody_gets_tickets_any_more_either(void)
+{
+    for (enum habit habit = TAKES_IT_OFF; habit < HABITS; habit++)
+        guests_are_refused_after_a_reload(
+            (struct setup){.verifies = true, .frees = true, .is_mute = true, .habit = habit});
 }
 
 enum { MOST_STEPS = 8 };
@@ -492,6 +521,7 @@ int main(int argc, char **argv)
     CLAIM(a_session_from_before_verification_was_turned_on_does_not_resume_where_callbacks_are_replaced);
     CLAIM(nor_where_each_connection_loses_its_info_callback);
     CLAIM(nor_after_a_reload_where_each_connection_loses_its_info_callback);
+    CLAIM(nor_after_a_reload_where_nobody_gets_tickets_any_more_either);
     CLAIM(nor_where_an_info_callback_was_left_by_a_jump);
     CLAIM(who_shows_a_certificate_is_let_in_where_callbacks_are_replaced);
     CLAIM(a_member_resumes_from_the_second_visit_to_a_program);
