@@ -363,9 +363,8 @@ static void guests_are_refused_after_a_reload(struct setup after)
         place_open();
         check_apart(comes_before_and_after_a_reload);
         place_close();
-        CHECK_SAYING(left->refused == VISITS, "%s, habit %d, mute %d, unattached %d, jumps at %d: %d refused",
-                     tried_kind->name, after.habit, after.is_mute, after.is_unattached, after.jumps_at,
-                     left->refused);
+        CHECK_SAYING(left->refused == VISITS, "%s, habit %d, unattached %d, jumps at %d: %d refused",
+                     tried_kind->name, after.habit, after.is_unattached, after.jumps_at, left->refused);
     }
 }
 
@@ -443,13 +442,6 @@ static void nor_after_a_reload_where_each_connection_loses_its_info_callback(voi
                 (struct setup){.verifies = true, .frees = true, .habit = habit, .is_unattached = unattached});
 }
 
-static void nor_after_a_reload_where_nobody_gets_tickets_any_more_either(void)
-{
-    for (enum habit habit = TAKES_IT_OFF; habit < HABITS; habit++)
-        guests_are_refused_after_a_reload(
-            (struct setup){.verifies = true, .frees = true, .is_mute = true, .habit = habit});
-}
-
 enum { MOST_STEPS = 8 };
 
 static void nor_where_an_info_callback_was_left_by_a_jump(void)
@@ -521,7 +513,6 @@ int main(int argc, char **argv)
     CLAIM(a_session_from_before_verification_was_turned_on_does_not_resume_where_callbacks_are_replaced);
     CLAIM(nor_where_each_connection_loses_its_info_callback);
     CLAIM(nor_after_a_reload_where_each_connection_loses_its_info_callback);
-    CLAIM(nor_after_a_reload_where_nobody_gets_tickets_any_more_either);
     CLAIM(nor_where_an_info_callback_was_left_by_a_jump);
     CLAIM(who_shows_a_certificate_is_let_in_where_callbacks_are_replaced);
     CLAIM(a_member_resumes_from_the_second_visit_to_a_program);
