@@ -57,7 +57,7 @@ pub struct Keys {
     pub ahead: u32,
     /// How long a new key is known before it encrypts, 0 s to 10 min. Default: 10 s.
     pub activation_delay: Duration,
-    /// The key files, in the order that `format` wants; set exactly when the source is files. Read again on change.
+    /// The key files, in the order that `format` wants; set exactly when the source is files. Read when an instance is made.
     pub files: Vec<PathBuf>,
     /// Whose layout the key files have. Default: nginx.
     pub format: KeyFormat,
