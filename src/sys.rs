@@ -13,6 +13,7 @@ pub(crate) mod memory;
 mod outcome;
 mod output;
 #[cfg(feature = "reserve")]
+mod owned_lock;
 mod process;
 mod reserve;
 pub(crate) mod shared;
@@ -31,9 +32,10 @@ pub(crate) use file::{
     FileLock, allocate, in_memory, is_allocated, lock_alone, lock_shared, name, open_nameless,
     open_private, open_private_existing, same_file,
 };
-pub(crate) use loaded::{file_of, object_of, unloaded_files};
+pub(crate) use loaded::{Image, file_of, image_of, object_of};
 pub(crate) use lock::lock_within;
 pub(crate) use output::{remember_stdio, write as write_quietly, write_stderr};
+pub(crate) use owned_lock::{OwnedGuard, OwnedLock};
 pub(crate) use process::process_mark;
 pub(crate) use time::{boot_clock, coarse_seconds, pause, wall_clock};
 

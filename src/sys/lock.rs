@@ -18,27 +18,31 @@ const LONGEST_PAUSE: Duration = Duration::from_millis(1);
 /// Takes a lock, after a wait of so long at most. The lock's own way to wait needs memory, without which glibc ends the
 /// process, and a table that a fork may leave locked.
 pub(crate) fn lock_within<T>(mutex: &Mutex<T>, patience: Duration) -> Option<MutexGuard<'_, T>> {
-    mutex.try_lock().or_else(|| wait(mutex, patience))
+    mutex.try_lock().or_else(|| retry_within(patience, || mutex.try_lock()))
 }
 
+/// Tries again until it works, for so long at most.
 #[cold]
-fn wait<T>(mutex: &Mutex<T>, patience: Duration) -> Option<MutexGuard<'_, T>> {
-    let after_a_turn = |_| {
+pub(super) fn retry_within<T>(
+    patience: Duration,
+    mut attempt: impl FnMut() -> Option<T>,
+) -> Option<T> {
+    for _ in 0..TURNS {
         thread::yield_now();
-        mutex.try_lock()
-    };
-    (0..TURNS).find_map(after_a_turn).or_else(|| {
-        let (mut waited, mut step) = (Duration::ZERO, FIRST_PAUSE);
-        while waited < patience {
-            pause(step);
-            if let Some(guard) = mutex.try_lock() {
-                return Some(guard);
-            }
-            waited += step;
-            step = LONGEST_PAUSE.min(step * 2);
+        if let Some(done) = attempt() {
+            return Some(done);
         }
-        None
-    })
+    }
+    let (mut waited, mut step) = (Duration::ZERO, FIRST_PAUSE);
+    while waited < patience {
+        pause(step);
+        if let Some(done) = attempt() {
+            return Some(done);
+        }
+        waited += step;
+        step = LONGEST_PAUSE.min(step * 2);
+    }
+    None
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 //! the process id.
 
 use std::process;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 
 use super::random;
@@ -17,11 +18,8 @@ pub(crate) fn process_mark() -> u64 {
     // SAFETY: NULL, or a page of this file's that is never given back.
     let word = match unsafe { page.as_ref() } {
         Some(word) => word,
-        None => match new_page() {
-            Some(word) => {
-                PAGE.store(std::ptr::from_ref(word).cast_mut(), Ordering::Release);
-                word
-            }
+        None => match new_page().map(|page| keep_one(&PAGE, page)) {
+            Some(word) => word,
             None => return u64::from(process::id()),
         },
     };
@@ -31,10 +29,24 @@ pub(crate) fn process_mark() -> u64 {
     }
 }
 
-/// Two threads that come together have pages of their own for once; then what one of them marks is no other process's.
+/// Of two threads that come together one gives its page back.
+fn keep_one(kept: &'static AtomicPtr<AtomicU64>, page: NonNull<AtomicU64>) -> &'static AtomicU64 {
+    let (order, none) = (Ordering::AcqRel, std::ptr::null_mut());
+    match kept.compare_exchange(none, page.as_ptr(), order, Ordering::Acquire) {
+        // SAFETY: a page of `new_page`, which nobody gives back any more.
+        Ok(_) => unsafe { page.as_ref() },
+        // SAFETY: the other thread's page, likewise; and one that nobody else knows.
+        Err(other) => unsafe {
+            libc::munmap(page.as_ptr().cast(), LEN);
+            &*other
+        },
+    }
+}
+
+const LEN: usize = 4096;
+
 #[cold]
-fn new_page() -> Option<&'static AtomicU64> {
-    const LEN: usize = 4096;
+fn new_page() -> Option<NonNull<AtomicU64>> {
     // SAFETY: a new mapping of that length, private to this process, zeros, which nobody ends once it is given out.
     unsafe {
         let access = libc::PROT_READ | libc::PROT_WRITE;
@@ -47,7 +59,7 @@ fn new_page() -> Option<&'static AtomicU64> {
             libc::munmap(page, LEN);
             return None;
         }
-        page.cast::<AtomicU64>().as_ref()
+        NonNull::new(page.cast::<AtomicU64>())
     }
 }
 

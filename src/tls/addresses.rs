@@ -7,13 +7,11 @@
 
 use std::collections::HashMap;
 use std::hash::{BuildHasherDefault, Hasher};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
-
-use crate::sys::{lock_within, memory, process_mark};
+use crate::sys::{OwnedGuard, OwnedLock, memory};
 
 /// Values by address.
 pub(super) struct Table<V>([Shard<V>; SHARDS]);
@@ -26,17 +24,9 @@ const PATIENCE: Duration = Duration::from_millis(100);
 type Entries<V> = HashMap<usize, V, BuildHasherDefault<Hash>>;
 
 struct Shard<V> {
-    entries: Mutex<Entries<V>>,
+    entries: OwnedLock<Entries<V>>,
     /// An entry could not be taken out, and what it points to may be gone.
     is_spoiled: AtomicBool,
-    /// The process ([`process_mark`]) of the thread that has the lock; 0: none has.
-    holder: AtomicU64,
-}
-
-/// The entries of a shard, locked.
-struct Held<'a, V> {
-    holder: &'a AtomicU64,
-    entries: MutexGuard<'a, Entries<V>>,
 }
 
 impl<V> Table<V> {
@@ -46,10 +36,10 @@ impl<V> Table<V> {
 
     /// Sets the value for an address. Whether there was memory.
     pub(super) fn put(&self, address: usize, value: V) -> bool {
-        let Some(mut held) = self.shard(address).lock() else { return false };
-        let is_kept = has_place(&mut held.entries);
+        let Some(mut entries) = self.shard(address).lock() else { return false };
+        let is_kept = has_place(&mut entries);
         if is_kept {
-            held.entries.insert(address, value);
+            entries.insert(address, value);
         }
         is_kept
     }
@@ -57,11 +47,11 @@ impl<V> Table<V> {
     /// Takes an entry out. Afterwards nobody looks at it.
     pub(super) fn take(&self, address: usize) -> Option<V> {
         let shard = self.shard(address);
-        let Some(mut held) = shard.lock() else {
+        let Some(mut entries) = shard.lock() else {
             shard.spoil();
             return None;
         };
-        held.entries.remove(&address)
+        entries.remove(&address)
     }
 
     /// Calls `look` with the entry of an address, which is not taken out until that is over.
@@ -83,73 +73,38 @@ impl<V> Table<V> {
 
 impl<V> Shard<V> {
     const fn new() -> Self {
-        Shard {
-            entries: Mutex::new(HashMap::with_hasher(BuildHasherDefault::new())),
-            is_spoiled: AtomicBool::new(false),
-            holder: AtomicU64::new(0),
-        }
+        Shard { entries: OwnedLock::new(empty()), is_spoiled: AtomicBool::new(false) }
     }
 
     /// `None` from the first time on that the lock was waited for in vain.
-    fn lock(&self) -> Option<Held<'_, V>> {
+    fn lock(&self) -> Option<OwnedGuard<'_, Entries<V>>> {
         if self.is_spoiled.load(Ordering::SeqCst) {
             return None;
         }
-        let entries = self
-            .entries
-            .try_lock()
-            .or_else(|| self.inherit())
-            .or_else(|| lock_within(&self.entries, PATIENCE));
-        let Some(entries) = entries else {
+        let entries = self.entries.lock_within(PATIENCE, empty);
+        if entries.is_none() {
             self.is_spoiled.store(true, Ordering::SeqCst);
-            return None;
-        };
-        self.holder.store(process_mark(), Ordering::SeqCst);
-        let held = Held { holder: &self.holder, entries };
-        // Either this is seen now, or the above by who spoils the shard.
-        (!self.is_spoiled.load(Ordering::SeqCst)).then_some(held)
-    }
-
-    /// The lock, where a thread of the process that this one was forked off had it then: that thread is not here, and what
-    /// it was changing is left alone.
-    #[cold]
-    fn inherit(&self) -> Option<MutexGuard<'_, Entries<V>>> {
-        let (own, holder) = (process_mark(), self.holder.load(Ordering::SeqCst));
-        let is_left = holder != 0 && holder != own;
-        if !is_left
-            || self
-                .holder
-                .compare_exchange(holder, own, Ordering::SeqCst, Ordering::SeqCst)
-                .is_err()
-        {
-            return None;
         }
-        // SAFETY: the lock is held, and by no thread of this process: whoever took it here would have marked it so. One
-        // thread replaces the mark, and this is it.
-        let mut entries = unsafe { self.entries.make_guard_unchecked() };
-        std::mem::forget(std::mem::take(&mut *entries));
-        Some(entries)
+        // Either this is seen now, or the lock by who spoils the shard.
+        entries.filter(|_| !self.is_spoiled.load(Ordering::SeqCst))
     }
 
     fn look<R>(&self, look: impl FnOnce(&mut Entries<V>) -> Option<R>) -> Option<R> {
-        look(&mut self.lock()?.entries)
+        look(&mut *self.lock()?)
     }
 
     /// The lock cannot be had to take an entry out: from now on no entry is followed. Who looks at one just now holds the
-    /// lock, and is waited for, but not a thread of the process that this one was forked off.
+    /// lock, and is waited for.
     fn spoil(&self) {
         self.is_spoiled.store(true, Ordering::SeqCst);
-        while self.holder.load(Ordering::SeqCst) == process_mark() {
+        while self.entries.is_held_here() {
             thread::yield_now();
         }
     }
 }
 
-impl<V> Drop for Held<'_, V> {
-    /// The lock itself is given back after this.
-    fn drop(&mut self) {
-        self.holder.store(0, Ordering::SeqCst);
-    }
+const fn empty<V>() -> Entries<V> {
+    HashMap::with_hasher(BuildHasherDefault::new())
 }
 
 /// Whether there is a place for one more, made if need be and memory is there.
@@ -219,14 +174,6 @@ mod tests {
         });
         assert_eq!(table.look_at(ADDRESS, |()| ()), None, "it is followed no more");
         assert_eq!(table.find(|()| Some(())), None);
-    }
-
-    #[test]
-    fn who_looked_at_an_entry_when_the_process_was_forked_is_not_waited_for() {
-        let table = table_with_an_entry();
-        let shard = table.shard(ADDRESS);
-        shard.holder.store(process_mark() + 1, Ordering::SeqCst);
-        shard.spoil();
     }
 
     #[test]

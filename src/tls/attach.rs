@@ -13,7 +13,7 @@ use super::guard::guarded;
 use super::notes::Notes;
 use super::real::libssl;
 use super::sys::{AllowEarlyDataCallback, RemoveSessionCallback};
-use super::{application, callbacks, handshake, hidden, policy, real, rules, trampolines};
+use super::{application, callbacks, handshake, hidden, policy, real, removal, rules, trampolines};
 use crate::config::{Mode, OnRemove, Resumption};
 use crate::engine::Engine;
 use crate::error::{Error, Result};
@@ -219,6 +219,7 @@ impl Attachment {
         let listens =
             forget || !self.has_cache_of_its_own() || self.wishes.remove_session.get().is_some();
         let callback: RemoveSessionCallback = callbacks::remove_session;
+        removal::ask_from(callback);
         // SAFETY: as the caller promises; the function has the signature that OpenSSL documents.
         unsafe { (libssl().ctx_sess_set_remove_cb)(self.ctx(), listens.then_some(callback)) };
     }

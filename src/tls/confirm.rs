@@ -136,7 +136,10 @@ unsafe extern "C" fn judge(ssl: *const SSL, position: c_int, value: c_int) {
             if handshake.is_in_callback {
                 // Or it was left without returning, by longjmp(3) or an exception.
                 if is_step(position) {
-                    contained(|| conclude(ssl, handshake));
+                    contained(|| {
+                        handshake.is_watched |= is_judge((libssl().get_info_callback)(ssl));
+                        conclude(ssl, handshake);
+                    });
                 }
                 return;
             }

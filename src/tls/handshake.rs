@@ -196,7 +196,8 @@ impl Handshake {
         self.cut.take().into_iter().for_each(|cut| unsafe { cut.lift(ssl) });
         let connection = if is_renegotiated(ssl) { self.connection } else { Connection::new(now) };
         let (info_callback, is_quic) = (self.info_callback.take(), self.is_quic);
-        *self = Handshake { info_callback, is_quic, ..Handshake::new(ssl, connection) };
+        let held = self.held.of_the_next_handshake();
+        *self = Handshake { info_callback, is_quic, held, ..Handshake::new(ssl, connection) };
     }
 
     fn look_at_server_random(&mut self, ssl: *mut SSL) {
@@ -435,9 +436,16 @@ unsafe extern "C" fn free(
     _argp: *mut c_void,
 ) {
     contained(|| {
-        // SAFETY: the connection's ex_data is being freed.
-        unsafe { removal::connection_is_freed(ssl.cast()) };
-        let Some(state) = unmarked::<Handshake>(state) else { return };
+        let state = unmarked::<Handshake>(state);
+        // SAFETY: the connection's ex_data is being freed; what bears our mark is a Handshake, and its context is alive.
+        unsafe {
+            let accepted_by = state.and_then(|state| state.as_ref().slot().attachment());
+            let ctx = accepted_by
+                .map_or_else(|| openssl_sys::SSL_get_SSL_CTX(ssl.cast()), Attachment::ctx);
+            let is_known = state.is_some_and(|state| !state.as_ref().is_quic);
+            removal::connection_is_freed(ssl.cast(), removal::is_asked_from(ctx), is_known);
+        }
+        let Some(state) = state else { return };
         // SAFETY: what bears our mark is a Handshake of `of`, and nobody uses it after its connection.
         let mut state = unsafe { Box::from_raw(state.as_ptr()) };
         if !state.is_quic {

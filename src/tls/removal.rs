@@ -27,15 +27,16 @@
 
 use std::ffi::c_ulong;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use openssl_sys::SSL;
+use openssl_sys::{SSL, SSL_CTX};
 
 use super::addresses::Table;
 use super::connection::{FINISHED_LEN, clients_finished, has_failed};
 use super::hidden;
+use super::real::libssl;
 use super::session::Session;
-use super::sys;
-use crate::sys::thread_word::ThreadWord;
+use super::sys::{self, RemoveSessionCallback};
 
 /// The connections that called us, until they are freed.
 static ALIVE: Table<Alive> = Table::new();
@@ -46,14 +47,25 @@ static HOLDERS: Table<Holder> = Table::new();
 /// OpenSSL 3.2.0, by OpenSSL_version_num(3).
 const FREES_SESSIONS_FIRST: c_ulong = 0x3020_0000;
 
-/// The session of the connection that this thread frees, by [`word_of`]; 0: none. OpenSSL may not tell us that it removed
-/// that: then it stands here until this thread has to do with a connection again.
-static FREED: ThreadWord = ThreadWord::new();
+/// The sessions of connections that are being freed, which OpenSSL removes next. Of two connections with one session each
+/// counts.
+static FREED: Table<Freed> = Table::new();
+
+/// The address of our remove-session callback, once a context had it.
+static ASKED_FROM: AtomicUsize = AtomicUsize::new(0);
+
+struct Freed {
+    /// A session that has the address later is another one.
+    word: usize,
+    times: usize,
+}
 
 struct Alive {
     ssl: NonNull<SSL>,
     /// The session that OpenSSL has removed, as the connection failed or was freed: it does so once.
     removed: usize,
+    /// The session that was in force before the one of a renegotiation, by [`word_of`].
+    established: usize,
 }
 
 // SAFETY: the connection is looked at while it is not taken out alone, and only in ways that OpenSSL makes safe between
@@ -75,14 +87,21 @@ pub(super) struct Held {
     ssl: usize,
     /// The session's address; 0: none.
     session: usize,
-    is_in_force: bool,
+    word: usize,
+    /// As in [`Holder`].
+    before: Option<[u8; FINISHED_LEN]>,
 }
 
 impl Held {
     /// A callback of the connection runs, which is not of QUIC.
     pub(super) fn begin(&mut self, ssl: *mut SSL) {
-        forget_freed();
         self.is_listed = self.is_listed || connection_begins(ssl);
+    }
+
+    /// The connection makes another handshake.
+    pub(super) fn of_the_next_handshake(&mut self) -> Held {
+        self.release();
+        Held { is_listed: self.is_listed, ..Held::default() }
     }
 
     /// From now on the connection has this session, which is in force once the client's Finished message came.
@@ -94,7 +113,7 @@ impl Held {
 
     /// The connection's session is in force.
     pub(super) fn establish(&mut self, ssl: *mut SSL, session: Session) {
-        if !self.is_in_force || self.session != address(session) {
+        if self.before.is_some() || self.session != address(session) {
             self.set(ssl, session, None);
         }
     }
@@ -104,13 +123,13 @@ impl Held {
         let holder = Holder { ssl: ssl.addr(), before };
         if self.is_listed && HOLDERS.put(address(session), holder) {
             self.ssl = ssl.addr();
-            self.session = address(session);
-            self.is_in_force = before.is_none();
+            (self.session, self.word, self.before) = (address(session), word_of(session), before);
         }
     }
 
     fn release(&mut self) {
         if self.session != 0 {
+            ALIVE.look_at(self.ssl, |alive| alive.has_had(self.word, self.before));
             // Another connection's session may have the same address by now.
             if let Some(others) = HOLDERS.take(self.session).filter(|it| it.ssl != self.ssl) {
                 HOLDERS.put(self.session, others);
@@ -133,16 +152,33 @@ fn address(session: Session) -> usize {
 /// A connection of an attached context begins, not of QUIC. [`connection_is_freed`] has to be called for it. Whether there
 /// was memory.
 pub(super) fn connection_begins(ssl: *mut SSL) -> bool {
-    forget_freed();
-    NonNull::new(ssl).is_some_and(|alive| ALIVE.put(ssl.addr(), Alive { ssl: alive, removed: 0 }))
+    let new = |ssl| Alive { ssl, removed: 0, established: 0 };
+    NonNull::new(ssl).is_some_and(|alive| ALIVE.put(ssl.addr(), new(alive)))
 }
 
-/// A connection is being freed: what is left of it is its session, unless OpenSSL has freed that first.
+/// From now on contexts may have this remove-session callback, which asks [`is_of_openssl`].
+pub(super) fn ask_from(callback: RemoveSessionCallback) {
+    ASKED_FROM.store(callback as usize, Ordering::Relaxed);
+}
+
+/// Whether a context has that callback.
+///
+/// # Safety
+/// `ctx` is a valid context.
+pub(super) unsafe fn is_asked_from(ctx: *mut SSL_CTX) -> bool {
+    // SAFETY: as the caller promises.
+    let callback = unsafe { (libssl().ctx_sess_get_remove_cb)(ctx) };
+    callback.is_some_and(|callback| callback as usize == ASKED_FROM.load(Ordering::Relaxed))
+}
+
+/// A connection is being freed: what is left of it is its session, unless OpenSSL has freed that first. `is_told`: our
+/// remove-session callback will be called for that. `is_known`: it called us and is not of QUIC, which the table may not
+/// tell in a child.
 ///
 /// # Safety
 /// `ssl` is a connection whose ex_data is being freed.
-pub(super) unsafe fn connection_is_freed(ssl: *mut SSL) {
-    if ALIVE.take(ssl.addr()).is_none() {
+pub(super) unsafe fn connection_is_freed(ssl: *mut SSL, is_told: bool, is_known: bool) {
+    if ALIVE.take(ssl.addr()).is_none() && !is_known {
         return;
     }
     // SAFETY: no precondition; and as the caller promises. Those of QUIC are not in the table.
@@ -153,14 +189,21 @@ pub(super) unsafe fn connection_is_freed(ssl: *mut SSL) {
         Session::borrow(openssl_sys::SSL_get_session(ssl)).filter(|_| is_unclean(ssl))
     };
     // OpenSSL removes none without an id.
-    let removed = session.filter(|session| !session.id().is_empty());
-    FREED.set(removed.map_or(0, word_of));
+    if let Some(session) = session.filter(|session| is_told && !session.id().is_empty()) {
+        let (address, word) = (address(session), word_of(session));
+        let times = FREED.take(address).filter(|it| it.word == word).map_or(0, |it| it.times);
+        FREED.put(address, Freed { word, times: times + 1 });
+    }
 }
 
-fn forget_freed() {
-    if FREED.get() != 0 {
-        FREED.set(0);
+/// Whether OpenSSL removes the session of a connection that is being freed; each time once.
+fn is_freed(session: Session) -> bool {
+    let (address, word) = (address(session), word_of(session));
+    let Some(freed) = FREED.take(address).filter(|it| it.word == word) else { return false };
+    if freed.times > 1 {
+        FREED.put(address, Freed { times: freed.times - 1, ..freed });
     }
+    true
 }
 
 /// Tells one session from the next, also from one that has its address later; never zero.
@@ -176,20 +219,20 @@ fn word_of(session: Session) -> usize {
 /// `ssl` is valid.
 unsafe fn is_unclean(ssl: *mut SSL) -> bool {
     // SAFETY: as the caller promises.
-    unsafe {
-        openssl_sys::SSL_get_shutdown(ssl) & sys::SSL_SENT_SHUTDOWN == 0
-            && sys::SSL_in_init(ssl) == 0
-    }
+    unsafe { !has_sent_close_notify(ssl) && sys::SSL_in_init(ssl) == 0 }
+}
+
+/// # Safety
+/// `ssl` is valid.
+unsafe fn has_sent_close_notify(ssl: *mut SSL) -> bool {
+    // SAFETY: as the caller promises.
+    unsafe { openssl_sys::SSL_get_shutdown(ssl) & sys::SSL_SENT_SHUTDOWN != 0 }
 }
 
 /// Whether OpenSSL removes this session by itself, or it was never more than one that is being made, or a connection in the
 /// other role has it. To be called for each removal, before anything changes the error queue.
 pub(super) fn is_of_openssl(session: Session) -> bool {
-    if FREED.get() == word_of(session) {
-        FREED.set(0);
-        return true;
-    }
-    if !session.has_master_key() {
+    if is_freed(session) || !session.has_master_key() {
         return true;
     }
     match state_of_holder(address(session)) {
@@ -230,6 +273,13 @@ fn state_of_holder(session: usize) -> Option<State> {
 }
 
 impl Alive {
+    /// The connection has another session from now on.
+    fn has_had(&mut self, word: usize, before: Option<[u8; FINISHED_LEN]>) {
+        if before.is_none_or(|before| clients_finished(self.ssl.as_ptr()) != before) {
+            self.established = word;
+        }
+    }
+
     /// To be called while the connection is looked at. Another thread than its own may be here, which only reads. `None`:
     /// it has not that session. What nobody told us of is not known to be in force.
     fn state(&mut self, session: usize, holder: Option<Holder>) -> Option<State> {
@@ -243,14 +293,18 @@ impl Alive {
                 return Some(State::Connects);
             }
             let has_failed = has_failed(ssl);
+            // A renegotiation that resumes has another object of the session that is in force.
             let is_in_force = holder.is_some_and(|holder| {
                 holder.before.is_none_or(|before| clients_finished(ssl) != before)
-            });
+            }) || Session::borrow(openssl_sys::SSL_get_session(ssl))
+                .is_some_and(|session| word_of(session) == self.established);
             if has_failed && !is_in_force {
                 return Some(State::NotInForce);
             }
             let is_freed = hidden::references(ssl) == Some(0) && is_unclean(ssl);
-            let is_its_own = (has_failed || is_freed)
+            // No alert is sent after a close_notify, nor is the session removed with it.
+            let is_alerted = has_failed && !has_sent_close_notify(ssl);
+            let is_its_own = (is_alerted || is_freed)
                 && std::mem::replace(&mut self.removed, session) != session;
             Some(match is_its_own {
                 true if is_freed => State::Freed,
