@@ -228,6 +228,27 @@ static void a_logout_counts_after_the_client_has_cut_the_connection(void)
         }
 }
 
+/* OpenSSL removes nothing by itself any more. */
+static void a_logout_counts_after_a_close_notify_that_the_client_did_not_answer(void)
+{
+    for (int k = 0; k < KINDS; k++) {
+        if (!has_name_to_remove(k))
+            continue;
+        TLSRESUME *tr = realm_of(&KIND[k], "");
+        SSL_CTX *server = attached_server(tr);
+        struct user user = user_new(&KIND[k], "a.example", server);
+        CHECK_EQUAL(SSL_shutdown(user.pair.server), 0);
+        client_cuts(&user.pair);
+        SSL_CTX_remove_session(server, user.of_pair);
+        pair_free(&user.pair, false);
+        ERR_clear_error();
+        CHECK_SAYING(!still_resumes(user.kept, &KIND[k], server), "%s", KIND[k].name);
+        user_free(&user);
+        SSL_CTX_free(server);
+        tlsresume_free(tr);
+    }
+}
+
 enum late_message { REQUEST_FOR_A_CERTIFICATE, KEY_UPDATE, LATE_MESSAGES };
 
 static void begins_to_send(enum late_message message, SSL *server)
@@ -337,7 +358,7 @@ static void who_is_logged_out_while_a_connection_is_freed_is_not_who_had_that_on
             continue;
         TLSRESUME *tr = realm_of(&KIND[k], "");
         SSL_CTX *server = attached_server(tr);
-        struct user user = user_new(&KIND[k], "a.example", server), other = user_new(&KIND[k], "b.example", server);
+        struct user user = user_new(&KIND[k], "a.example", server), other = user_new(&KIND[k], "a.example", server);
         int index = SSL_get_ex_new_index(0, NULL, NULL, NULL, data_is_freed);
         CHECK(index > 0 && SSL_set_ex_data(user.pair.server, index, &to_log_out) == 1);
         to_log_out.server = server;
@@ -352,6 +373,36 @@ static void who_is_logged_out_while_a_connection_is_freed_is_not_who_had_that_on
         SSL_CTX_free(server);
         tlsresume_free(tr);
     }
+}
+
+static void connection_is_freed(void *parent, void *data, CRYPTO_EX_DATA *all, int index, long number, void *arg)
+{
+    (void)parent, (void)all, (void)index, (void)number, (void)arg;
+    SSL_free(data);
+}
+
+/* As a proxy frees its other side. Neither was logged out, and both were cut off. */
+static void who_has_a_connection_that_is_freed_with_another_is_not_logged_out(void)
+{
+    for (int k = 0; k < KINDS; k++)
+        for (int both_cut = 0; both_cut < 2; both_cut++) {
+            TLSRESUME *tr = realm_of(&KIND[k], "");
+            SSL_CTX *server = attached_server(tr);
+            struct user user = user_new(&KIND[k], "a.example", server), other = user_new(&KIND[k], "a.example", server);
+            int index = SSL_get_ex_new_index(0, NULL, NULL, NULL, connection_is_freed);
+            CHECK(index > 0 && SSL_set_ex_data(user.pair.server, index, other.pair.server) == 1);
+            if (!both_cut)
+                SSL_set_shutdown(other.pair.server, SSL_SENT_SHUTDOWN | SSL_RECEIVED_SHUTDOWN);
+            pair_free(&user.pair, false);
+            SSL_free(other.pair.client);
+            CHECK(CRYPTO_free_ex_index(CRYPTO_EX_INDEX_SSL, index) == 1);
+            CHECK_SAYING(still_resumes(user.kept, &KIND[k], server), "%s, both cut %d", KIND[k].name, both_cut);
+            CHECK_SAYING(still_resumes(other.kept, &KIND[k], server), "%s, both cut %d", KIND[k].name, both_cut);
+            user_free(&user);
+            user_free(&other);
+            SSL_CTX_free(server);
+            tlsresume_free(tr);
+        }
 }
 
 /* ---- Callbacks ---- */
@@ -683,9 +734,11 @@ int main(int argc, char **argv)
     CLAIM(a_logout_counts_after_the_connection_is_gone_whatever_error_there_is);
     CLAIM(a_logout_counts_while_handshakes_of_strangers_are_under_way);
     CLAIM(a_logout_counts_after_the_client_has_cut_the_connection);
+    CLAIM(a_logout_counts_after_a_close_notify_that_the_client_did_not_answer);
     CLAIM(a_logout_counts_while_a_late_message_is_under_way_whatever_strangers_do);
     CLAIM(a_logout_counts_where_a_session_of_a_context_that_was_left_was_freed_before);
     CLAIM(who_is_logged_out_while_a_connection_is_freed_is_not_who_had_that_one);
+    CLAIM(who_has_a_connection_that_is_freed_with_another_is_not_logged_out);
     CLAIM(a_logout_counts_in_every_callback);
     CLAIM(a_logout_counts_in_every_callback_after_what_failed_there);
     CLAIM(who_is_refused_in_a_callback_loses_no_session);
