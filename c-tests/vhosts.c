@@ -582,6 +582,46 @@ static void who_replaces_the_info_callback_in_the_servername_callback_is_judged_
     for_each_kind_apart(replaces_the_info_callback);
 }
 
+static void (*found_before)(const SSL *ssl, int position, int value);
+
+static void calls_what_was_found(const SSL *ssl, int position, int value)
+{
+    if (found_before != NULL)
+        found_before(ssl, position, value);
+}
+
+/* What it finds may be the library's. */
+static int keeps_what_it_finds(SSL *ssl, int *alert, void *arg)
+{
+    (void)alert, (void)arg;
+    if (found_before == NULL && SSL_get_info_callback(ssl) != calls_what_was_found)
+        found_before = SSL_get_info_callback(ssl);
+    return SSL_TLSEXT_ERR_OK;
+}
+
+static void traces_with_what_it_found(void)
+{
+    TLSRESUME *tr = realm_of(tried_kind, "");
+    SSL_CTX *server = server_new(), *other = server_new();
+    SSL_CTX_set_info_callback(server, calls_what_was_found);
+    SSL_CTX_set_tlsext_servername_callback(server, keeps_what_it_finds);
+    server_verifies(other, ours.authority);
+    CHECK(tlsresume_attach(tr, server) == 1 && tlsresume_attach(tr, other) == 1);
+    struct visitor visitor = visitor_new(tried_kind, "a.example");
+    CHECK(!visit(&visitor, server));
+    for (int again = 0; again < 6; again++)
+        CHECK_SAYING(visit(&visitor, server), "%s, visit %d", tried_kind->name, again);
+    visitor_free(&visitor);
+    SSL_CTX_free(server);
+    SSL_CTX_free(other);
+    tlsresume_free(tr);
+}
+
+static void a_name_resumes_where_the_applications_info_callback_calls_the_librarys(void)
+{
+    for_each_kind_apart(traces_with_what_it_found);
+}
+
 static void one_context_two_ports(bool others_verify)
 {
     TLSRESUME *tr = realm_of(tried_kind, "");
@@ -1218,6 +1258,7 @@ int main(int argc, char **argv)
     CLAIM(a_handshake_that_is_ended_looks_as_if_the_client_had_closed);
     CLAIM(a_tls12_ticket_is_renewed_under_rules_only_until_the_info_callback_was_seen);
     CLAIM(who_replaces_the_info_callback_in_the_servername_callback_is_judged_under_rules);
+    CLAIM(a_name_resumes_where_the_applications_info_callback_calls_the_librarys);
     CLAIM(verification_switched_on_later_counts_at_once);
     CLAIM(who_resumed_may_be_asked_for_a_certificate_later_and_others_resume_as_before);
     CLAIM(a_session_never_resumes_under_another_way_to_verify);
