@@ -32,7 +32,7 @@ pub(crate) use file::{
     FileLock, allocate, in_memory, is_allocated, lock_alone, lock_shared, name, open_nameless,
     open_private, open_private_existing, same_file,
 };
-pub(crate) use loaded::{Image, file_of, image_of, object_of};
+pub(crate) use loaded::{Object, file_of, object_around, object_of};
 pub(crate) use lock::lock_within;
 pub(crate) use output::{remember_stdio, write as write_quietly, write_stderr};
 pub(crate) use owned_lock::{OwnedGuard, OwnedLock};

@@ -1,6 +1,6 @@
 //! Which function a pointer means, in a way that is the same in every process: the file that it lies in, and where.
 //!
-//! Another file may be loaded at the same address later (dlclose(3)), so what is known holds for one image.
+//! Another file may be loaded at the same address later (dlclose(3)), so what is known holds for one object.
 //!
 //! Owns: a cache of the functions asked for last. Called by: [`super::rules`]. Threads and forks: nobody waits; who
 //! finds the cache in use asks the dynamic linker again. Failure: `None`.
@@ -8,7 +8,7 @@
 use std::ffi::c_void;
 
 use crate::recent::Recent;
-use crate::sys::{self, Image};
+use crate::sys::{self, Object};
 
 /// How many functions a process remembers.
 const REMEMBERED: usize = 16;
@@ -19,7 +19,7 @@ type Identity = Box<[u8]>;
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct Known {
     address: usize,
-    image: Image,
+    object: Object,
 }
 
 /// The identity of a function; `None` where it lies in no file, as those that a program generates.
@@ -27,7 +27,7 @@ struct Known {
 /// The same program of another version has its functions at other places: its sessions are then those of other rules.
 pub(super) fn identity(function: *const c_void) -> Option<Identity> {
     static KNOWN: Recent<Known, Option<Identity>, REMEMBERED> = Recent::new();
-    let known = Known { address: function.addr(), image: sys::image_of(function)? };
+    let known = Known { address: function.addr(), object: sys::object_around(function) };
     KNOWN.get_or(|other| *other == known, || (known, find(function)))
 }
 

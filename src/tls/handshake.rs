@@ -196,8 +196,7 @@ impl Handshake {
         self.cut.take().into_iter().for_each(|cut| unsafe { cut.lift(ssl) });
         let connection = if is_renegotiated(ssl) { self.connection } else { Connection::new(now) };
         let (info_callback, is_quic) = (self.info_callback.take(), self.is_quic);
-        let held = self.held.of_the_next_handshake();
-        *self = Handshake { info_callback, is_quic, held, ..Handshake::new(ssl, connection) };
+        *self = Handshake { info_callback, is_quic, ..Handshake::new(ssl, connection) };
     }
 
     fn look_at_server_random(&mut self, ssl: *mut SSL) {
@@ -440,10 +439,9 @@ unsafe extern "C" fn free(
         // SAFETY: the connection's ex_data is being freed; what bears our mark is a Handshake, and its context is alive.
         unsafe {
             let accepted_by = state.and_then(|state| state.as_ref().slot().attachment());
-            let ctx = accepted_by
-                .map_or_else(|| openssl_sys::SSL_get_SSL_CTX(ssl.cast()), Attachment::ctx);
+            let is_told = accepted_by.is_none_or(|it| removal::is_asked_from(it.ctx()));
             let is_known = state.is_some_and(|state| !state.as_ref().is_quic);
-            removal::connection_is_freed(ssl.cast(), removal::is_asked_from(ctx), is_known);
+            removal::connection_is_freed(ssl.cast(), is_told, is_known);
         }
         let Some(state) = state else { return };
         // SAFETY: what bears our mark is a Handshake of `of`, and nobody uses it after its connection.

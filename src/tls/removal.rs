@@ -64,8 +64,6 @@ struct Alive {
     ssl: NonNull<SSL>,
     /// The session that OpenSSL has removed, as the connection failed or was freed: it does so once.
     removed: usize,
-    /// The session that was in force before the one of a renegotiation, by [`word_of`].
-    established: usize,
 }
 
 // SAFETY: the connection is looked at while it is not taken out alone, and only in ways that OpenSSL makes safe between
@@ -87,7 +85,6 @@ pub(super) struct Held {
     ssl: usize,
     /// The session's address; 0: none.
     session: usize,
-    word: usize,
     /// As in [`Holder`].
     before: Option<[u8; FINISHED_LEN]>,
 }
@@ -96,12 +93,6 @@ impl Held {
     /// A callback of the connection runs, which is not of QUIC.
     pub(super) fn begin(&mut self, ssl: *mut SSL) {
         self.is_listed = self.is_listed || connection_begins(ssl);
-    }
-
-    /// The connection makes another handshake.
-    pub(super) fn of_the_next_handshake(&mut self) -> Held {
-        self.release();
-        Held { is_listed: self.is_listed, ..Held::default() }
     }
 
     /// From now on the connection has this session, which is in force once the client's Finished message came.
@@ -123,13 +114,12 @@ impl Held {
         let holder = Holder { ssl: ssl.addr(), before };
         if self.is_listed && HOLDERS.put(address(session), holder) {
             self.ssl = ssl.addr();
-            (self.session, self.word, self.before) = (address(session), word_of(session), before);
+            (self.session, self.before) = (address(session), before);
         }
     }
 
     fn release(&mut self) {
         if self.session != 0 {
-            ALIVE.look_at(self.ssl, |alive| alive.has_had(self.word, self.before));
             // Another connection's session may have the same address by now.
             if let Some(others) = HOLDERS.take(self.session).filter(|it| it.ssl != self.ssl) {
                 HOLDERS.put(self.session, others);
@@ -152,8 +142,7 @@ fn address(session: Session) -> usize {
 /// A connection of an attached context begins, not of QUIC. [`connection_is_freed`] has to be called for it. Whether there
 /// was memory.
 pub(super) fn connection_begins(ssl: *mut SSL) -> bool {
-    let new = |ssl| Alive { ssl, removed: 0, established: 0 };
-    NonNull::new(ssl).is_some_and(|alive| ALIVE.put(ssl.addr(), new(alive)))
+    NonNull::new(ssl).is_some_and(|alive| ALIVE.put(ssl.addr(), Alive { ssl: alive, removed: 0 }))
 }
 
 /// From now on contexts may have this remove-session callback, which asks [`is_of_openssl`].
@@ -273,13 +262,6 @@ fn state_of_holder(session: usize) -> Option<State> {
 }
 
 impl Alive {
-    /// The connection has another session from now on.
-    fn has_had(&mut self, word: usize, before: Option<[u8; FINISHED_LEN]>) {
-        if before.is_none_or(|before| clients_finished(self.ssl.as_ptr()) != before) {
-            self.established = word;
-        }
-    }
-
     /// To be called while the connection is looked at. Another thread than its own may be here, which only reads. `None`:
     /// it has not that session. What nobody told us of is not known to be in force.
     fn state(&mut self, session: usize, holder: Option<Holder>) -> Option<State> {
@@ -293,11 +275,9 @@ impl Alive {
                 return Some(State::Connects);
             }
             let has_failed = has_failed(ssl);
-            // A renegotiation that resumes has another object of the session that is in force.
             let is_in_force = holder.is_some_and(|holder| {
                 holder.before.is_none_or(|before| clients_finished(ssl) != before)
-            }) || Session::borrow(openssl_sys::SSL_get_session(ssl))
-                .is_some_and(|session| word_of(session) == self.established);
+            });
             if has_failed && !is_in_force {
                 return Some(State::NotInForce);
             }
