@@ -12,9 +12,9 @@ mod lock;
 pub(crate) mod memory;
 mod outcome;
 mod output;
-#[cfg(feature = "reserve")]
 mod owned_lock;
 mod process;
+#[cfg(feature = "reserve")]
 mod reserve;
 pub(crate) mod shared;
 pub(crate) mod thread_word;

@@ -57,6 +57,8 @@ static ASKED_FROM: AtomicUsize = AtomicUsize::new(0);
 struct Freed {
     /// A session that has the address later is another one.
     word: usize,
+    /// The connection that was freed last: OpenSSL may tell of it for several indexes.
+    ssl: usize,
     times: usize,
 }
 
@@ -180,8 +182,10 @@ pub(super) unsafe fn connection_is_freed(ssl: *mut SSL, is_told: bool, is_known:
     // OpenSSL removes none without an id.
     if let Some(session) = session.filter(|session| is_told && !session.id().is_empty()) {
         let (address, word) = (address(session), word_of(session));
-        let times = FREED.take(address).filter(|it| it.word == word).map_or(0, |it| it.times);
-        FREED.put(address, Freed { word, times: times + 1 });
+        let known = FREED.take(address).filter(|it| it.word == word);
+        let (last, times) = known.map_or((0, 0), |it| (it.ssl, it.times));
+        let times = if last == ssl.addr() { times } else { times + 1 };
+        FREED.put(address, Freed { word, ssl: ssl.addr(), times });
     }
 }
 
