@@ -104,15 +104,16 @@ unsafe fn open_ticket(
     }
     handshake.opening(opening.age, engine, tls13);
     let (policy, family) = (opening.policy, opening.family);
-    let is_judged_twice = engine.knows_rules(policy) && !engine.is_seen_judged(&visit, policy);
+    // In TLS 1.3 a client uses a ticket once: without a new one it could resume every second time only. Where there
+    // are rules, a new ticket is one more time to judge, which no info callback of the application's can prevent. Not each
+    // time: an OpenSSL client that takes sessions from its new-session callback alone gets none by a renewal of TLS 1.2.
+    let is_renewed = tls13
+        || opening.age == Age::Older
+        || engine.knows_rules(policy) && !engine.is_seen_judged(&visit, policy);
     handshake.name = server_name;
     handshake.resuming =
         Some(Resuming { policy, family, authenticated: None, engine: Arc::clone(engine) });
     confirm::ask(ssl, handshake);
-    // In TLS 1.3 a client uses a ticket once: without a new one it could resume every second time only. Where there
-    // are rules, a new ticket is one more time to judge, which no info callback of the application's can prevent. Not each
-    // time: an OpenSSL client that takes sessions from its new-session callback alone gets none by a renewal of TLS 1.2.
-    let is_renewed = tls13 || opening.age == Age::Older || is_judged_twice;
     if is_renewed { TICKET_AND_RENEW } else { TICKET }
 }
 
