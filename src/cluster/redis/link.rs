@@ -155,6 +155,7 @@ pub(super) fn expire(key: &str, keep: Duration) -> Cmd {
     expire
 }
 
+/// For Redis, which takes no time of zero.
 pub(super) fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX).max(1)
+    clock::millis(duration).max(1)
 }
