@@ -13,39 +13,42 @@ use super::random;
 
 /// A number that no parent or child of this process has; never zero.
 pub(crate) fn process_mark() -> u64 {
-    static PAGE: AtomicPtr<AtomicU64> = AtomicPtr::new(std::ptr::null_mut());
-    let page = PAGE.load(Ordering::Acquire);
-    // SAFETY: NULL, or a page of this file's that is never given back.
-    let word = match unsafe { page.as_ref() } {
-        Some(word) => word,
-        None => match new_page().map(|page| keep_one(&PAGE, page)) {
-            Some(word) => word,
-            None => return u64::from(process::id()),
-        },
-    };
+    // SAFETY: NULL, or a word that is never given back.
+    let known = unsafe { PAGE.load(Ordering::Acquire).as_ref() };
+    let word = known.unwrap_or_else(first_word);
+    if std::ptr::eq(word, &raw const NO_PAGE) {
+        return u64::from(process::id());
+    }
     match word.load(Ordering::Relaxed) {
         0 => mark(word),
         known => known,
     }
 }
 
+/// The word at the beginning of the page, or [`NO_PAGE`] for good; NULL before it is looked for.
+static PAGE: AtomicPtr<AtomicU64> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Stands for the page where there is none.
+static NO_PAGE: AtomicU64 = AtomicU64::new(0);
+
 /// Of two threads that come together one gives its page back.
-fn keep_one(kept: &'static AtomicPtr<AtomicU64>, page: NonNull<AtomicU64>) -> &'static AtomicU64 {
+#[cold]
+fn first_word() -> &'static AtomicU64 {
+    let page = new_page();
+    let new = page.map_or((&raw const NO_PAGE).cast_mut(), NonNull::as_ptr);
     let (order, none) = (Ordering::AcqRel, std::ptr::null_mut());
-    match kept.compare_exchange(none, page.as_ptr(), order, Ordering::Acquire) {
-        // SAFETY: a page of `new_page`, which nobody gives back any more.
-        Ok(_) => unsafe { page.as_ref() },
-        // SAFETY: the other thread's page, likewise; and one that nobody else knows.
-        Err(other) => unsafe {
+    let kept = PAGE.compare_exchange(none, new, order, Ordering::Acquire);
+    // SAFETY: what is kept is NO_PAGE or a page of `new_page`, and never given back; the other one nobody else knows.
+    unsafe {
+        if let (Err(_), Some(page)) = (kept, page) {
             libc::munmap(page.as_ptr().cast(), LEN);
-            &*other
-        },
+        }
+        &*kept.map_or_else(|other| other, |_| new)
     }
 }
 
 const LEN: usize = 4096;
 
-#[cold]
 fn new_page() -> Option<NonNull<AtomicU64>> {
     // SAFETY: a new mapping of that length, private to this process, zeros, which nobody ends once it is given out.
     unsafe {
