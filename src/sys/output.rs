@@ -66,8 +66,10 @@ impl First {
 
     fn is(&self, file: &libc::stat, descriptor: c_int) -> bool {
         let first = (self.device.load(Ordering::Relaxed), self.number.load(Ordering::Relaxed));
+        // Only a regular file's number is another one's later; nothing more is asked for sockets and terminals.
+        let is_regular = file.st_mode & libc::S_IFMT == libc::S_IFREG;
         (file.st_dev, file.st_ino) == first
-            && time_made(descriptor) == self.made.load(Ordering::Relaxed)
+            && (!is_regular || time_made(descriptor) == self.made.load(Ordering::Relaxed))
     }
 }
 
